@@ -1,0 +1,40 @@
+"""graphkit: graph learning on PyTorch.
+
+``import graphkit`` needs torch alone; the sub-packages load on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from .errors import BackendError, ConfigError, DataError, GraphError, GraphkitError, StoreError
+from .graph import Adj, Csr, Graph, as_graph
+
+__version__ = "0.1.0"
+
+_SUBPACKAGES = ("data", "interop", "metrics", "nn", "ops", "recipes", "structure", "testing")
+
+__all__ = [
+    "Adj",
+    "BackendError",
+    "ConfigError",
+    "Csr",
+    "DataError",
+    "Graph",
+    "GraphError",
+    "GraphkitError",
+    "StoreError",
+    "as_graph",
+    *_SUBPACKAGES,
+]
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_SUBPACKAGES})

@@ -1,0 +1,227 @@
+"""Between nodes and edges: gather, and reductions and softmax inside each row.
+
+Shapes: R rows, E slots or edges, K values of each. Inside the ops values are ``[E, K]``.
+"""
+
+# torch annotates its library decorators with bare callables
+# pyright: strict, reportUnknownMemberType=false
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError, GraphError, nearest
+from ..graph import Csr, Graph, check_indptr, row_ids
+from .check import check_nodes, check_reduce, check_transpose, check_values
+from .spmm import Reduce, accumulator, extreme_of_rows, slot_values
+
+_REDUCES = ("sum", "mean", "max", "min")
+
+
+def _to_edges(values_EK: Tensor, eid: Tensor | None) -> Tensor:
+    if eid is None:
+        return values_EK
+    return torch.empty_like(values_EK).index_copy_(0, eid.to(torch.int64), values_EK)
+
+
+@torch.library.custom_op("graphkit::gather", mutates_args=())
+def _gather(ptr: Tensor, eid: Tensor | None, x_RK: Tensor, num_edges: int) -> Tensor:
+    return _to_edges(x_RK.index_select(0, row_ids(ptr, num_edges)), eid)
+
+
+@_gather.register_fake
+def _(ptr: Tensor, eid: Tensor | None, x_RK: Tensor, num_edges: int) -> Tensor:
+    return x_RK.new_empty(num_edges, x_RK.size(1))
+
+
+def _gather_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(inputs[0], inputs[1])
+
+
+def _gather_backward(ctx: Any, dout_EK: Tensor) -> tuple[Tensor | None, ...]:
+    ptr, eid = ctx.saved_tensors
+    return None, None, torch.ops.graphkit.segment_reduce(ptr, eid, dout_EK, False), None
+
+
+_gather.register_autograd(_gather_backward, setup_context=_gather_setup)
+
+
+@torch.library.custom_op("graphkit::segment_reduce", mutates_args=())
+def _segment_reduce(ptr: Tensor, eid: Tensor | None, v_EK: Tensor, mean: bool) -> Tensor:
+    check_indptr(ptr, v_EK.size(0))
+    acc = accumulator(v_EK.dtype)
+    rows = row_ids(ptr, v_EK.size(0)).unsqueeze(1).expand(-1, v_EK.size(1))
+    out = torch.zeros(ptr.size(0) - 1, v_EK.size(1), dtype=acc, device=v_EK.device)
+    out.scatter_add_(0, rows, slot_values(v_EK, eid).to(acc))
+    if mean:
+        out /= ptr.diff().clamp(min=1).unsqueeze(1)
+    return out.to(v_EK.dtype)
+
+
+@_segment_reduce.register_fake
+def _(ptr: Tensor, eid: Tensor | None, v_EK: Tensor, mean: bool) -> Tensor:
+    return v_EK.new_empty(ptr.size(0) - 1, v_EK.size(1))
+
+
+def _reduce_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ptr, eid, v_EK, ctx.mean = inputs
+    ctx.num_edges = v_EK.size(0)
+    ctx.save_for_backward(ptr, eid)
+
+
+def _reduce_backward(ctx: Any, dy_RK: Tensor) -> tuple[Tensor | None, ...]:
+    ptr, eid = ctx.saved_tensors
+    if ctx.mean:
+        dy_RK = dy_RK / ptr.diff().clamp(min=1).unsqueeze(1).to(dy_RK.dtype)
+    return None, None, torch.ops.graphkit.gather(ptr, eid, dy_RK, ctx.num_edges), None
+
+
+_segment_reduce.register_autograd(_reduce_backward, setup_context=_reduce_setup)
+
+
+@torch.library.custom_op("graphkit::segment_extreme", mutates_args=())
+def _segment_extreme(
+    ptr: Tensor, eid: Tensor | None, v_EK: Tensor, minimum: bool
+) -> tuple[Tensor, Tensor]:
+    check_indptr(ptr, v_EK.size(0))
+    out, slot = extreme_of_rows(ptr, slot_values(v_EK, eid), minimum)
+    if eid is None or v_EK.size(0) == 0:
+        return out, slot
+    return out, torch.where(slot >= 0, eid.to(torch.int64)[slot.clamp(min=0)], slot)
+
+
+@_segment_extreme.register_fake
+def _(ptr: Tensor, eid: Tensor | None, v_EK: Tensor, minimum: bool) -> tuple[Tensor, Tensor]:
+    out = v_EK.new_empty(ptr.size(0) - 1, v_EK.size(1))
+    return out, torch.empty_like(out, dtype=torch.int64)
+
+
+def _extreme_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.num_edges = inputs[2].size(0)
+    ctx.save_for_backward(output[1])
+
+
+def _extreme_backward(ctx: Any, dy_RK: Tensor, _darg: Tensor | None) -> tuple[Tensor | None, ...]:
+    (arg_RK,) = ctx.saved_tensors
+    dv_EK = dy_RK.new_zeros(ctx.num_edges, dy_RK.size(1))
+    if ctx.num_edges:
+        won = torch.where(arg_RK >= 0, dy_RK, 0)
+        dv_EK = dv_EK.scatter_add(0, arg_RK.clamp(min=0), won)
+    return None, None, dv_EK, None
+
+
+_segment_extreme.register_autograd(_extreme_backward, setup_context=_extreme_setup)
+
+
+@torch.library.custom_op("graphkit::segment_softmax", mutates_args=())
+def _segment_softmax(ptr: Tensor, eid: Tensor | None, v_EK: Tensor) -> Tensor:
+    check_indptr(ptr, v_EK.size(0))
+    if v_EK.numel() == 0:
+        return torch.empty_like(v_EK)
+    v = slot_values(v_EK, eid).to(accumulator(v_EK.dtype))
+    rows = row_ids(ptr, v.size(0))
+    top = extreme_of_rows(ptr, v, False)[0]
+    # a row of -inf only has no largest finite value to subtract; its softmax is 0 everywhere
+    top = top.masked_fill(top == -torch.inf, 0)
+    exp = (v - top[rows]).exp()
+    total = torch.zeros_like(top).scatter_add_(0, rows.unsqueeze(1).expand_as(exp), exp)
+    return _to_edges((exp / total.clamp(min=torch.finfo(v.dtype).tiny)[rows]).to(v_EK.dtype), eid)
+
+
+@_segment_softmax.register_fake
+def _(ptr: Tensor, eid: Tensor | None, v_EK: Tensor) -> Tensor:
+    return torch.empty_like(v_EK)
+
+
+def _softmax_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(inputs[0], inputs[1], output)
+
+
+def _softmax_backward(ctx: Any, dy_EK: Tensor) -> tuple[Tensor | None, ...]:
+    ptr, eid, y_EK = ctx.saved_tensors
+    dot_RK = torch.ops.graphkit.segment_reduce(ptr, eid, y_EK * dy_EK, False)
+    dot_EK = torch.ops.graphkit.gather(ptr, eid, dot_RK, y_EK.size(0))
+    return None, None, y_EK * (dy_EK - dot_EK)
+
+
+_segment_softmax.register_autograd(_softmax_backward, setup_context=_softmax_setup)
+
+
+def gather(graph: Graph, x: Tensor, side: Literal["src", "dst"]) -> Tensor:
+    """``x`` of the source (or destination) of every edge, in the caller's edge order.
+
+    ``x``: ``[num_src, F]`` or ``[num_src, H, C]`` (``num_dst`` for ``side="dst"``). Returns
+    ``[E, F]`` or ``[E, H, C]``. Gradient: :func:`segment_reduce` with ``sum``. Deterministic.
+
+    Raises :class:`GraphError` for rows, shapes, dtypes or devices that do not fit, and
+    :class:`ConfigError` for an unknown ``side``.
+    """
+    if side not in ("src", "dst"):
+        raise ConfigError(f"gather: unknown side {side!r}. {nearest(str(side), ('src', 'dst'))}")
+    check_nodes("gather", "x", x, graph, "source" if side == "src" else "destination")
+    if side == "src":
+        check_transpose("gather", graph, x)
+    rows = graph.by_dst if side == "dst" else graph.by_src
+    if rows is None:
+        return _to_edges(x.index_select(0, graph.by_dst.indices), graph.by_dst.eid)
+    x_RK = x.reshape(x.size(0), x.shape[1:].numel())
+    out = torch.ops.graphkit.gather(rows.indptr, rows.eid, x_RK, graph.num_edges)
+    return out.reshape(graph.num_edges, *x.shape[1:])
+
+
+def segment_reduce(values: Tensor, rows: Csr | Tensor, reduce: Reduce = "sum") -> Tensor:
+    """``values`` reduced inside each row.
+
+    ``values``: ``[E, ...]``. ``rows``: a :class:`Csr` (``graph.by_dst`` reduces edge values, in the
+    caller's order, at their destinations) or offsets ``ptr [R + 1]`` into ``values`` (pooling of
+    PyG's batches). Returns ``[R, ...]``; rows without values get 0.
+
+    Gradient: :func:`gather`; for ``max`` and ``min`` to the first value that attains it.
+    Accumulates in float32 (float64 for float64). Deterministic on the CPU.
+
+    Raises :class:`GraphError` if values and rows do not fit, :class:`ConfigError` for an unknown
+    ``reduce``.
+    """
+    check_reduce("segment_reduce", reduce, _REDUCES)
+    ptr, eid = _rows_of("segment_reduce", values, rows)
+    flat = values.reshape(values.size(0), values.shape[1:].numel())
+    if reduce in ("sum", "mean"):
+        out = torch.ops.graphkit.segment_reduce(ptr, eid, flat, reduce == "mean")
+    else:
+        out, _ = torch.ops.graphkit.segment_extreme(ptr, eid, flat, reduce == "min")
+    return out.reshape(ptr.size(0) - 1, *values.shape[1:])
+
+
+def segment_softmax(values: Tensor, rows: Csr | Tensor) -> Tensor:
+    """``exp(v[e]) / sum of exp(v) over the row of e``, shaped and ordered like ``values [E, ...]``.
+
+    ``rows`` as in :func:`segment_reduce`. The largest value of each row is subtracted first; a row
+    that holds only -inf gives 0. Differentiable twice. Deterministic on the CPU.
+
+    Raises :class:`GraphError` if values and rows do not fit.
+    """
+    ptr, eid = _rows_of("segment_softmax", values, rows)
+    flat = values.reshape(values.size(0), values.shape[1:].numel())
+    return torch.ops.graphkit.segment_softmax(ptr, eid, flat).reshape(values.shape)
+
+
+def _rows_of(op: str, values: Tensor, rows: Csr | Tensor) -> tuple[Tensor, Tensor | None]:
+    if isinstance(rows, Csr):
+        ptr, eid, expected = rows.indptr, rows.eid, rows.num_edges
+    else:
+        ptr, eid, expected = rows, None, None
+        if ptr.dim() != 1 or ptr.dtype not in (torch.int64, torch.int32) or ptr.numel() == 0:
+            raise GraphError(
+                f"{op}: rows is {ptr.dtype} of shape {list(ptr.shape)}, but offsets [rows + 1] of "
+                "dtype int64 or a Csr such as graph.by_dst is expected."
+            )
+    check_values(op, "values", values, ptr.device)
+    if values.dim() == 0 or (expected is not None and values.size(0) != expected):
+        raise GraphError(
+            f"{op}: values has shape {list(values.shape)}, but the rows hold {expected} edges. "
+            "It needs one row for each column of edge_index, in the same order."
+        )
+    return ptr.to(torch.int64), eid
