@@ -1,0 +1,63 @@
+"""What every layer does first: read ``(x, edge_index)`` the way PyG's layers do."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..errors import GraphError
+from ..graph import Adj, Graph, as_graph
+from ..ops.check import check_values
+
+Features = Tensor | tuple[Tensor, Tensor | None]
+"""Node features ``[N, F]``, or sources and destinations apart for a bipartite graph."""
+
+Channels = int | tuple[int, int]
+"""Width of the features (of sources and destinations); -1 is read off the first input."""
+
+
+def read_input(
+    layer: str,
+    x: Features,
+    edge_index: Adj,
+    in_channels: Channels = -1,
+    size: tuple[int, int] | None = None,
+) -> tuple[Tensor, Tensor | None, Graph]:
+    """``(x_src, x_dst, graph)``, checked; ``x_dst`` is None if the caller gave none."""
+    x_src, x_dst = x if isinstance(x, (tuple, list)) else (x, x)
+    channels = in_channels if isinstance(in_channels, tuple) else (in_channels, in_channels)
+    _check_features(layer, "x", x_src, channels[0])
+    if x_dst is not None and (x_dst is not x_src or channels[0] != channels[1]):
+        _check_features(layer, "x[1]", x_dst, channels[1])
+    if x_dst is not None:
+        num_dst = x_dst.size(0)
+    elif isinstance(edge_index, Graph):
+        num_dst = edge_index.num_dst
+    elif size is not None:
+        num_dst = size[1]
+    else:
+        raise GraphError(
+            f"{layer}: x = (x_src, None) does not tell how many destinations there are. "
+            "Pass size=(num_src, num_dst), or a Graph."
+        )
+    graph = as_graph(edge_index, x_src.size(0), num_dst)
+    check_values(layer, "x", x_src, graph.device)
+    return x_src, x_dst, graph
+
+
+def _check_features(layer: str, name: str, x: Tensor, channels: int) -> None:
+    check_values(layer, name, x, x.device)
+    if x.dim() != 2 or (channels > 0 and x.size(1) != channels):
+        width = channels if channels > 0 else "features"
+        raise GraphError(
+            f"{layer}: {name} has shape {list(x.shape)}, but [N, {width}] is expected. "
+            f"Build the layer with in_channels={x.size(-1) if x.dim() else 1} or reshape {name}."
+        )
+
+
+def one_set_of_nodes(layer: str, x: Features) -> None:
+    """Raise for bipartite input to a layer that is defined on one set of nodes."""
+    if isinstance(x, (tuple, list)):
+        raise GraphError(
+            f"{layer} is defined on one set of nodes, but x is a pair. "
+            "Use SAGEConv, GATConv or GINConv for bipartite graphs."
+        )

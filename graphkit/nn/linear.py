@@ -1,0 +1,52 @@
+"""Linear maps with PyG's parameter names and initialisations."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+def glorot_(tensor: Tensor) -> Tensor:
+    """``tensor`` filled from U(-a, a), a = sqrt(6 / (sum of its last two sizes))."""
+    bound = math.sqrt(6.0 / (tensor.size(-2) + tensor.size(-1)))
+    with torch.no_grad():
+        return tensor.uniform_(-bound, bound)
+
+
+class GlorotLinear(nn.Linear):
+    """:class:`torch.nn.Linear` with Glorot weights and zero bias."""
+
+    def reset_parameters(self) -> None:
+        glorot_(self.weight)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+
+class LazyGlorotLinear(nn.LazyLinear):
+    """:class:`GlorotLinear` whose input width is read off the first input."""
+
+    cls_to_become = GlorotLinear  # pyright: ignore[reportAssignmentType]
+
+    def reset_parameters(self) -> None:
+        # torch calls this once before and once after the weight has a shape
+        if not self.has_uninitialized_params() and self.in_features != 0:  # pyright: ignore
+            GlorotLinear.reset_parameters(self)  # pyright: ignore[reportArgumentType]
+
+
+def linear(in_channels: int, out_channels: int, bias: bool = True, *, glorot: bool) -> nn.Linear:
+    """A linear layer; ``in_channels=-1`` reads the width off the first input, as in PyG."""
+    if in_channels < 0:
+        return (LazyGlorotLinear if glorot else nn.LazyLinear)(out_channels, bias=bias)
+    return (GlorotLinear if glorot else nn.Linear)(in_channels, out_channels, bias=bias)
+
+
+def reset(module: nn.Module) -> None:
+    """Reset ``module``, or the parts of it that know how to."""
+    known = getattr(module, "reset_parameters", None)
+    if callable(known):
+        known()
+        return
+    for child in module.children():
+        reset(child)

@@ -1,0 +1,111 @@
+"""The multilayer perceptron: the baseline that ignores the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..errors import ConfigError, nearest
+from ..graph import Adj
+from .linear import linear, reset
+
+_ACTIVATIONS = {"relu": functional.relu, "elu": functional.elu, "gelu": functional.gelu}
+_NORMS = {"batch_norm": nn.BatchNorm1d, "layer_norm": nn.LayerNorm}
+
+
+class MLP(nn.Module):
+    """Linear layers with normalisation, activation and dropout between them.
+
+    Args:
+        channel_list: Widths from input to output; or give the four that follow.
+        in_channels: Input width, or -1 to read it off the first input.
+        hidden_channels: Width of every hidden layer.
+        out_channels: Output width.
+        num_layers: Number of linear layers.
+        dropout: Probability behind every hidden layer.
+        act: ``relu``, ``elu``, ``gelu`` or None.
+        norm: ``batch_norm``, ``layer_norm`` (of each row) or None.
+        plain_last: Leave the last layer without norm, activation and dropout.
+        bias: Learn additive biases.
+
+    Shapes: ``x [N, in]`` to ``[N, out]``. A second argument is accepted and ignored, so that an
+    MLP stands where a graph network does.
+
+    Arguments and parameters are named as in PyG (``lins.0.weight``, ``norms.0.module.weight``).
+    """
+
+    def __init__(
+        self,
+        channel_list: Sequence[int] | None = None,
+        *,
+        in_channels: int | None = None,
+        hidden_channels: int | None = None,
+        out_channels: int | None = None,
+        num_layers: int | None = None,
+        dropout: float = 0.0,
+        act: str | None = "relu",
+        norm: str | None = "batch_norm",
+        plain_last: bool = True,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.channel_list = _widths(
+            channel_list, in_channels, hidden_channels, out_channels, num_layers
+        )
+        for name, value, known in (("act", act, _ACTIVATIONS), ("norm", norm, _NORMS)):
+            if value is not None and value not in known:
+                raise ConfigError(f"MLP: unknown {name} {value!r}. {nearest(value, known)}")
+        self.in_channels, self.out_channels = self.channel_list[0], self.channel_list[-1]
+        self.dropout = dropout
+        self.act = act
+        self.plain_last = plain_last
+        pairs = zip(self.channel_list[:-1], self.channel_list[1:], strict=True)
+        self.lins = nn.ModuleList(linear(a, b, bias=bias, glorot=False) for a, b in pairs)
+        normed = self.channel_list[1:-1] if plain_last else self.channel_list[1:]
+        self.norms = nn.ModuleList(
+            # one level deeper than needed: PyG's checkpoints name it norms.0.module.weight
+            nn.Identity() if norm is None else nn.ModuleDict({"module": _NORMS[norm](width)})
+            for width in normed
+        )
+
+    def reset_parameters(self) -> None:
+        for lin in self.lins:
+            reset(lin)
+        for norm in self.norms:
+            if isinstance(norm, nn.ModuleDict):
+                reset(norm["module"])
+
+    def forward(self, x: Tensor, edge_index: Adj | None = None) -> Tensor:
+        for lin, norm in zip(self.lins, self.norms, strict=False):
+            x = lin(x)
+            x = norm["module"](x) if isinstance(norm, nn.ModuleDict) else x
+            x = x if self.act is None else _ACTIVATIONS[self.act](x)
+            x = functional.dropout(x, self.dropout, self.training)
+        return self.lins[-1](x) if self.plain_last else x
+
+    def extra_repr(self) -> str:
+        return ", ".join(map(str, self.channel_list))
+
+
+def _widths(
+    channel_list: Sequence[int] | None,
+    in_channels: int | None,
+    hidden_channels: int | None,
+    out_channels: int | None,
+    num_layers: int | None,
+) -> list[int]:
+    if channel_list is not None:
+        widths = list(channel_list)
+    elif in_channels is None or out_channels is None or num_layers is None:
+        raise ConfigError(
+            "MLP: give channel_list, or in_channels, out_channels and num_layers together."
+        )
+    elif num_layers > 1 and hidden_channels is None:
+        raise ConfigError(f"MLP: num_layers={num_layers} needs hidden_channels.")
+    else:
+        widths = [in_channels, *[hidden_channels or 0] * (num_layers - 1), out_channels]
+    if len(widths) < 2:
+        raise ConfigError(f"MLP: at least two widths are expected, but channel_list is {widths}.")
+    return widths

@@ -1,0 +1,131 @@
+"""Whole node-level models, by the names the command line knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..errors import ConfigError, nearest
+from ..graph import Adj, as_graph
+from .acm import ACMGCN
+from .gat import GATConv, GATv2Conv
+from .gcn import GCNConv
+from .gin import GINConv
+from .linear import reset
+from .mlp import MLP
+from .sage import SAGEConv
+
+_ACTIVATIONS = {"relu": functional.relu, "elu": functional.elu}
+
+
+class Stack(nn.Module):
+    """Convolutions one after another, with dropout on every input and an activation between.
+
+    ``forward(x [N, in], edge_index)`` returns the last layer's output; a tensor ``edge_index`` is
+    sorted once for all layers. Any layer called as ``conv(x, graph)`` fits.
+    """
+
+    def __init__(
+        self, convs: Iterable[nn.Module], *, dropout: float = 0.0, act: str = "relu"
+    ) -> None:
+        super().__init__()
+        if act not in _ACTIVATIONS:
+            raise ConfigError(f"Stack: unknown act {act!r}. {nearest(act, _ACTIVATIONS)}")
+        self.convs = nn.ModuleList(convs)
+        self.dropout = dropout
+        self.act = act
+
+    def reset_parameters(self) -> None:
+        for conv in self.convs:
+            reset(conv)
+
+    def forward(self, x: Tensor, edge_index: Adj) -> Tensor:
+        graph = as_graph(edge_index, x.size(0), x.size(0))
+        for layer, conv in enumerate(self.convs):
+            x = x if layer == 0 else _ACTIVATIONS[self.act](x)
+            x = functional.dropout(x, self.dropout, self.training)
+            x = conv(x, graph)
+        return x
+
+
+def _stack(layer: Callable[[int, int, bool], nn.Module], act: str = "relu") -> Callable[..., Stack]:
+    def build(widths: list[int], dropout: float) -> Stack:
+        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        convs = [layer(a, b, i == len(pairs) - 1) for i, (a, b) in enumerate(pairs)]
+        return Stack(convs, dropout=dropout, act=act)
+
+    return build
+
+
+def _attention(conv: type[GATConv] | type[GATv2Conv]) -> Callable[[int, int, bool], nn.Module]:
+    def layer(in_channels: int, out_channels: int, last: bool) -> nn.Module:
+        if last:
+            return conv(in_channels, out_channels, heads=1)
+        if out_channels % 8:
+            raise ConfigError(
+                f"{conv.__name__}: hidden width {out_channels} is not a multiple of its 8 heads."
+            )
+        return conv(in_channels, out_channels // 8, heads=8)
+
+    return layer
+
+
+def _gin(in_channels: int, out_channels: int, last: bool) -> nn.Module:
+    hidden = max(out_channels, 16) if last else out_channels
+    return GINConv(MLP([in_channels, hidden, out_channels]), train_eps=True)
+
+
+def _acm(variant: str) -> Callable[..., ACMGCN]:
+    def build(widths: list[int], dropout: float) -> ACMGCN:
+        return ACMGCN(
+            widths[0],
+            widths[1],
+            widths[-1],
+            len(widths) - 1,
+            dropout,
+            variant,  # pyright: ignore[reportArgumentType]
+        )
+
+    return build
+
+
+MODELS: dict[str, Callable[[list[int], float], nn.Module]] = {
+    "acm-gcn": _acm("acm"),
+    "acmii-gcn": _acm("acmii"),
+    "gat": _stack(_attention(GATConv), act="elu"),
+    "gatv2": _stack(_attention(GATv2Conv), act="elu"),
+    "gcn": _stack(lambda a, b, last: GCNConv(a, b)),
+    "gin": _stack(_gin),
+    "mlp": lambda widths, dropout: MLP(widths, dropout=dropout, norm=None),
+    "sage": _stack(lambda a, b, last: SAGEConv(a, b)),
+}
+"""Model name to a function of the layer widths, input to output, and the dropout probability."""
+
+
+def build_model(
+    name: str,
+    in_channels: int,
+    hidden_channels: int,
+    out_channels: int,
+    *,
+    num_layers: int = 2,
+    dropout: float = 0.5,
+) -> nn.Module:
+    """The model ``name`` of :data:`MODELS`, called as ``model(x, edge_index_or_graph)``.
+
+    Raises :class:`ConfigError` for an unknown name (the nearest is offered) or impossible sizes.
+    """
+    builder = MODELS.get(name.lower())
+    if builder is None:
+        raise ConfigError(f"Unknown model {name!r}. {nearest(name, MODELS)}")
+    if num_layers < 1 or min(in_channels, hidden_channels, out_channels) < 1:
+        raise ConfigError(
+            f"Model {name!r}: widths ({in_channels}, {hidden_channels}, {out_channels}) and "
+            f"num_layers={num_layers} must all be at least 1."
+        )
+    if not 0 <= dropout < 1:
+        raise ConfigError(f"Model {name!r}: dropout={dropout}, but 0 <= dropout < 1 is expected.")
+    widths = [in_channels, *[hidden_channels] * (num_layers - 1), out_channels]
+    return builder(widths, dropout)

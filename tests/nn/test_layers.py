@@ -1,0 +1,469 @@
+"""Every layer: its promises, PyG's numbers with PyG's weights, and the errors of bad input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch_geometric import nn as pyg
+from torch_geometric.data import Data
+from torch_geometric.utils import to_undirected
+
+import graphkit as gk
+from graphkit import ConfigError, Graph, GraphError
+from graphkit import nn as gnn
+from graphkit.testing import check_layer, dense_adjacency
+
+
+def mlp(width: int = 8) -> nn.Module:
+    return nn.Sequential(nn.Linear(width, 6), nn.ReLU(), nn.Linear(6, 4))
+
+
+LAYERS: dict[str, tuple[Callable[[], nn.Module], dict[str, Any]]] = {
+    "gcn": (lambda: gnn.GCNConv(8, 4), {}),
+    "gcn-improved": (lambda: gnn.GCNConv(8, 4, improved=True, bias=False), {}),
+    "gcn-plain": (lambda: gnn.GCNConv(8, 4, normalize=False), {}),
+    "gcn-no-loops": (lambda: gnn.GCNConv(8, 4, add_self_loops=False), {}),
+    "sage": (lambda: gnn.SAGEConv(8, 4), {"bipartite": True}),
+    "sage-wider": (lambda: gnn.SAGEConv((8, 8), 12, "sum", root_weight=False), {"bipartite": True}),
+    "sage-max": (
+        lambda: gnn.SAGEConv(8, 4, aggr="max", project=True, normalize=True),
+        {"bipartite": True},
+    ),
+    "gin": (lambda: gnn.GINConv(mlp(), 0.3, train_eps=True), {"in_channels": 8, "bipartite": True}),
+    "gine": (
+        lambda: gnn.GINEConv(mlp(), edge_dim=3),
+        {"in_channels": 8, "edge_dim": 3, "bipartite": True},
+    ),
+    "gat": (lambda: gnn.GATConv(8, 4, heads=2), {"bipartite": True}),
+    "gat-edges": (
+        lambda: gnn.GATConv(8, 4, 2, concat=False, edge_dim=3, residual=True),
+        {"edge_dim": 3, "bipartite": True},
+    ),
+    "gatv2": (lambda: gnn.GATv2Conv(8, 4, heads=2), {"bipartite": True}),
+    "gatv2-edges": (
+        lambda: gnn.GATv2Conv(8, 4, 2, edge_dim=3, share_weights=True, add_self_loops=False),
+        {"edge_dim": 3},
+    ),
+    "acm": (lambda: gnn.ACMConv(8, 4), {}),
+    "acmii": (lambda: gnn.ACMConv(8, 4, "acmii", norm="sym", layer_norm=True, bias=True), {}),
+    "acmgcn": (lambda: gnn.ACMGCN(8, 6, 4), {"in_channels": 8}),
+    "stack": (lambda: gnn.Stack([gnn.GCNConv(8, 6), gnn.SAGEConv(6, 4)]), {"in_channels": 8}),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_promises(name: str) -> None:
+    factory, options = LAYERS[name]
+    check_layer(factory, **options)
+
+
+def test_compiled_by_inductor() -> None:
+    import shutil
+
+    if not (shutil.which("g++") or shutil.which("c++")):
+        pytest.skip("torch's Inductor needs a C++ compiler, none is on the path")
+    torch.compiler.reset()
+    model = gnn.Stack([gnn.GCNConv(8, 6), gnn.GATConv(6, 4)])
+    x, edge_index = torch.randn(9, 8), torch.randint(9, (2, 30))
+    compiled = torch.compile(model, fullgraph=True, dynamic=True)
+    parameters = list(model.parameters())
+    got, want = (run(x, edge_index) for run in (compiled, model))
+    torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-5)
+    gradients = [torch.autograd.grad(out.square().sum(), parameters) for out in (got, want)]
+    torch.testing.assert_close(*gradients, atol=1e-4, rtol=1e-4)
+
+
+# -- check_layer itself must be able to fail -------------------------------------------------------
+
+
+class Broken(gnn.GCNConv):
+    """A layer with one broken promise."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__(8, 4)
+        self.how = how
+
+    def forward(self, x: Any, edge_index: Any, edge_weight: Any = None, *, edge_mask: Any = None):
+        if self.how == "ignores the mask":
+            edge_mask = None if edge_mask is None else edge_mask.detach()
+        if self.how == "reads edges in its own order" and edge_weight is not None:
+            edge_weight = edge_weight.sort().values
+        if self.how == "detaches":
+            return super().forward(x, edge_index, edge_weight, edge_mask=edge_mask) + (
+                self.lin(x).detach() * 0.1
+            )
+        out = super().forward(x, edge_index, edge_weight, edge_mask=edge_mask)
+        if self.how == "knows node numbers":
+            return out + torch.arange(out.size(0)).unsqueeze(1)
+        if self.how == "looks across graphs":
+            return out - out.mean(0)
+        if self.how == "breaks the compiled graph":
+            return out if float(out.detach().sum()) > 1e9 else out * 1
+        if self.how == "nan without edges" and isinstance(edge_index, Tensor):
+            return out / min(edge_index.size(1), 1)
+        return out
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("ignores the mask", "does not require grad|unused|have been used|edge masks"),
+        ("reads edges in its own order", "edge order"),
+        ("detaches", "Jacobian mismatch"),
+        ("knows node numbers", "node order"),
+        ("looks across graphs", "union of graphs"),
+        ("breaks the compiled graph", "Data-dependent|data-dependent|item|Unsupported"),
+        ("nan without edges", "finite output without edges|division by zero"),
+    ],
+)
+def test_check_layer_catches(how: str, message: str) -> None:
+    check_layer(Broken("not at all"), compile_backend=None, pyg=False)
+    with pytest.raises(Exception, match=message):
+        check_layer(Broken(how), pyg=False)
+
+
+def test_check_layer_needs_a_width() -> None:
+    with pytest.raises(ConfigError, match="pass in_channels"):
+        check_layer(nn.Identity())
+
+
+# -- PyG's numbers ---------------------------------------------------------------------------------
+
+PAIRS: dict[str, tuple[type, type, tuple, dict[str, Any]]] = {
+    "gcn": (gnn.GCNConv, pyg.GCNConv, (16, 8), {}),
+    "gcn-improved": (gnn.GCNConv, pyg.GCNConv, (16, 8), {"improved": True}),
+    "gcn-no-loops": (gnn.GCNConv, pyg.GCNConv, (16, 8), {"add_self_loops": False}),
+    "gcn-plain": (gnn.GCNConv, pyg.GCNConv, (16, 8), {"normalize": False, "bias": False}),
+    "sage": (gnn.SAGEConv, pyg.SAGEConv, (16, 8), {}),
+    "sage-sum": (gnn.SAGEConv, pyg.SAGEConv, (16, 24), {"aggr": "sum", "normalize": True}),
+    "sage-add": (gnn.SAGEConv, pyg.SAGEConv, (16, 8), {"aggr": "add", "root_weight": False}),
+    "sage-max": (gnn.SAGEConv, pyg.SAGEConv, (16, 8), {"aggr": "max", "project": True}),
+    "sage-min": (gnn.SAGEConv, pyg.SAGEConv, (16, 8), {"aggr": "min", "bias": False}),
+    "gat": (gnn.GATConv, pyg.GATConv, (16, 4), {"heads": 2}),
+    "gat-mean": (gnn.GATConv, pyg.GATConv, (16, 4), {"heads": 3, "concat": False, "bias": False}),
+    "gat-no-loops": (gnn.GATConv, pyg.GATConv, (16, 4), {"add_self_loops": False}),
+    "gat-residual": (gnn.GATConv, pyg.GATConv, (16, 4), {"heads": 2, "residual": True}),
+    "gatv2": (gnn.GATv2Conv, pyg.GATv2Conv, (16, 4), {"heads": 2}),
+    "gatv2-shared": (gnn.GATv2Conv, pyg.GATv2Conv, (16, 4), {"share_weights": True}),
+    "gatv2-residual": (gnn.GATv2Conv, pyg.GATv2Conv, (16, 4), {"heads": 2, "residual": True}),
+}
+FILLS = ["mean", "add", "max", "min", 0.5]
+EDGE_PAIRS = {
+    f"{ours.__name__}-{fill}": (
+        ours,
+        theirs,
+        (16, 4),
+        {"heads": 2, "edge_dim": 3, "fill_value": fill},
+    )
+    for ours, theirs in ((gnn.GATConv, pyg.GATConv), (gnn.GATv2Conv, pyg.GATv2Conv))
+    for fill in FILLS
+}
+
+
+def twins(ours: type, theirs: type, args: tuple, options: dict[str, Any]) -> tuple[Any, Any]:
+    """Our layer and PyG's with PyG's weights, loaded through its checkpoint, and seeded bias."""
+    peer = theirs(*args, **options)
+    for parameter in peer.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    layer = ours(*args, **options)
+    layer.load_state_dict(peer.state_dict())
+    return layer, peer
+
+
+def agree(layer: Any, peer: Any, x: Any, edge_index: Tensor, **edges: Tensor) -> None:
+    """Outputs, and gradients of inputs, edge tensors and parameters, to 1e-5 relative."""
+
+    def run(module: Any, adjacency: Any) -> list[Tensor]:
+        nodes = x if isinstance(x, tuple) else (x,)
+        leaves = [t.detach().clone().requires_grad_() for t in (*nodes, *edges.values())]
+        inputs = leaves[0] if not isinstance(x, tuple) else tuple(leaves[: len(nodes)])
+        keywords = dict(zip(edges, leaves[len(nodes) :], strict=True))
+        out = module(inputs, adjacency, **keywords)
+        weight = torch.randn(out.shape, generator=torch.Generator().manual_seed(1))
+        grads = torch.autograd.grad((out * weight).sum(), (*leaves, *module.parameters()))
+        return [out.detach(), *grads]
+
+    sizes = (x[0].size(0), x[1].size(0)) if isinstance(x, tuple) else (x.size(0), x.size(0))
+    graph = Graph.from_edge_index(edge_index, num_src=sizes[0], num_dst=sizes[1])
+    want = run(peer, edge_index)
+    for adjacency in (edge_index, graph):
+        for a, b in zip(run(layer, adjacency), want, strict=True):
+            assert (a - b).abs().max() <= 1e-5 * max(1.0, float(b.abs().max()))
+
+
+@pytest.fixture(scope="module")
+def real() -> tuple[Tensor, Tensor]:
+    """Digits: a real graph that is always there, with features squeezed to 16 columns."""
+    data = gk.data.load("digits")
+    return data.x @ torch.randn(64, 16, generator=torch.Generator().manual_seed(0)), data.edge_index
+
+
+# without edge weights PyG's improved=True has no effect; with weights it is compared below
+@pytest.mark.parametrize("name", [name for name in PAIRS if name != "gcn-improved"])
+def test_equals_pyg_on_a_real_graph(name: str, real: tuple[Tensor, Tensor]) -> None:
+    agree(*twins(*PAIRS[name]), *real)
+
+
+@pytest.mark.parametrize("name", ["gcn", "gcn-improved", "gcn-no-loops", "gcn-plain"])
+def test_equals_pyg_with_edge_weights(name: str, real: tuple[Tensor, Tensor]) -> None:
+    x, edge_index = real
+    loops = torch.tensor([[3, 8], [3, 8]])
+    edge_index = torch.cat([loops, edge_index], 1)
+    agree(*twins(*PAIRS[name]), x, edge_index, edge_weight=torch.rand(edge_index.size(1)) + 0.1)
+
+
+@pytest.mark.parametrize("name", EDGE_PAIRS)
+def test_equals_pyg_with_edge_features(name: str, real: tuple[Tensor, Tensor]) -> None:
+    x, edge_index = real
+    edge_index = torch.cat([torch.tensor([[3, 8], [3, 8]]), edge_index], 1)
+    agree(*twins(*EDGE_PAIRS[name]), x, edge_index, edge_attr=torch.randn(edge_index.size(1), 3))
+
+
+@pytest.mark.parametrize("edge_dim", [None, 3])
+def test_gin_equals_pyg(edge_dim: int | None, real: tuple[Tensor, Tensor]) -> None:
+    x, edge_index = real
+    agree(*twins(gnn.GINConv, pyg.GINConv, (mlp(16),), {"train_eps": True}), x, edge_index)
+    options = {"edge_dim": edge_dim, "eps": 0.2}
+    edge_attr = torch.randn(edge_index.size(1), edge_dim or 16)
+    pair = twins(gnn.GINEConv, pyg.GINEConv, (mlp(16),), options)
+    agree(*pair, x, edge_index, edge_attr=edge_attr)
+
+
+@pytest.mark.parametrize("name", ["cora", "citeseer", "texas", "wisconsin", "chameleon", "actor"])
+def test_equals_pyg_on_local_data(name: str, local_data: Any) -> None:
+    data = gk.data.load(name, local_data)
+    x = data.x @ torch.randn(data.x.size(1), 16) / data.x.size(1) ** 0.5
+    for case in ("gcn", "sage", "gat", "gatv2"):
+        agree(*twins(*PAIRS[case]), x, data.edge_index)
+
+
+@pytest.mark.parametrize("name", ["sage", "sage-sum", "sage-max", "gat", "gat-no-loops", "gatv2"])
+def test_equals_pyg_on_bipartite_graphs(name: str) -> None:
+    ours, theirs, (_, out), options = PAIRS[name]
+    pair = twins(ours, theirs, ((16, 7), out), options)
+    for num_src, num_dst in ((30, 12), (12, 30)):
+        ends = torch.randint(num_src, (80,)), torch.randint(num_dst, (80,))
+        agree(*pair, (torch.randn(num_src, 16), torch.randn(num_dst, 7)), torch.stack(ends))
+
+
+def test_attention_weights_equal_pygs(real: tuple[Tensor, Tensor]) -> None:
+    x, edge_index = real
+    edge_index = torch.cat([torch.tensor([[3, 8], [3, 8]]), edge_index], 1)
+    for name in ("gat", "gatv2", "gat-no-loops"):
+        layer, peer = twins(*PAIRS[name])
+        _, (got_index, got) = layer(x, edge_index, return_attention_weights=True)
+        _, (want_index, want) = peer(x, edge_index, return_attention_weights=True)
+        assert torch.equal(got_index, want_index)
+        torch.testing.assert_close(got, want, atol=1e-6, rtol=1e-5)
+
+
+def test_missing_destination_features_equal_pygs() -> None:
+    edge_index = torch.stack([torch.randint(9, (20,)), torch.randint(4, (20,))])
+    x = torch.randn(9, 16)
+    for name in ("sage", "gat-no-loops"):
+        layer, peer = twins(*PAIRS[name])
+        got, want = (m((x, None), edge_index, size=(9, 4)) for m in (layer, peer))
+        torch.testing.assert_close(got, want, atol=1e-6, rtol=1e-5)
+    graph = Graph.from_edge_index(edge_index, num_src=9, num_dst=4)
+    torch.testing.assert_close(layer((x, None), graph), want, atol=1e-6, rtol=1e-5)
+
+
+def test_lazy_widths_are_read_off_the_first_input() -> None:
+    edge_index = torch.randint(6, (2, 20))
+    for layer, attribute in (
+        (gnn.GCNConv(-1, 4), "lin"),
+        (gnn.SAGEConv((-1, -1), 4), "lin_r"),
+        (gnn.GATConv(-1, 4), "lin"),
+        (gnn.GATv2Conv((-1, -1), 4), "lin_l"),
+    ):
+        with torch.no_grad():
+            assert layer(torch.randn(6, 5), edge_index).shape == (6, 4)
+        assert getattr(layer, attribute).weight.shape == (4, 5)
+        assert float(getattr(layer, attribute).weight.detach().abs().sum()) > 0
+        layer.reset_parameters()
+
+
+def test_cached_gcn_keeps_its_first_normalisation() -> None:
+    x, edge_index = torch.randn(6, 4), torch.randint(6, (2, 20))
+    cached = gnn.GCNConv(4, 3, cached=True)
+    first = cached(x, edge_index)
+    assert torch.equal(cached(x, edge_index), first)
+    cached.reset_parameters()
+    assert cached._cache is None
+
+
+def test_mlp_equals_pyg() -> None:
+    for norm in ("batch_norm", None):
+        peer = pyg.MLP([16, 8, 4], dropout=0.5, norm=norm)
+        layer = gnn.MLP([16, 8, 4], dropout=0.5, norm=norm)
+        layer.load_state_dict(peer.state_dict())
+        x = torch.randn(10, 16)
+        torch.testing.assert_close(layer.eval()(x), peer.eval()(x))
+    named = gnn.MLP(in_channels=16, hidden_channels=8, out_channels=4, num_layers=3)
+    assert named.channel_list == [16, 8, 8, 4]
+    assert gnn.MLP([-1, 4], norm=None)(torch.randn(2, 3)).shape == (2, 4)
+    layered = gnn.MLP([3, 5, 5], norm="layer_norm", plain_last=False)
+    layered.reset_parameters()
+    assert (layered(torch.randn(4, 3)) >= 0).all()
+
+
+# -- ACM -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def acm_case() -> tuple[Tensor, Tensor, Tensor]:
+    edge_index = to_undirected(torch.randint(12, (2, 30)))
+    x = torch.randn(12, 8)
+    dense = dense_adjacency(Graph.from_edge_index(edge_index, 12)) + torch.eye(12).double()
+    return x, edge_index, dense
+
+
+@pytest.mark.parametrize("norm", ["rw", "sym"])
+@pytest.mark.parametrize("variant", ["acm", "acmii"])
+@pytest.mark.parametrize("scale", [False, True])
+def test_acm_equals_its_formula(variant: Any, norm: Any, scale: bool, acm_case: Any) -> None:
+    x, edge_index, adjacency = acm_case
+    degree = adjacency.sum(1)
+    low_pass = adjacency / degree[:, None]
+    if norm == "sym":
+        low_pass = adjacency / (degree[:, None] * degree).sqrt()
+    layer = gnn.ACMConv(8, 4, variant, norm, scale_output=scale)
+    w_low, w_high, w_own = (w.t().double() for w in layer.lin.weight.chunk(3))
+    identity = torch.eye(12).double()
+    channels = []
+    for matrix, weight in ((low_pass, w_low), (identity - low_pass, w_high), (identity, w_own)):
+        h = x.double() @ weight
+        channels.append((matrix @ h).relu() if variant == "acm" else matrix @ h.relu())
+    scores = [(h @ v.double()).sigmoid() for h, v in zip(channels, layer.att, strict=True)]
+    weights = (torch.stack(scores, 1) @ layer.mix.double() / 3).softmax(1)
+    mixed = sum(weights[:, k : k + 1] * channels[k] for k in range(3))
+    want = (3 if scale else 1) * mixed.relu()
+    got, alpha = layer(x, edge_index, return_weights=True)
+    torch.testing.assert_close(got.double(), want, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(alpha.double(), weights, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(alpha.sum(1), torch.ones(12))
+    assert (alpha > 0).all()
+
+
+def test_acm_at_the_corners_of_its_mixing(acm_case: Any) -> None:
+    x, edge_index, adjacency = acm_case
+    layer = gnn.ACMConv(8, 4, temperature=1e-4)
+    with torch.no_grad():
+        layer.att.zero_()
+        for channel, matrix in ((0, adjacency / adjacency.sum(1)[:, None]), (2, torch.eye(12))):
+            layer.mix.zero_()
+            layer.mix[:, channel] = 1
+            weight = layer.lin.weight.chunk(3)[channel].t().double()
+            want = (matrix.double() @ x.double() @ weight).relu()
+            torch.testing.assert_close(layer(x, edge_index).double(), want, atol=1e-5, rtol=1e-5)
+        layer.mix.zero_()
+        assert torch.allclose(layer(x, edge_index, return_weights=True)[1], torch.tensor(1 / 3))
+
+
+def test_the_high_pass_of_a_constant_signal_is_zero(acm_case: Any) -> None:
+    _, edge_index, _ = acm_case
+    layer = gnn.ACMConv(8, 4, temperature=1e-4)
+    with torch.no_grad():
+        layer.att.zero_()
+        layer.mix.zero_()
+        layer.mix[:, 1] = 1
+    assert layer(torch.ones(12, 8), edge_index).abs().max() < 1e-5
+
+
+# -- models, and the errors ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", gnn.MODELS)
+def test_every_model_learns_and_resets(name: str) -> None:
+    x, edge_index = torch.randn(20, 6), torch.randint(20, (2, 60))
+    y = torch.randint(3, (20,))
+    model = gnn.build_model(name, 6, 16, 3, dropout=0.0)
+    graph = gk.as_graph(edge_index, 20, 20)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    losses = []
+    for _ in range(60):
+        loss = nn.functional.cross_entropy(model(x, graph), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.6 * losses[0]
+    model.reset_parameters()
+    assert model(x, graph).shape == (20, 3)
+
+
+@pytest.mark.parametrize("name", gnn.MODELS)
+def test_models_have_as_many_layers_as_asked(name: str) -> None:
+    for num_layers in (1, 3):
+        model = gnn.build_model(name, 6, 16, 3, num_layers=num_layers)
+        assert len(getattr(model, "convs", None) or model.lins) == num_layers
+
+
+@pytest.mark.parametrize(
+    ("build", "error", "message"),
+    [
+        (lambda: gnn.build_model("gcnn", 3, 4, 2), ConfigError, "'gcnn'. Did you mean 'gcn'"),
+        (lambda: gnn.build_model("gcn", 3, 4, 2, num_layers=0), ConfigError, "num_layers=0"),
+        (lambda: gnn.build_model("gcn", 3, 4, 2, dropout=1.5), ConfigError, "dropout=1.5"),
+        (lambda: gnn.build_model("gat", 3, 12, 2), ConfigError, "12 is not a multiple of its 8"),
+        (lambda: gnn.SAGEConv(3, 4, aggr="men"), ConfigError, "Did you mean 'mean'"),
+        (lambda: gnn.SAGEConv(-1, 4, project=True), ConfigError, "project=True needs in_channels"),
+        (lambda: gnn.GCNConv(3, 4, add_self_loops=True, normalize=False), ConfigError, "normalize"),
+        (lambda: gnn.GATConv(3, 4, fill_value="meen"), ConfigError, "Did you mean 'mean'"),
+        (lambda: gnn.ACMConv(3, 4, "acm2"), ConfigError, "unknown variant 'acm2'"),
+        (lambda: gnn.ACMConv(3, 4, norm="row"), ConfigError, "unknown norm 'row'"),
+        (lambda: gnn.MLP([3]), ConfigError, "at least two widths"),
+        (lambda: gnn.MLP(in_channels=3), ConfigError, "in_channels, out_channels and num_layers"),
+        (lambda: gnn.MLP([3, 4], act="rely"), ConfigError, "Did you mean 'relu'"),
+        (lambda: gnn.GINEConv(nn.ReLU(), edge_dim=3), ConfigError, "ReLU has neither in_features"),
+        (lambda: gnn.Stack([], act="elo"), ConfigError, "Did you mean 'elu'"),
+    ],
+)
+def test_bad_options(build: Callable[[], Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        build()
+
+
+X, E = torch.ones(4, 3), torch.tensor([[0, 1], [1, 2]])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: gnn.GCNConv(5, 2)(X, E), r"x has shape \[4, 3\], but \[N, 5\] .*in_channels=3"),
+        (lambda: gnn.GCNConv(3, 2)((X, X), E), "defined on one set of nodes, but x is a pair"),
+        (lambda: gnn.GCNConv(3, 2)(X[:2], E), r"edge_index\[1, 1\] = 2, but .* 2 destinations"),
+        (lambda: gnn.GCNConv(3, 2)(X.long(), E), "GCNConv: x has dtype torch.int64"),
+        (lambda: gnn.SAGEConv(3, 2)((X, None), E), r"Pass size=\(num_src, num_dst\), or a Graph"),
+        (lambda: gnn.SAGEConv((3, 2), 2)((X, X), E), r"x\[1\] has shape \[4, 3\], but \[N, 2\]"),
+        (lambda: gnn.SAGEConv(3, 2)(X.to("meta"), gk.as_graph(E, 4, 4)), "x is on meta but"),
+        (lambda: gnn.GATConv(3, 2)(X, E, torch.ones(2, 1)), "built without edge_dim"),
+        (lambda: gnn.GATConv(3, 2, edge_dim=1)(X, E, torch.ones(3, 1)), "the graph has 2 edges"),
+        (lambda: gnn.GATv2Conv(3, 2)((X, None), E), "its scores need x_dst"),
+        (lambda: gnn.GINEConv(mlp(3))(X, E), "needs edge_attr"),
+        (lambda: gnn.GINEConv(mlp(3))(X, E, torch.ones(2, 5)), "widths must agree"),
+        (lambda: gnn.ACMConv(3, 2)((X, X), E), "ACMConv is defined on one set"),
+        (lambda: gk.structure.gcn_scales(Graph.from_edge_index(E)), None),
+        (
+            lambda: gk.structure.gcn_scales(Graph.from_edge_index(E, num_src=5, num_dst=4)),
+            "5 sources and 4 destinations",
+        ),
+    ],
+)
+def test_bad_input(call: Callable[[], Any], message: str | None) -> None:
+    if message is None:
+        call()
+        return
+    with pytest.raises(GraphError, match=message):
+        call()
+
+
+def test_data_with_a_graph_trains_like_its_edge_index(real: tuple[Tensor, Tensor]) -> None:
+    x, edge_index = real
+    data = Data(x=x, edge_index=edge_index, adj=gk.Graph.from_edge_index(edge_index, x.size(0)))
+    layer = gnn.GCNConv(16, 4)
+    torch.testing.assert_close(layer(data.x, data.adj), layer(data.x, data.edge_index))
