@@ -1,0 +1,281 @@
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch_geometric.datasets import Actor, Planetoid, WebKB, WikipediaNetwork
+from torch_geometric.utils import homophily
+
+from graphkit.data import available, card, cards, check, data_root, info, load
+from graphkit.errors import ConfigError, DataError, StoreError
+
+# the package binds the function under the module's name
+loading = importlib.import_module("graphkit.data.load")
+
+PYG = {
+    "cora": ("Planetoid/Cora/raw", None, lambda r: Planetoid(f"{r}/Planetoid", "Cora")),
+    "cora geom-gcn": (
+        "Planetoid/Cora/geom-gcn/raw",
+        "geom-gcn",
+        lambda r: Planetoid(f"{r}/Planetoid", "Cora", split="geom-gcn"),
+    ),
+    "citeseer": ("Planetoid/CiteSeer/raw", None, lambda r: Planetoid(f"{r}/Planetoid", "CiteSeer")),
+    "citeseer geom-gcn": (
+        "Planetoid/CiteSeer/geom-gcn/raw",
+        "geom-gcn",
+        lambda r: Planetoid(f"{r}/Planetoid", "CiteSeer", split="geom-gcn"),
+    ),
+    "texas": ("WebKB/texas/raw", None, lambda r: WebKB(f"{r}/WebKB", "texas")),
+    "wisconsin": ("WebKB/wisconsin/raw", None, lambda r: WebKB(f"{r}/WebKB", "wisconsin")),
+    "chameleon": (
+        "WikipediaNetwork/chameleon/geom_gcn/raw",
+        None,
+        lambda r: WikipediaNetwork(f"{r}/WikipediaNetwork", "chameleon"),
+    ),
+    "actor": ("Actor/raw", None, lambda r: Actor(f"{r}/Actor")),
+}
+
+
+@pytest.fixture
+def texas(local_root: Path, tmp_path: Path) -> Path:
+    """A root that holds a copy of Texas only."""
+    shutil.copytree(local_root / "WebKB/texas/raw", tmp_path / "root/WebKB/texas/raw")
+    return tmp_path / "root"
+
+
+@pytest.mark.filterwarnings("ignore:.*scipy.sparse.csr.*:DeprecationWarning")
+@pytest.mark.parametrize("case", PYG)
+def test_equal_to_the_class_of_pyg(case, local_root, tmp_path):
+    """Loaded from the very copy PyG used, so a root with only its geom-gcn folder is enough too."""
+    folder, split, build = PYG[case]
+    shutil.copytree(local_root / folder, tmp_path / folder)
+    theirs = build(tmp_path)[0]
+    ours = load(case.split()[0], tmp_path, split=split)
+    assert torch.equal(ours.x, theirs.x) and ours.x.dtype == torch.float32
+    assert (ours.name, ours.num_classes) == (case.split()[0], int(theirs.y.max()) + 1)
+    assert torch.equal(ours.y, theirs.y) and ours.y.dtype == torch.int64
+    assert torch.equal(ours.edge_index, theirs.edge_index) and ours.edge_index.is_contiguous()
+    for name in ("train_mask", "val_mask", "test_mask"):
+        assert ours[name].dtype == torch.bool
+        # PyG leaves CiteSeer's geom-gcn masks as uint8
+        assert torch.equal(ours[name], theirs[name].bool())
+
+
+def test_cards_without_a_class_of_pyg_load_where_their_files_are(local_root):
+    compared = {(*case.split(), "")[:2] for case in PYG}
+    for this in cards():
+        for split in this.splits:
+            case = (this.name, "" if split == this.default_split else split)
+            if case not in compared and (local_root / this.path).is_dir():
+                load(this.name, local_root, split=split)
+
+
+def test_digits_need_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRAPHKIT_DATA", str(tmp_path / "nowhere"))
+    data = load("Digits")
+    assert check(data) is data and data.name == "digits"
+    assert torch.bincount(data.y[data.train_mask]).tolist() == [20] * 10
+    assert [int(data[m].sum()) for m in ("val_mask", "test_mask")] == [300, 1297]
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_digits_are_the_same_bits_everywhere():
+    data = load("digits")
+    digest = hashlib.sha256(data.edge_index.numpy().tobytes()).hexdigest()
+    assert digest == "d5876446889a5facea2bcb3e7b9762955ad918395895454f54102cbfc629e0d5"
+
+
+def test_the_seed_draws_the_split_and_nothing_else():
+    first, again, other = load("digits", seed=1), load("digits", seed=1), load("digits", seed=2)
+    assert torch.equal(first.train_mask, again.train_mask)
+    assert not torch.equal(first.train_mask, other.train_mask)
+    assert torch.equal(first.edge_index, other.edge_index)
+    with pytest.raises(ConfigError, match="seed must lie in"):
+        load("digits", seed=-1)
+
+
+def test_a_graph_helps_on_digits():
+    """Label spreading over the graph beats the nearest class mean of the pixels by far."""
+    data = load("digits")
+    train, test = data.train_mask, data.test_mask
+    label = torch.nn.functional.one_hot(data.y, 10).double() * train[:, None]
+    mean = (label.t() @ data.x.double()) / label.sum(0)[:, None]
+    by_pixels = (torch.cdist(data.x.double(), mean).argmin(1) == data.y)[test].double().mean()
+    src, dst = data.edge_index
+    degree = torch.bincount(dst, minlength=len(data.y)).double()
+    state = label
+    for _ in range(50):
+        state = 0.9 * torch.zeros_like(state).index_add(0, dst, state[src]) / degree[:, None]
+        state = state + label
+    by_graph = (state.argmax(1) == data.y)[test].double().mean()
+    assert by_graph > 0.95 and by_graph > by_pixels + 0.04
+
+
+def test_unknown_names_and_splits():
+    with pytest.raises(DataError, match="Unknown data set 'digitz'. Did you mean 'digits'"):
+        load("digitz")
+    with pytest.raises(DataError, match="cora has no split 'publik'. Did you mean 'public'"):
+        load("cora", split="publik")
+
+
+def test_missing_files_say_which_and_what_to_do(tmp_path):
+    with pytest.raises(DataError) as caught:
+        load("texas", tmp_path)
+    message = str(caught.value)
+    first = tmp_path / "WebKB/texas/raw/out1_node_feature_label.txt"
+    for part in ("texas: ", f"{first} and 11 more files", card("texas").source, "GRAPHKIT_DATA"):
+        assert part in message
+
+
+def test_one_missing_file_is_the_one_named(texas):
+    (texas / "WebKB/texas/raw/texas_split_0.6_0.2_3.npz").unlink()
+    with pytest.raises(DataError, match=r"texas_split_0\.6_0\.2_3\.npz not found"):
+        load("texas", texas)
+
+
+def test_the_root_is_only_read(texas):
+    def listing():
+        return {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in texas.rglob("*")}
+
+    before = listing()
+    load("texas", texas)
+    info("texas", texas)
+    available(texas)
+    assert listing() == before
+
+
+def test_a_changed_file_is_refused_before_it_is_parsed(texas, monkeypatch):
+    path = texas / "WebKB/texas/raw/out1_graph_edges.txt"
+    path.write_bytes(path.read_bytes() + b"1\t2\n")
+    monkeypatch.setattr(loading, "READERS", {"geom-gcn": lambda files: pytest.fail("was parsed")})
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    expected = card("texas").files[path.name]
+    with pytest.raises(DataError, match=f"has sha256 {found}, expected {expected}.*was not parsed"):
+        load("texas", texas, check=False)
+
+
+def test_a_hostile_file_under_a_right_name_is_refused_by_its_sha256(hostile, tmp_path):
+    data, canary = hostile
+    folder = tmp_path / "Planetoid/Cora/raw"
+    folder.mkdir(parents=True)
+    for name in card("cora").files:
+        (folder / name).write_bytes(data)
+    with pytest.raises(DataError, match=r"ind\.cora\.\w+ has sha256"):
+        load("cora", tmp_path)
+    assert not canary.exists()
+
+
+def test_a_file_that_cannot_be_read(texas, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(StoreError, match="texas: .* cannot be read: .*Permission denied"):
+        load("texas", texas)
+
+
+def with_card(monkeypatch, **changes):
+    """Let the loader see the digits card with some fields changed."""
+    changed = dataclasses.replace(card("digits"), **changes)
+    monkeypatch.setattr(loading, "card", lambda name: changed)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"nodes": 1798}, "digits: nodes is 1798 in the card but 1797 in the data"),
+        ({"edges": 1}, "digits: edges is 1 in the card"),
+        ({"features": 65}, "digits: features is 65 in the card but 64"),
+        ({"classes": 9}, "digits: classes is 9 in the card but 10"),
+        ({"directed": True}, "digits: directed is True in the card but False"),
+    ],
+)
+def test_counts_unlike_the_card(monkeypatch, changes, message):
+    with_card(monkeypatch, **changes)
+    with pytest.raises(DataError, match=message):
+        load("digits")
+    assert load("digits", check=False).num_nodes == 1797
+
+
+def test_split_sizes_unlike_the_card(monkeypatch):
+    split = dataclasses.replace(card("digits").splits["per-class"], test=1000)
+    with_card(monkeypatch, splits={"per-class": split})
+    with pytest.raises(
+        DataError, match=r"splits\.per-class\.test is 1000 in the card but \[1297\]"
+    ):
+        load("digits")
+
+
+def test_cards_that_name_the_wrong_reader(monkeypatch):
+    with_card(monkeypatch, reader="digit")
+    with pytest.raises(DataError, match="no reader 'digit'. Did you mean 'digits'"):
+        load("digits")
+    with_card(monkeypatch, reader="planetoid")
+    with pytest.raises(DataError, match="reader 'planetoid' cannot make sense of the files"):
+        load("digits")
+    split = dataclasses.replace(card("digits").splits["per-class"], train_per_class=None)
+    with_card(monkeypatch, splits={"per-class": split})
+    with pytest.raises(DataError, match="split 'per-class' has neither files nor train_per_class"):
+        load("digits")
+
+
+def test_root_is_argument_then_variable_then_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("GRAPHKIT_DATA", str(tmp_path / "variable"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert data_root(tmp_path / "argument") == tmp_path / "argument"
+    assert data_root() == tmp_path / "variable"
+    monkeypatch.delenv("GRAPHKIT_DATA")
+    assert data_root() == tmp_path / "cache" / "graphkit"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
+    assert data_root() == tmp_path / "home" / ".cache" / "graphkit"
+
+
+def test_available_has_a_row_per_card(tmp_path):
+    rows = available(tmp_path)
+    assert [row["name"] for row in rows] == [this.name for this in cards()]
+    assert {row["name"] for row in rows if row["present"]} == {"digits"}
+
+
+def test_info_counts_what_is_there(tmp_path):
+    row = info("digits", tmp_path)
+    assert row["location"] == "embedded in scikit-learn" and row["nodes"] == 1797
+    found, data = row["found"], load("digits")
+    assert found["directed"] is False and found["isolated_nodes"] == found["self_loops"] == 0
+    assert found["edge_homophily"] == pytest.approx(homophily(data.edge_index, data.y))
+    assert (found["train"], found["val"], found["test"]) == ([200], [300], [1297])
+
+
+def test_info_of_real_sets(local_root):
+    found = info("citeseer", local_root)["found"]
+    assert (found["isolated_nodes"], found["self_loops"], found["duplicate_edges"]) == (48, 0, 0)
+    found = info("texas", local_root)["found"]
+    assert (found["isolated_nodes"], found["self_loops"], found["directed"]) == (0, 16, True)
+    assert found["class_sizes"] == [33, 1, 18, 101, 30]
+
+
+def test_info_without_files_says_where_they_belong(tmp_path):
+    row = info("cora", tmp_path)
+    assert row["found"] is None and row["location"] == str(tmp_path / "Planetoid/Cora/raw")
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    script = "import sys, graphkit.data; print([m for m in sys.argv[1:] if m in sys.modules])"
+    heavy = ["torch_geometric", "sklearn", "scipy"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    out = subprocess.run(
+        [sys.executable, "-c", script, *heavy],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=True,
+    )
+    assert out.stdout.strip() == "[]"

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from graphkit.data import per_class_split, random_split
+from graphkit.errors import ConfigError, DataError
+
+# the first call of a torch function may take longer than hypothesis allows
+pace = settings(deadline=None, max_examples=50)
+
+
+@st.composite
+def labels(draw: st.DrawFn) -> torch.Tensor:
+    """At least five nodes of each of up to five classes, some unlabelled, in any order."""
+    count = draw(st.lists(st.integers(5, 12), min_size=1, max_size=5))
+    values = [c for c, n in enumerate(count) for _ in range(n)] + [-1] * draw(st.integers(0, 5))
+    return torch.tensor(draw(st.permutations(values)))
+
+
+@pace
+@given(labels(), st.integers(1, 3), st.integers(0, 2**63 - 1))
+def test_per_class_split_is_a_partition_of_the_labelled_nodes(y, per_class, seed):
+    masks = per_class_split(y, train_per_class=per_class, num_val=1, seed=seed)
+    train, val, test = masks
+    assert all(m.dtype == torch.bool and m.shape == y.shape for m in masks)
+    assert torch.equal(train.long() + val.long() + test.long(), (y >= 0).long())
+    assert torch.bincount(y[train]).tolist() == [per_class] * (int(y.max()) + 1)
+    assert int(val.sum()) == 1
+
+
+@pace
+@given(
+    st.integers(10, 200),
+    st.sampled_from([(0.6, 0.2, 0.2), (0.48, 0.32, 0.2), (0.1, 0.1, 0.1), (1 / 3, 1 / 3, 1 / 3)]),
+    st.integers(0, 1000),
+)
+def test_random_split_sizes_are_within_one_of_the_fractions(num_nodes, fractions, seed):
+    masks = random_split(num_nodes, fractions=fractions, seed=seed)
+    total = sum(m.long() for m in masks)
+    assert int(total.max()) == 1
+    for mask, fraction in zip(masks, fractions, strict=True):
+        assert abs(int(mask.sum()) - fraction * num_nodes) <= 1
+    if sum(fractions) > 0.99:
+        assert int(total.min()) == 1
+
+
+@pace
+@given(labels(), st.integers(0, 1000))
+def test_same_seed_same_bits_and_global_state_untouched(y, seed):
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    first = per_class_split(y, train_per_class=2, num_val=1, seed=seed)
+    third = random_split(y, seed=seed)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(1)
+    second = per_class_split(y, train_per_class=2, num_val=1, seed=seed)
+    fourth = random_split(y, seed=seed)
+    assert all(torch.equal(a, b) for a, b in zip(first + third, second + fourth, strict=True))
+
+
+def test_split_bits_are_pinned():
+    y = torch.arange(3).repeat(4)
+    train, val, test = per_class_split(y, train_per_class=1, num_val=2, seed=7)
+    pinned = [m.nonzero().view(-1).tolist() for m in (train, val, test)]
+    assert pinned == [[3, 4, 5], [0, 7], [1, 2, 6, 8, 9, 10, 11]]
+
+
+def test_another_seed_gives_another_split():
+    y = torch.arange(2).repeat(50)
+    splits = [per_class_split(y, train_per_class=10, num_val=20, seed=s)[0] for s in (0, 1)]
+    assert not torch.equal(*splits)
+
+
+def test_random_split_leaves_unlabelled_nodes_out():
+    y = torch.tensor([0, -1, 1, 0, -1, 1, 0, 1])
+    total = sum(m.long() for m in random_split(y, seed=0))
+    assert torch.equal(total, (y >= 0).long())
+
+
+def test_a_class_too_small_is_named_with_its_count():
+    y = torch.tensor([0, 0, 0, 1, 2, 2, 2, 4, 4, 4])
+    with pytest.raises(DataError, match="needs 2 training nodes.*class 1 has 1, class 3 has 0"):
+        per_class_split(y, train_per_class=2, num_val=1, seed=0)
+
+
+def test_nothing_left_for_the_test_part():
+    with pytest.raises(DataError, match="4 labelled nodes remain after 2 training nodes, so 4"):
+        per_class_split(torch.tensor([0, 1] * 3), train_per_class=1, num_val=4, seed=0)
+
+
+def test_no_labels():
+    with pytest.raises(DataError, match="no node has a label"):
+        per_class_split(torch.full((5,), -1), train_per_class=1, num_val=1, seed=0)
+
+
+@pytest.mark.parametrize("y", [torch.zeros(4), torch.zeros(4, 1, dtype=torch.int64)])
+def test_labels_of_wrong_kind(y):
+    with pytest.raises(DataError, match="y must be int64 of shape"):
+        per_class_split(y, train_per_class=1, num_val=1, seed=0)
+
+
+@pytest.mark.parametrize(
+    "fractions", [(0.5, 0.5), (0.6, 0.3, 0.2), (0.5, 0.5, 0.0), (0.5, 0.2, -1)]
+)
+def test_fractions_out_of_range(fractions):
+    with pytest.raises(ConfigError, match="fractions must be three numbers"):
+        random_split(10, fractions=fractions, seed=0)
+
+
+@pytest.mark.parametrize("size", [0, 2, -3])
+def test_parts_that_would_be_empty(size):
+    with pytest.raises(DataError, match=f"{max(size, 0)} labelled nodes split by"):
+        random_split(size, seed=0)
+
+
+def test_sizes_and_seeds_out_of_range():
+    with pytest.raises(ConfigError, match="at least 1, got 0 and 5"):
+        per_class_split(torch.zeros(9, dtype=torch.int64), train_per_class=0, num_val=5, seed=0)
+    with pytest.raises(ConfigError, match="seed must lie in .* got -1"):
+        random_split(9, seed=-1)

@@ -1,0 +1,174 @@
+"""The three laws: imports go down, none hides in a function, and the core needs torch alone."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "graphkit"
+# bottom to top; rooms of one level never import each other, errors may be imported by all
+LEVELS = (
+    ("errors",),
+    ("graph", "metrics"),
+    ("ops",),
+    ("structure", "interop"),
+    ("testing",),
+    ("nn", "data"),
+    ("recipes",),
+    ("cli",),
+    ("__main__",),
+)
+LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
+# inside a folder a file imports only those before it; __init__ stands above all
+ORDER = {
+    "ops": ("check", "spmm", "sddmm", "segment"),
+    "structure": ("normalize",),
+    "nn": ("linear", "inputs", "mlp", "gcn", "sage", "gin", "gat", "acm", "models"),
+    "data": ("cards", "raw", "splits", "check", "load"),
+    "recipes": ("loop", "memory", "report", "plots", "node", "presets"),
+}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def name_of(path: Path) -> tuple[str, ...]:
+    return path.relative_to(PACKAGE).with_suffix("").parts
+
+
+def imported(path: Path, node: ast.AST) -> list[tuple[str, ...]]:
+    """Modules of this package that an import statement names, as paths below it."""
+    here = name_of(path)
+    if isinstance(node, ast.Import):
+        names = [alias.name.split(".") for alias in node.names]
+        return [tuple(name[1:]) for name in names if name[0] == "graphkit" and name[1:]]
+    assert isinstance(node, ast.ImportFrom)
+    module = tuple((node.module or "").split(".")) if node.module else ()
+    if node.level == 0:
+        if not module or module[0] != "graphkit":
+            return []
+        base = module[1:]
+    else:
+        base = (*here[: len(here) - node.level], *module)
+    if not base or (len(base) == 1 and (PACKAGE / base[0] / f"{node.names[0].name}.py").exists()):
+        return [(*base, alias.name) for alias in node.names]
+    return [base]
+
+
+def imports(path: Path) -> list[tuple[ast.stmt, bool]]:
+    """Import statements and whether they hide in a function; type-only ones excepted."""
+    found: list[tuple[ast.stmt, bool]] = []
+
+    def walk(node: ast.AST, hidden: bool) -> None:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            return
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            found.append((node, hidden))
+        inside = hidden or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        for child in ast.iter_child_nodes(node):
+            walk(child, inside)
+
+    walk(ast.parse(path.read_text(encoding="utf-8")), False)
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: "/".join(name_of(p)))
+def test_imports_go_down(path: Path) -> None:
+    here = name_of(path)
+    if here == ("__init__",):
+        return
+    for node, _ in imports(path):
+        for target in imported(path, node):
+            room = target[0]
+            if room == "errors" or (room == "__version__" and here[0] in ("recipes", "cli")):
+                continue
+            assert room in LEVEL, f"line {node.lineno}: {room} has no level, give it one here"
+            if room != here[0]:
+                # testing reaches interop, and the command line reaches everything
+                assert LEVEL[room] < LEVEL[here[0]], f"line {node.lineno}: {here} imports {target}"
+            elif here[-1] != "__init__" and len(target) > 1:
+                order = ORDER[room]
+                assert order.index(target[1]) < order.index(here[1]), (
+                    f"line {node.lineno}: {here} imports its later sibling {target}"
+                )
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: "/".join(name_of(p)))
+def test_imports_inside_functions_are_optional_packages(path: Path) -> None:
+    optional = "(opt:" in (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "")
+    for node, hidden in imports(path):
+        if not hidden:
+            continue
+        own = imported(path, node)
+        assert optional, f"line {node.lineno}: an import hides in a function of {path.name}"
+        lazy = name_of(path)[0] in ("cli", "testing", "__init__")
+        assert not own or lazy, f"line {node.lineno}: {path.name} hides an import of {own}"
+
+
+def test_every_file_has_a_place() -> None:
+    for path in FILES:
+        here = name_of(path)
+        if here == ("__init__",):
+            continue
+        assert here[0] in LEVEL, f"{here[0]} has no level"
+        if len(here) > 1 and here[1] != "__init__":
+            assert here[1] in ORDER[here[0]], f"{here} is not in ORDER"
+
+
+CORE = "import graphkit, graphkit.ops, graphkit.nn, graphkit.structure, graphkit.graph"
+
+
+def run_python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_core_imports_with_torch_alone() -> None:
+    """Every module that torch itself does not load is either ours or the standard library's."""
+    code = (
+        "import sys, torch, torch.library; before = set(sys.modules)\n"
+        f"{CORE}\n"
+        "new = {m.split('.')[0] for m in set(sys.modules) - before}\n"
+        "print(*sorted(new - set(sys.stdlib_module_names) - {'graphkit', 'torch'}))"
+    )
+    assert run_python(code).split() == []
+
+
+def test_the_core_runs_when_nothing_else_is_installed() -> None:
+    """None in sys.modules is how Python spells a package that cannot be imported."""
+    code = (
+        "import sys, torch\n"
+        "for name in ('torch_geometric', 'ogb', 'scipy', 'sklearn', 'matplotlib', 'rich',"
+        " 'jsonargparse', 'safetensors', 'pandas'):\n"
+        "    sys.modules[name] = None\n"
+        f"{CORE}\n"
+        "e = torch.tensor([[0, 1], [1, 0]])\n"
+        "print(tuple(graphkit.nn.GATConv(3, 2)(torch.ones(2, 3), e).shape))"
+    )
+    assert run_python(code).strip() == "(2, 2)"
+
+
+def test_import_graphkit_pulls_in_nothing_heavy() -> None:
+    code = (
+        "import sys, torch; before = set(sys.modules); import graphkit\n"
+        "print(*sorted({m.split('.')[0] for m in set(sys.modules) - before}))"
+    )
+    heavy = {"torch_geometric", "triton", "ogb", "networkx", "matplotlib", "sklearn", "rich"}
+    assert "graphkit" in (new := run_python(code).split())
+    assert heavy.isdisjoint(new)
+
+
+def test_nothing_is_unpickled_or_evaluated() -> None:
+    """Only raw.py may touch pickle, through its allow-list."""
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            called = ast.unparse(node.func)
+            assert called not in {"eval", "exec", "pickle.load", "pickle.loads", "torch.load"}, path
+            for keyword in node.keywords:
+                allowed = keyword.arg != "allow_pickle" or ast.unparse(keyword.value) == "False"
+                assert allowed, f"{path}:{node.lineno} allows pickles"
