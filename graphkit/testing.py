@@ -355,5 +355,6 @@ class _OneLayer(nn.Module):
         super().__init__()
         self.layer = layer
 
-    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+    # no annotations: as strings they stop torch.fx before torch 2.7 inside PyG's to_hetero
+    def forward(self, x, edge_index):
         return self.layer(x, edge_index)

@@ -10,6 +10,7 @@ from torch_geometric.datasets import ExplainerDataset
 from torch_geometric.datasets.graph_generator import BAGraph
 from torch_geometric.explain import Explainer, GNNExplainer
 from torch_geometric.nn import GCNConv as PyGGCNConv
+from torch_geometric.nn import SAGEConv as PyGSAGEConv
 from torch_geometric.nn import to_hetero
 from torch_geometric.utils import k_hop_subgraph
 
@@ -26,7 +27,8 @@ class Net(nn.Module):
         super().__init__()
         self.first, self.second = first, second
 
-    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+    # no annotations: as strings they stop torch.fx before torch 2.7 inside PyG's to_hetero
+    def forward(self, x, edge_index):
         return self.second(self.first(x, edge_index).relu(), edge_index)
 
 
@@ -52,7 +54,7 @@ class PyGStack(nn.Module):
 
     def __init__(self, model: gnn.Stack) -> None:
         super().__init__()
-        self.convs = nn.ModuleList(PyGGCNConv(a, b) for a, b in WIDTHS)
+        self.convs = nn.ModuleList(PyGSAGEConv(a, b, "sum") for a, b in WIDTHS)
         self.convs.load_state_dict(model.convs.state_dict())
 
     def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
@@ -63,12 +65,12 @@ class PyGStack(nn.Module):
 
 @pytest.fixture(scope="module")
 def ba_shapes() -> tuple[gnn.Stack, Tensor, Tensor, Tensor, Tensor]:
-    """A GCN trained to tell the houses of BA-shapes, and the edges that make up the houses."""
+    """A network that knows the houses of BA-shapes, and the edges that make up the houses."""
     torch.manual_seed(0)
     data = ExplainerDataset(BAGraph(120, 3), "house", num_motifs=30)[0]
     x = torch.ones(data.num_nodes, 4)
     graph = gk.as_graph(data.edge_index, data.num_nodes, data.num_nodes)
-    model = gnn.Stack(gnn.GCNConv(a, b) for a, b in WIDTHS)
+    model = gnn.Stack(gnn.SAGEConv(a, b, "sum") for a, b in WIDTHS)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01, weight_decay=1e-4)
     for _ in range(400):
         loss = nn.functional.cross_entropy(model(x, graph), data.y)
@@ -76,7 +78,7 @@ def ba_shapes() -> tuple[gnn.Stack, Tensor, Tensor, Tensor, Tensor]:
         loss.backward()
         optimizer.step()
     right = (model(x, graph).argmax(1) == data.y).float().mean()
-    assert right > 0.75, "the model must know the motif before it can explain it"
+    assert right > 0.95, "the model must know the motif before it can explain it"
     return model.eval(), x, data.edge_index, data.y, data.edge_mask > 0
 
 
@@ -94,8 +96,7 @@ def test_the_explainer_ranks_the_planted_motif_top(ba_shapes: tuple) -> None:
         torch.testing.assert_close(masks[0], masks[1], atol=1e-3, rtol=0)
         near = k_hop_subgraph(node, 3, edge_index)[3]
         ranks.append(roc_auc_score(motif[near].numpy(), masks[0][near].numpy()))
-    # which edge of a house comes first depends on the last bits of training, their rank does not
-    assert sum(ranks) / len(ranks) > 0.65
+    assert sum(ranks) / len(ranks) > 0.8
 
 
 def test_an_unwrapped_layer_is_not_silently_ignored(ba_shapes: tuple) -> None:

@@ -61,6 +61,8 @@ def test_promises(name: str) -> None:
     check_layer(factory, **options)
 
 
+# torch 2.6 says this of its own options
+@pytest.mark.filterwarnings("ignore:Skipping serialization:UserWarning")
 def test_compiled_by_inductor() -> None:
     import shutil
 

@@ -297,6 +297,8 @@ def everything(graph: Graph, x: Tensor, w: Tensor) -> Tensor:
     return out + ops.segment_reduce(ops.gather(graph, x, "dst"), graph.by_dst, "min")
 
 
+# torch 2.6 says this of its own options
+@pytest.mark.filterwarnings("ignore:Skipping serialization:UserWarning")
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", id="inductor")])
 def test_compiles_without_a_break_or_recompilation(backend: str) -> None:
     if backend == "inductor":
