@@ -44,6 +44,8 @@ class ACMConv(nn.Module):
         temperature: :math:`T`; the number of channels by default.
         scale_output: Multiply the output by the number of channels, as the official code does and
             the paper does not: uniform weights then give the plain sum of the channels.
+        final_relu: Apply the outer ReLU. The official code leaves it out in the last layer, where
+            it would take the negative logits from ACMII; in ACM it changes nothing.
         bias: Learn an additive bias in front of the channels (the paper has none).
 
     Shapes: ``x [N, in]``, ``edge_index [2, E]`` or Graph, ``edge_weight [E]``; returns
@@ -51,9 +53,8 @@ class ACMConv(nn.Module):
     ``edge_mask [E]`` multiplies every edge's message.
 
     Both filters are one product over the concatenated channels: the high-pass channel is
-    ``h - filter(h)`` and its matrix never exists. The final ReLU of the official code acts on
-    sums of non-negative terms in ``acm`` and is kept. The filters read edges in their direction;
-    make the graph undirected for the published setting.
+    ``h - filter(h)`` and its matrix never exists. The filters read edges in their direction; make
+    the graph undirected for the published setting.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class ACMConv(nn.Module):
         layer_norm: bool = False,
         temperature: float | None = None,
         scale_output: bool = False,
+        final_relu: bool = True,
         bias: bool = False,
     ) -> None:
         super().__init__()
@@ -79,6 +81,7 @@ class ACMConv(nn.Module):
         self.norm = norm
         self.temperature = temperature
         self.scale_output = scale_output
+        self.final_relu = final_relu
         self.lin = nn.Linear(in_channels, 3 * out_channels, bias=bias)
         self.att = nn.Parameter(torch.empty(3, out_channels))
         self.mix = nn.Parameter(torch.empty(3, 3))
@@ -115,11 +118,11 @@ class ACMConv(nn.Module):
         high = both[:, self.out_channels :] - high
         if self.variant == "acm":
             low, high, own = low.relu(), high.relu(), own.relu()
-        channels = torch.stack([low, high, own], dim=1)
-        weights = self._mixing_weights(channels)
-        out = torch.einsum("nk,nkc->nc", weights, channels).relu()
-        if self.scale_output:
-            out = 3 * out
+        weights = self._mixing_weights([low, high, own])
+        w_low, w_high, w_own = weights.to(low.dtype).split(1, dim=1)
+        out = w_low * low + w_high * high + w_own * own
+        out = out.relu() if self.final_relu else out
+        out = 3 * out if self.scale_output else out
         return (out, weights) if return_weights else out
 
     def _low_pass(
@@ -134,11 +137,11 @@ class ACMConv(nn.Module):
         h = h * degree.rsqrt()
         return (spmm(graph, h, weight) + h) * degree.rsqrt()
 
-    def _mixing_weights(self, channels: Tensor) -> Tensor:
+    def _mixing_weights(self, channels: list[Tensor]) -> Tensor:
         if self.norms is not None:
-            parts = [norm(channels[:, k]) for k, norm in enumerate(self.norms)]
-            channels = torch.stack(parts, dim=1)
-        scores = torch.einsum("nkc,kc->nk", channels, self.att.to(channels.dtype)).sigmoid()
+            channels = [norm(h) for norm, h in zip(self.norms, channels, strict=True)]
+        pairs = zip(channels, self.att, strict=True)
+        scores = torch.stack([h @ vector.to(h.dtype) for h, vector in pairs], dim=1).sigmoid()
         return (scores @ self.mix.to(scores.dtype) / (self.temperature or 3.0)).softmax(dim=1)
 
     def extra_repr(self) -> str:
@@ -178,8 +181,16 @@ class ACMGCN(nn.Module):
         self.dropout = dropout
         widths = [in_channels, *[hidden_channels] * (num_layers - 1), out_channels]
         self.convs = nn.ModuleList(
-            ACMConv(a, b, variant, norm, layer_norm, scale_output=scale_output)
-            for a, b in zip(widths[:-1], widths[1:], strict=True)
+            ACMConv(
+                widths[layer],
+                widths[layer + 1],
+                variant,
+                norm,
+                layer_norm,
+                scale_output=scale_output,
+                final_relu=layer < num_layers - 1,
+            )
+            for layer in range(num_layers)
         )
 
     def reset_parameters(self) -> None:

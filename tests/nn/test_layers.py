@@ -326,14 +326,14 @@ def acm_case() -> tuple[Tensor, Tensor, Tensor]:
 
 @pytest.mark.parametrize("norm", ["rw", "sym"])
 @pytest.mark.parametrize("variant", ["acm", "acmii"])
-@pytest.mark.parametrize("scale", [False, True])
-def test_acm_equals_its_formula(variant: Any, norm: Any, scale: bool, acm_case: Any) -> None:
+@pytest.mark.parametrize("official", [False, True])
+def test_acm_equals_its_formula(variant: Any, norm: Any, official: bool, acm_case: Any) -> None:
     x, edge_index, adjacency = acm_case
     degree = adjacency.sum(1)
     low_pass = adjacency / degree[:, None]
     if norm == "sym":
         low_pass = adjacency / (degree[:, None] * degree).sqrt()
-    layer = gnn.ACMConv(8, 4, variant, norm, scale_output=scale)
+    layer = gnn.ACMConv(8, 4, variant, norm, scale_output=official, final_relu=not official)
     w_low, w_high, w_own = (w.t().double() for w in layer.lin.weight.chunk(3))
     identity = torch.eye(12).double()
     channels = []
@@ -343,12 +343,18 @@ def test_acm_equals_its_formula(variant: Any, norm: Any, scale: bool, acm_case: 
     scores = [(h @ v.double()).sigmoid() for h, v in zip(channels, layer.att, strict=True)]
     weights = (torch.stack(scores, 1) @ layer.mix.double() / 3).softmax(1)
     mixed = sum(weights[:, k : k + 1] * channels[k] for k in range(3))
-    want = (3 if scale else 1) * mixed.relu()
+    want = 3 * mixed if official else mixed.relu()
     got, alpha = layer(x, edge_index, return_weights=True)
     torch.testing.assert_close(got.double(), want, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(alpha.double(), weights, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(alpha.sum(1), torch.ones(12))
     assert (alpha > 0).all()
+
+
+def test_only_acmii_has_negative_logits() -> None:
+    x, edge_index = torch.randn(30, 8), torch.randint(30, (2, 90))
+    assert (gnn.ACMGCN(8, 6, 4, variant="acmii")(x, edge_index) < 0).any()
+    assert (gnn.ACMGCN(8, 6, 4, variant="acm")(x, edge_index) >= 0).all()
 
 
 def test_acm_at_the_corners_of_its_mixing(acm_case: Any) -> None:
