@@ -95,7 +95,7 @@ class Graph:
 
         Raises :class:`GraphError` for a wrong shape, dtype or layout and for indices out of range.
         """
-        _check_edge_index(edge_index)
+        check_edge_index(edge_index)
         if num_nodes is not None and (num_src is not None or num_dst is not None):
             raise GraphError(
                 f"Graph.from_edge_index: got num_nodes={num_nodes} together with num_src={num_src} "
@@ -132,7 +132,7 @@ class Graph:
         num_dst = indptr.size(0) - 1
         if num_src is None:
             num_src = max(num_dst, int(indices.max()) + 1 if indices.numel() else 0)
-        _check_range(indices, num_src, "indices", "sources")
+        check_range(indices, num_src, "indices", "sources")
         by_dst = Csr(
             indptr.to(torch.int64),
             indices.to(_index_dtype(num_src)),
@@ -243,8 +243,8 @@ def _coo_to_csr(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     # ranges are checked here and not by the caller, so that the check also runs inside a
     # compiled graph, where a condition on values would break the graph
-    _check_range(edge_index[0], num_src, "edge_index[0]", "sources")
-    _check_range(edge_index[1], num_dst, "edge_index[1]", "destinations")
+    check_range(edge_index[0], num_src, "edge_index[0]", "sources")
+    check_range(edge_index[1], num_dst, "edge_index[1]", "destinations")
     forward = _sort_side(edge_index[1], edge_index[0], num_dst, num_src)
     if not transpose:
         empty = edge_index.new_empty(0, dtype=torch.int64)
@@ -299,7 +299,8 @@ def _count(name: str, count: int | None, index: Tensor) -> int:
     return count
 
 
-def _check_edge_index(edge_index: Tensor) -> None:
+def check_edge_index(edge_index: Tensor) -> None:
+    """Raise :class:`GraphError` unless ``edge_index`` is a dense integer tensor ``[2, E]``."""
     # isinstance guards against lists and arrays, which callers do pass whatever the annotation
     if not isinstance(edge_index, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise GraphError(
@@ -331,7 +332,8 @@ def _is_transposed(edge_index: Tensor) -> bool:
     return edge_index.dim() == 2 and edge_index.size(1) == 2
 
 
-def _check_range(index: Tensor, count: int, name: str, side: str) -> None:
+def check_range(index: Tensor, count: int, name: str, side: str) -> None:
+    """Raise :class:`GraphError` naming the first entry outside 0 ... ``count - 1``."""
     if index.numel() == 0:
         return
     low, high = torch.aminmax(index)
@@ -363,7 +365,7 @@ def _check_csr(indptr: Tensor, indices: Tensor, eid: Tensor | None) -> None:
         return
     if eid.numel() != indices.numel():
         raise GraphError(f"eid has {eid.numel()} entries, but there are {indices.numel()} edges.")
-    _check_range(eid, indices.numel(), "eid", "edges")
+    check_range(eid, indices.numel(), "eid", "edges")
     if torch.bincount(eid, minlength=indices.numel()).ne(1).any():
         raise GraphError("eid names an edge twice, but it must hold each edge number once.")
 

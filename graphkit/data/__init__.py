@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from graphkit.data.cards import Baseline, Card, Split, card, cards
-from graphkit.data.check import check
-from graphkit.data.load import available, data_root, info, load
-from graphkit.data.splits import per_class_split, random_split
+from .cards import Baseline, Card, Split, card, cards
+from .check import check
+from .load import available, data_root, info, load
+from .splits import per_class_split, random_split
 
 __all__ = [
     "Baseline",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from graphkit.errors import DataError, nearest
+from ..errors import DataError, nearest
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from graphkit.errors import DataError
+from ..errors import DataError, GraphError
+from ..graph import check_edge_index, check_range
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -79,29 +80,12 @@ def _check_x(x: Tensor, allow_nonfinite: bool) -> None:
 
 
 def _check_edges(edge_index: Tensor, num_nodes: int) -> None:
-    if edge_index.layout != torch.strided:
-        raise DataError(
-            f"edge_index must be a dense [2, num_edges] tensor, got layout {edge_index.layout}. "
-            "Use torch_geometric.utils.to_edge_index."
-        )
-    if edge_index.dim() != 2 or edge_index.size(0) != 2:
-        transposed = edge_index.dim() == 2 and edge_index.size(1) == 2
-        remedy = "Transpose it: edge_index.t()." if transposed else "Row 0 is source, row 1 target."
-        raise DataError(
-            f"edge_index must have shape [2, num_edges], got {list(edge_index.shape)}. {remedy}"
-        )
-    if edge_index.dtype not in (torch.int64, torch.int32):
-        raise DataError(
-            f"edge_index must be int64 or int32, got {edge_index.dtype}. Use edge_index.long()."
-        )
-    bad = ((edge_index < 0) | (edge_index >= num_nodes)).nonzero()
-    if len(bad):
-        row, column = bad[0].tolist()
-        more = f" ({len(bad)} such entries)" if len(bad) > 1 else ""
-        raise DataError(
-            f"edge_index[{row}, {column}] = {int(edge_index[row, column])} but the graph has "
-            f"{num_nodes} nodes{more}. Number nodes 0 .. {num_nodes - 1}, one row of x each."
-        )
+    try:
+        check_edge_index(edge_index)
+        for row in (0, 1):
+            check_range(edge_index[row], num_nodes, f"edge_index[{row}]", "nodes")
+    except GraphError as error:
+        raise DataError(str(error)) from None
 
 
 def _check_y(y: Tensor, num_nodes: int, num_classes: Any) -> None:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from graphkit.data.cards import Card, Split, card, cards
-from graphkit.data.check import MASKS
-from graphkit.data.check import check as check_data
-from graphkit.data.raw import READERS, Masks, Raw, read_masks
-from graphkit.data.splits import per_class_split
-from graphkit.errors import DataError, StoreError, nearest
+from ..errors import DataError, StoreError, nearest
+from .cards import Card, Split, card, cards
+from .check import MASKS
+from .check import check as check_data
+from .raw import READERS, Masks, Raw, read_masks
+from .splits import per_class_split
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data

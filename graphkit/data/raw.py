@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graphkit.errors import DataError
+from ..errors import DataError
 
 Masks = tuple[Tensor, Tensor, Tensor]
 

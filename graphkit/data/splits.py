@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from graphkit.errors import ConfigError, DataError
+from ..errors import ConfigError, DataError
 
 Masks = tuple[Tensor, Tensor, Tensor]
 

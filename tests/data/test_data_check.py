@@ -118,26 +118,32 @@ BAD = {
     "edges missing": (put("edge_index", None), "has no edge_index"),
     "edges transposed": (
         put("edge_index", lambda d: d.edge_index.t()),
-        "[2, num_edges], got [8, 2]. Transpose it",
+        "shape [8, 2], but [2, E] is expected. Did you transpose it",
     ),
     "edges wrong shape": (
         put("edge_index", torch.zeros(3, 5).long()),
-        "[2, num_edges], got [3, 5]",
+        "shape [3, 5], but [2, E] is expected",
     ),
-    "edges 0-dim": (put("edge_index", torch.tensor(1)), "[2, num_edges], got []"),
+    "edges 0-dim": (put("edge_index", torch.tensor(1)), "shape [], but [2, E] is expected"),
     "edges sparse": (
         put("edge_index", torch.eye(N).to_sparse()),
-        "edge_index must be a dense [2, num_edges] tensor, got layout torch.sparse_coo",
+        "layout torch.sparse_coo, but a dense tensor [2, E] is expected",
     ),
-    "edges float": (put("edge_index", lambda d: d.edge_index.float()), "int32, got torch.float32"),
-    "edges int16": (put("edge_index", lambda d: d.edge_index.short()), "int32, got torch.int16"),
+    "edges float": (
+        put("edge_index", lambda d: d.edge_index.float()),
+        "dtype torch.float32, but torch.int64",
+    ),
+    "edges int16": (
+        put("edge_index", lambda d: d.edge_index.short()),
+        "dtype torch.int16, but torch.int64",
+    ),
     "edges beyond": (
         poke("edge_index", (1, 4), 9),
-        "edge_index[1, 4] = 9 but the graph has 8 nodes.",
+        "edge_index[1, 4] = 9, but the graph has 8 nodes",
     ),
     "edges negative": (
         poke("edge_index", (0, slice(2, 4)), -1),
-        "edge_index[0, 2] = -1 but the graph has 8 nodes (2 such entries)",
+        "edge_index[0, 2] = -1, but the graph has 8 nodes (valid: 0 to 7)",
     ),
     "y missing": (put("y", None), "has no y"),
     "y length": (put("y", torch.zeros(7).long()), "y must have shape [8]"),
