@@ -1,0 +1,219 @@
+"""What a run shows: progress, the result table, the learning curves. (opt: matplotlib)"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+from rich.text import Text
+
+from .loop import Epoch
+from .report import Record, Row
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+TRAIN, VAL, MARK = "#4477aa", "#cc6633", "#333333"
+
+
+class Progress:
+    """Shows each epoch it is called with: a bar on a terminal, now and then a line elsewhere."""
+
+    def __init__(self, console: Console, seeds: Sequence[int], epochs: int) -> None:
+        self.console = console
+        self.seeds = seeds
+        self.epochs = epochs
+        self.finished: list[int] = []
+        self.began = self.told = time.monotonic()
+        self.bar = Bar(
+            BarColumn(12),
+            TextColumn("{task.description}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.task = self.bar.add_task("", total=1.0)
+
+    def __enter__(self) -> Progress:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def __call__(self, epoch: Epoch) -> None:
+        now = time.monotonic()
+        done, left = self._epochs(epoch.epoch)
+        text = (
+            f"seed {len(self.finished) + 1}/{len(self.seeds)}  epoch {epoch.epoch}/{self.epochs}  "
+            f"loss {epoch.train_loss:.4f}  validation {epoch.val_score:.4f}  "
+            f"ETA {_clock((now - self.began) / done * left)}"
+        )
+        self.bar.update(self.task, completed=done / (done + left), description=text)
+        # the longer a run lasts, the rarer its lines: a log is read afterwards
+        if not self.console.is_terminal and now - self.told >= max(2, (now - self.began) / 20):
+            self.told = now
+            say(self.console, text)
+
+    def finish(self, row: Row) -> None:
+        """Close the current seed and, if there are more, say how it did."""
+        self.finished.append(row.epochs)
+        if len(self.seeds) > 1:
+            say(
+                self.console,
+                f"seed {row.seed}: validation {row.val:.4f}  test {row.test:.4f}  "
+                f"(epoch {row.best_epoch} of {row.epochs}, {row.seconds:.1f} s)",
+            )
+
+    def _epochs(self, current: int) -> tuple[int, int]:
+        """Epochs done and epochs left, taking finished seeds as the measure for those to come."""
+        before = sum(self.finished)
+        later = len(self.seeds) - len(self.finished) - 1
+        usual = before / len(self.finished) if self.finished else self.epochs
+        return before + current, round(max(usual - current, 0) + later * usual)
+
+
+def say(console: Console, text: str) -> None:
+    """Print ``text`` as it is: no wrapping, no markup, so that paths and commands can be copied."""
+    console.print(text, soft_wrap=True, markup=False, highlight=False, emoji=False)
+
+
+def show(console: Console, record: Record, lines: Sequence[str]) -> None:
+    """Print the result table of ``record`` and under it ``lines``."""
+    table = Table(box=SIMPLE_HEAD, show_edge=False)
+    splits = any(row.split is not None for row in record.rows)
+    names = ["seed", *(["split"] if splits else []), "best epoch", "epochs"]
+    for name in (*names, "validation", "test", "seconds"):
+        table.add_column(name, justify="right")
+    for row in record.rows:
+        split = [str(row.split)] if splits else []
+        scores = [f"{100 * row.val:.2f}", f"{100 * row.test:.2f}", f"{row.seconds:.1f}"]
+        table.add_row(str(row.seed), *split, str(row.best_epoch), str(row.epochs), *scores)
+    if record.test_std is not None:
+        blank = [""] * (len(names) - 1)
+        test = f"{100 * record.test_mean:.2f} ± {100 * record.test_std:.2f}"
+        cells = [f"{100 * record.val_mean:.2f}", test, f"{record.seconds:.1f}"]
+        table.add_section()
+        table.add_row("mean", *blank, *cells, style="bold")
+    console.print(f"\n{record.model} on {record.data}, {record.metric} in %\n", style="bold")
+    console.print(table)
+    say(console, "\n".join(["", *lines]))
+
+
+def show_rows(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print a table of ``rows``, which have the same keys."""
+    table = Table(box=SIMPLE_HEAD)
+    for name, value in rows[0].items():
+        number = isinstance(value, int) and not isinstance(value, bool)
+        table.add_column(name, justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*(_text(value) for value in row.values()))
+    Console().print(table)
+
+
+def show_pairs(title: str, pairs: Mapping[str, Any]) -> None:
+    """Print names and values side by side, the items of a value one below the other."""
+    table = Table.grid(padding=(0, 2))
+    for name, value in pairs.items():
+        if isinstance(value, Mapping):
+            value = [f"{key.replace('_', ' ')}: {_text(item)}" for key, item in value.items()]
+        lines = value if isinstance(value, (list, tuple)) else [value]
+        for number, line in enumerate(lines):
+            table.add_row("" if number else f"  {name.replace('_', ' ')}", Text(_text(line)))
+    Console().print(Text(title, style="bold"), table)
+
+
+def curves(
+    folder: Path,
+    histories: Mapping[int, Sequence[Epoch]],
+    chosen: Mapping[int, int],
+    *,
+    title: str,
+    metric: str,
+) -> None:
+    """Write ``curves.svg`` and ``curves.png``: losses on the left, validation score on the right.
+
+    Args:
+        folder: where the two files go.
+        histories: the epochs of each seed.
+        chosen: the selected epoch of each seed, marked on both panels.
+        title: the heading.
+        metric: what the validation score is called.
+    """
+    # the object-oriented interface: pyplot would keep global state and choose a window system
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.6, 4.0), facecolor="white")
+    figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.08)
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    _line(left, [[e.train_loss for e in h] for h in histories.values()], TRAIN, "training")
+    _line(left, [[e.val_loss for e in h] for h in histories.values()], VAL, "validation")
+    _line(right, [[e.val_score for e in h] for h in histories.values()], VAL, "validation")
+    for seed, epoch in chosen.items():
+        at = histories[seed][epoch - 1]
+        first = seed == next(iter(chosen))
+        label = ("selected epoch" if len(chosen) == 1 else "selected epochs") if first else None
+        style = dict(color=MARK, s=28, zorder=5, edgecolors="white", linewidths=0.8)
+        left.scatter([epoch], [at.val_loss], label=label, **style)
+        right.scatter([epoch], [at.val_score], label=label, **style)
+    left.set(title="Loss", ylabel="cross-entropy (nats)")
+    left.set_ylim(bottom=0)
+    right.set(title=f"Validation {metric}", ylabel=metric)
+    right.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
+    for panel in (left, right):
+        panel.set_xlabel("epoch")
+        panel.set_xlim(1, max(2, *(len(h) for h in histories.values())))
+        panel.grid(color="#e4e4e4", linewidth=0.8)
+        panel.set_axisbelow(True)
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.legend(frameon=False)
+    if len(histories) > 1:
+        title += f", mean ± std of {len(histories)} seeds"
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+    figure.savefig(folder / "curves.png", dpi=160)
+    figure.savefig(folder / "curves.svg", metadata={"Date": None})
+
+
+def _line(panel: Axes, seeds: list[list[float]], color: str, label: str) -> None:
+    """The mean over seeds, with a band of one standard deviation where two or more still train."""
+    length = max(len(values) for values in seeds)
+    table = torch.full((len(seeds), length), float("nan"), dtype=torch.float64)
+    for row, values in zip(table, seeds, strict=True):
+        row[: len(values)] = torch.tensor(values, dtype=torch.float64)
+    mean = table.nanmean(dim=0)
+    epochs = torch.arange(1, length + 1).tolist()
+    panel.plot(epochs, mean.tolist(), color=color, linewidth=1.6, label=label)
+    if len(seeds) > 1:
+        count = (~table.isnan()).sum(dim=0)
+        spread = ((table - mean) ** 2).nansum(dim=0) / (count - 1).clamp(min=1)
+        low, high = (mean - spread.sqrt()).tolist(), (mean + spread.sqrt()).tolist()
+        panel.fill_between(epochs, low, high, color=color, alpha=0.18, linewidth=0)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def _text(value: Any) -> str:
+    """``value`` as people write it: yes, 1,234, three decimals, items in a row."""
+    if value is None or isinstance(value, bool):
+        return "-" if value is None else "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_text(item)}" for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_text(item) for item in value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,87 @@
+"""Presets: recipes with named values, and the published figure each is measured against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import ConfigError, nearest
+from . import report
+from .node import node
+
+KIPF = "Kipf and Welling 2017, arXiv:1609.02907, table 2"
+LUAN = "Luan et al. 2022, arXiv:2210.07606, fixed 48/32/20 splits"
+
+
+@dataclass(frozen=True)
+class Preset:
+    """``recipe`` with the options ``values``; call it with the options that differ from those.
+
+    ``published`` is the figure that others report for this experiment, empty if there is none,
+    and ``source`` is where they report it.
+    """
+
+    name: str
+    recipe: Callable[..., report.Record]
+    values: Mapping[str, Any]
+    published: str = ""
+    source: str = ""
+
+    def __call__(self, **options: Any) -> report.Record:
+        """Run the recipe and return its record. ConfigError: the recipe has no such option."""
+        values = {**self.values, **options}
+        defaults = {**report.defaults(self.recipe), **self.values}
+        for name in options:
+            if name not in defaults:
+                raise ConfigError(
+                    f"{self.name}: unknown option {name!r}. {nearest(name, defaults)}"
+                )
+        note = f"published: {self.published} ({self.source})" if self.published else None
+        command = report.command(self.name, {**defaults, **options}, defaults)
+        return self.recipe(**{"note": note, "command": command, **values})
+
+
+def _gcn(data: str, published: str) -> Preset:
+    values = dict(data=data, model="gcn", hidden=16, epochs=200, patience=10, row_normalize=True)
+    return Preset(f"gcn-{data}", node, {**values, "seeds": "0-9"}, published, KIPF)
+
+
+def _acm(
+    model: str, data: str, lr: float, weight_decay: float, dropout: float, published: str
+) -> Preset:
+    values = dict(
+        data=data,
+        model=f"{model}-gcn",
+        seeds="0-9",
+        lr=lr,
+        weight_decay=weight_decay,
+        dropout=dropout,
+        epochs=5000,
+        patience=200,
+        select="loss",
+        undirected=True,
+        row_normalize=True,
+    )
+    return Preset(f"{model}-{data}", node, values, published, LUAN)
+
+
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        *(
+            Preset(f"{model}-digits", node, {"data": "digits", "model": model})
+            for model in ("gcn", "sage", "gat", "mlp")
+        ),
+        _gcn("cora", "81.5"),
+        _gcn("citeseer", "70.3"),
+        _acm("acm", "texas", 0.05, 5e-4, 0.5, "87.84 ± 4.40"),
+        _acm("acm", "wisconsin", 0.05, 1e-3, 0.4, "88.43 ± 3.22"),
+        _acm("acm", "chameleon", 0.05, 5e-5, 0.7, "69.14 ± 1.91"),
+        _acm("acm", "actor", 0.01, 5e-3, 0.0, "36.63 ± 0.84"),
+        _acm("acmii", "texas", 0.01, 1e-3, 0.1, "86.76 ± 4.75"),
+        _acm("acmii", "wisconsin", 0.01, 5e-5, 0.1, "87.45 ± 3.74"),
+        _acm("acmii", "chameleon", 0.05, 5e-6, 0.8, "68.46 ± 1.70"),
+        _acm("acmii", "actor", 0.01, 5e-3, 0.0, "36.31 ± 1.20"),
+    )
+}

@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch_geometric.data import Data
+
+from graphkit import data as data_sets
+from graphkit.errors import ConfigError, DataError, StoreError
+from graphkit.graph import Graph
+from graphkit.nn import build_model
+from graphkit.recipes import PRESETS, node
+from graphkit.recipes.loop import Inputs, evaluate
+
+# the package's attribute of this name is the function
+MODULE = importlib.import_module("graphkit.recipes.node")
+FILES = ["config.json", "curves.png", "curves.svg", "environment.json", "metrics.jsonl"]
+QUICK = dict(epochs=8, hidden=16, quiet=True)
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def own() -> Data:
+    """Three groups that the graph shows and the features hint at, in four splits."""
+    y = torch.arange(90) % 3
+    src, dst = torch.randint(0, 90, (2, 1500))
+    same = y[src] == y[dst]
+    part = torch.stack([torch.randperm(90) % 3 for _ in range(4)], dim=1)
+    return Data(
+        x=torch.eye(3)[y] + torch.randn(90, 3),
+        edge_index=torch.stack([src[same], dst[same]]),
+        y=y,
+        train_mask=part == 0,
+        val_mask=part == 1,
+        test_mask=part == 2,
+    )
+
+
+def digests(run: str) -> dict[str, str]:
+    kept = [p for p in Path(run).iterdir() if p.suffix in (".safetensors", ".jsonl")]
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in kept}
+
+
+def test_digits_are_learnt_and_the_folder_tells_all(capsys: pytest.CaptureFixture[str]) -> None:
+    record = node(epochs=60, seeds="0,2")
+    assert record.test_mean > 0.9 and record.test_std is not None
+    assert record.seeds == [0, 2] and record.data == "digits"
+    run = Path(record.run)
+    weights = ["weights-seed0.safetensors", "weights-seed2.safetensors"]
+    assert sorted(p.name for p in run.iterdir()) == [*FILES, "result.json", *weights]
+    assert [p.name for p in Path("runs").iterdir()] == [run.name]
+
+    config = json.loads((run / "config.json").read_text())
+    assert config["recipe"] == "node"
+    assert config["options"]["epochs"] == 60 and config["options"]["lr"] == 0.01
+    assert config["options"]["device"] in ("cpu", "cuda")
+    assert json.loads((run / "result.json").read_text()) == json.loads(
+        json.dumps(dataclasses.asdict(record))
+    )
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert len(lines) == sum(row.epochs for row in record.rows)
+    best = [e for e in lines if e["seed"] == 2 and e["epoch"] == record.rows[1].best_epoch]
+    assert best[0]["val_score"] == record.rows[1].val
+
+    text = capsys.readouterr().out
+    for part in ("predicted peak memory: ", " ± ", record.run, "graphkit train node --seeds 0,2"):
+        assert part in text
+
+
+def test_the_saved_weights_give_the_recorded_score() -> None:
+    row = node(**QUICK).rows[0]
+    digits = data_sets.load("digits")
+    model = build_model("gcn", 64, 16, 10)
+    run = next(Path("runs").iterdir())
+    model.load_state_dict(load_file(run / "weights-seed0.safetensors"))
+    inputs = Inputs(digits.x, Graph.from_edge_index(digits.edge_index, 1797), digits.y)
+    test_id = digits.test_mask.nonzero().squeeze(1)
+    assert evaluate(model, inputs, test_id)[1] == row.test
+
+
+def test_same_seed_same_bits_and_the_rest_of_the_program_undisturbed() -> None:
+    torch.manual_seed(1), random.seed(1)
+    expected = torch.rand(1), random.random()
+    torch.manual_seed(1), random.seed(1)
+    first = node(**QUICK, seeds="0-1")
+    assert (torch.rand(1), random.random()) == expected
+    second = node(**QUICK, seeds="1,0")
+    assert digests(first.run).keys() == digests(second.run).keys()
+    for name in ("weights-seed0.safetensors", "weights-seed1.safetensors"):
+        assert digests(first.run)[name] == digests(second.run)[name]
+    third = node(**QUICK, seeds="0-1")
+    assert digests(first.run) == digests(third.run)
+    assert len(set(digests(first.run).values())) == 3
+
+
+def test_own_data_in_a_few_lines(own: Data, capsys: pytest.CaptureFixture[str]) -> None:
+    record = node(data=own, seeds=range(6), epochs=40, out=Path("mine"))
+    assert record.data == "custom" and record.run == "mine"
+    assert record.test_mean > 0.8
+    assert [row.split for row in record.rows] == [0, 1, 2, 3, 0, 1]
+    text = capsys.readouterr().out
+    assert "custom: 90 nodes" in text and "repeat:" not in text
+    config = json.loads(Path("mine/config.json").read_text())
+    assert config["options"]["seeds"] == "0,1,2,3,4,5" and config["command"] is None
+
+
+def test_a_seed_trains_on_its_own_split(own: Data) -> None:
+    alone = own.clone()
+    for part in ("train_mask", "val_mask", "test_mask"):
+        alone[part] = own[part][:, 3]
+    by_seed, by_mask = node(data=own, seeds=3, **QUICK), node(data=alone, seeds=3, **QUICK)
+    assert by_mask.rows[0].split is None
+    assert digests(by_seed.run) == digests(by_mask.run)
+
+
+def test_bad_data_is_refused_before_anything_is_written(own: Data) -> None:
+    own.train_mask = None
+    with pytest.raises(DataError, match="train_mask"):
+        node(data=own)
+    assert not Path("runs").exists()
+
+
+def test_the_test_nodes_are_scored_once_per_seed(
+    own: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``fit`` is given no test rows; ``evaluate`` gets them once, after it."""
+    scored: list[Any] = []
+
+    def spy(model: Any, inputs: Any, row_id: Any, **options: Any) -> tuple[float, float]:
+        scored.append(row_id)
+        return evaluate(model, inputs, row_id, **options)
+
+    monkeypatch.setattr(MODULE, "evaluate", spy)
+    node(data=own, seeds="0-2", **QUICK)
+    expected = [own.test_mask[:, k].nonzero().squeeze(1).tolist() for k in range(3)]
+    assert [ids.tolist() for ids in scored] == expected
+
+
+def test_undirected_and_row_normalize(own: Data, capsys: pytest.CaptureFixture[str]) -> None:
+    cpu = torch.device("cpu")
+    own.edge_index = torch.tensor([[0, 1, 3], [1, 2, 3]])
+    own.x[5] = 0
+    plain = MODULE._read(own, cpu, False, False)[0]
+    assert plain.graph.num_edges == 3 and torch.equal(plain.x, own.x)
+    both = MODULE._read(own, cpu, True, True)[0]
+    assert both.graph.num_edges == 5
+    sums = both.x.abs().sum(dim=1)
+    assert sums[5] == 0 and torch.allclose(sums[sums > 0], torch.ones(()))
+    own.edge_attr = torch.ones(3, 1)
+    node(data=own, undirected=True, epochs=2)
+    text = capsys.readouterr().out
+    assert "5 edges (made undirected)" in text and "edge_attr are not used" in text
+
+
+@pytest.mark.parametrize("name", ["sage", "gat", "gatv2", "gin", "mlp", "acm-gcn", "acmii-gcn"])
+def test_every_model_trains(own: Data, name: str) -> None:
+    record = node(data=own, model=name, epochs=30, hidden=16, quiet=True, patience=0)
+    assert record.model == name
+    assert record.rows[0].epochs == 30 and record.val_mean > 0.5
+
+
+def test_bf16(own: Data) -> None:
+    plain, half = node(data=own, **QUICK), node(data=own, **QUICK, amp="bf16")
+    assert digests(plain.run) != digests(half.run)
+
+
+@pytest.mark.slow
+def test_compiled_runs_learn_the_same(own: Data) -> None:
+    plain = node(data=own, seeds="0-3", epochs=20, quiet=True, dropout=0.0)
+    fast = node(data=own, seeds="0-3", epochs=20, quiet=True, dropout=0.0, compile=True)
+    assert abs(plain.test_mean - fast.test_mean) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        ({"model": "gnc"}, "Unknown model 'gnc'. Did you mean 'g"),
+        ({"hidden": 0}, "hidden is 0, but at least 1"),
+        ({"epochs": 0}, "epochs is 0"),
+        ({"patience": -1}, "patience is -1"),
+        ({"lr": 0.0}, "lr is 0.0, but a number above 0"),
+        ({"lr": float("nan")}, "lr is nan"),
+        ({"weight_decay": -1e-3}, "weight_decay is -0.001, but 0 or more"),
+        ({"dropout": 1.0}, "dropout is 1.0, but from 0 to below 1"),
+        ({"amp": "fp16"}, "amp is 'fp16', but bf16 or None"),
+        ({"select": "test"}, "select is 'test', but score or loss"),
+        ({"seeds": "0-"}, "seeds is '0-'"),
+        ({"device": "tpu"}, "Unknown device 'tpu'"),
+    ],
+)
+def test_options_out_of_range(options: dict[str, Any], part: str) -> None:
+    with pytest.raises(ConfigError, match=part):
+        node(**options)
+    assert not Path("runs").exists()
+
+
+def test_an_interrupted_run_leaves_nothing(own: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*args: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(MODULE, "fit", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        node(data=own, out="here/run", **QUICK)
+    assert list(Path("here").iterdir()) == []
+
+
+def test_an_existing_folder_is_refused_before_training(
+    own: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MODULE, "fit", lambda *args, **options: pytest.fail("trained"))
+    Path("there").mkdir()
+    with pytest.raises(StoreError, match="'there' exists already"):
+        node(data=own, out="there", **QUICK)
+
+
+def test_quiet_is_silent(own: Data, capsys: pytest.CaptureFixture[str]) -> None:
+    node(data=own, **QUICK)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.slow
+def test_presets_reach_their_papers_protocol(local_data: Path) -> None:
+    record = PRESETS["gcn-cora"](root=str(local_data), seeds="0-1", quiet=True)
+    assert record.test_mean > 0.79
+    record = PRESETS["acm-texas"](root=str(local_data), seeds="0-1", quiet=True)
+    assert [row.split for row in record.rows] == [0, 1]
+    assert record.test_mean > 0.7

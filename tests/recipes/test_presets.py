@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from typing import Any
+
+import pytest
+
+from graphkit import data
+from graphkit.errors import ConfigError
+from graphkit.nn import MODELS
+from graphkit.recipes import PRESETS, RECIPES, report
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_name_what_exists(name: str) -> None:
+    preset = PRESETS[name]
+    assert preset.name == name and preset.recipe in RECIPES.values()
+    assert set(preset.values) <= set(inspect.signature(preset.recipe).parameters)
+    assert preset.values["model"] in MODELS
+    assert preset.values["data"] in {card.name for card in data.cards()}
+    assert bool(preset.published) == bool(preset.source)
+
+
+def spied(name: str) -> tuple[Any, dict[str, Any]]:
+    seen: dict[str, Any] = {}
+    recipe = PRESETS[name].recipe
+
+    def record(**options: Any) -> None:
+        seen.update(options)
+
+    record.__signature__ = inspect.signature(recipe)  # pyright: ignore[reportFunctionMemberAccess]
+    return dataclasses.replace(PRESETS[name], recipe=record), seen
+
+
+def test_options_override_the_values_and_the_command_says_so() -> None:
+    preset, seen = spied("acm-texas")
+    preset(lr=0.2, seeds="0-9", undirected=False, out="x")
+    assert seen["lr"] == 0.2 and seen["weight_decay"] == 5e-4 and seen["model"] == "acm-gcn"
+    assert seen["command"] == "graphkit train acm-texas --lr 0.2 --no-undirected"
+    assert "87.84" in seen["note"] and "2210.07606" in seen["note"]
+
+
+def test_a_preset_without_a_figure_has_no_note() -> None:
+    preset, seen = spied("gcn-digits")
+    preset()
+    assert seen["note"] is None and seen["command"] == "graphkit train gcn-digits"
+
+
+def test_unknown_options_are_named() -> None:
+    with pytest.raises(
+        ConfigError, match="gcn-cora: unknown option 'epohs'. Did you mean 'epochs'"
+    ):
+        PRESETS["gcn-cora"](epohs=3)
+
+
+def test_recipes_document_every_option() -> None:
+    for recipe in RECIPES.values():
+        doc = inspect.getdoc(recipe) or ""
+        for option in report.defaults(recipe):
+            assert f"\n    {option}: " in doc, option

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import json
+import shlex
+import statistics
+from pathlib import Path
+
+import pytest
+
+from graphkit.errors import ConfigError, StoreError
+from graphkit.recipes import report
+from graphkit.recipes.loop import Epoch
+
+KEYS = [
+    "task", "data", "model", "metric", "test_mean", "test_std", "val_mean", "seeds", "seconds",
+    "peak_mb", "run",
+]  # fmt: skip
+
+
+def rows(*scores: float) -> list[report.Row]:
+    return [report.Row(i, None, 5, 9, s / 2, s, 1.0) for i, s in enumerate(scores)]
+
+
+def make(*scores: float) -> report.Record:
+    return report.record("node", "d", "gcn", "accuracy", rows(*scores), 1.5, 20.0, Path("runs/a"))
+
+
+def test_the_standard_deviation_is_unbiased() -> None:
+    scores = (0.5, 0.75, 0.875, 0.6)
+    record = make(*scores)
+    assert record.test_mean == pytest.approx(statistics.mean(scores), abs=1e-12)
+    assert record.test_std == pytest.approx(statistics.stdev(scores), abs=1e-12)
+    assert record.val_mean == pytest.approx(statistics.mean(scores) / 2, abs=1e-12)
+    assert record.seeds == [0, 1, 2, 3]
+
+
+def test_one_seed_has_no_standard_deviation() -> None:
+    assert make(0.5).test_std is None
+    assert json.loads(make(0.5).to_json())["test_std"] is None
+
+
+def test_json_is_one_line_with_the_promised_keys() -> None:
+    line = make(0.5, 0.75).to_json()
+    assert "\n" not in line
+    assert list(json.loads(line)) == KEYS
+
+
+@pytest.mark.parametrize(
+    ("seeds", "expected"),
+    [
+        ("0", [0]),
+        ("0-9", list(range(10))),
+        ("0,3,5", [0, 3, 5]),
+        ("7-7, 1-2", [7, 1, 2]),
+        (4, [4]),
+        ([2, 0], [2, 0]),
+        (range(3), [0, 1, 2]),
+    ],
+)
+def test_parse_seeds(seeds: str | int | list[int], expected: list[int]) -> None:
+    assert report.parse_seeds(seeds) == expected
+
+
+@pytest.mark.parametrize(
+    "seeds", ["", "a", "0-", "-1", "3-1", "1,1", "0-2,2", "0..9", [], -1, "0-99999", str(2**32)]
+)
+def test_parse_seeds_refuses(seeds: str | int | list[int]) -> None:
+    with pytest.raises(ConfigError, match="seeds"):
+        report.parse_seeds(seeds)
+
+
+def test_the_folder_appears_complete(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "run"
+    with report.RunFolder(target, "unused") as run:
+        run.write("result.json", {"a": 1})
+        run.add_epochs(3, [Epoch(1, 0.5, 0.25, 1.0)])
+        run.add_epochs(4, [Epoch(1, 0.5, 0.25, 1.0)])
+        assert not target.exists()
+        assert run.path.name.startswith(".run.partial-")
+    assert [p.name for p in target.parent.iterdir()] == ["run"]
+    assert json.loads((target / "result.json").read_text()) == {"a": 1}
+    lines = [json.loads(line) for line in (target / "metrics.jsonl").read_text().splitlines()]
+    expected = {"seed": 3, "epoch": 1, "train_loss": 0.5, "val_loss": 0.25, "val_score": 1.0}
+    assert lines == [expected, {**expected, "seed": 4}]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_exception_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
+    with pytest.raises(error), report.RunFolder(tmp_path / "run", "unused") as run:
+        run.write("result.json", {})
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with pytest.raises(StoreError, match="exists already"), report.RunFolder(tmp_path / "run", "u"):
+        pytest.fail("entered")
+    with pytest.raises(StoreError, match="exists already"), report.RunFolder("", "u"):
+        pytest.fail("entered")
+
+
+def test_a_target_that_appears_meanwhile_keeps_the_run(tmp_path: Path) -> None:
+    with (
+        pytest.raises(StoreError, match="finished run is kept in '.*partial"),
+        report.RunFolder(tmp_path / "run", "u") as run,
+    ):
+        run.write("result.json", {})
+        (tmp_path / "run" / "other").mkdir(parents=True)
+    assert (run.path / "result.json").exists()
+
+
+def test_a_place_that_cannot_be_written_is_found_first(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(StoreError, match="cannot be written.*--out"),
+        report.RunFolder(tmp_path / "file" / "run", "u"),
+    ):
+        pytest.fail("entered")
+
+
+def test_default_names_do_not_collide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with report.RunFolder(None, "a") as first, report.RunFolder(None, "a") as second:
+        pass
+    with report.RunFolder(None, "a") as third:
+        pass
+    assert [str(r.target) for r in (first, second, third)] == ["runs/a", "runs/a-2", "runs/a-3"]
+    assert sorted(p.name for p in Path("runs").iterdir()) == ["a", "a-2", "a-3"]
+
+
+def test_the_command_has_only_what_differs() -> None:
+    defaults = {"data": "digits", "lr": 0.01, "on": True, "off": False, "out": None, "amp": None}
+    options = {**defaults, "data": "a b", "lr": 0.1, "on": False, "off": True, "out": "x"}
+    words = shlex.split(report.command("node", options, defaults))
+    assert words == [
+        "graphkit", "train", "node", "--data", "a b", "--lr", "0.1", "--no-on", "--off",
+    ]  # fmt: skip
+    assert report.command("node", defaults, defaults) == "graphkit train node"

@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from graphkit import cli
+from graphkit.errors import ConfigError
+
+QUICK = ["--epochs", "4", "--hidden", "16"]
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GRAPHKIT_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def graphkit(capsys: pytest.CaptureFixture[str]) -> Any:
+    def run(*argv: str) -> tuple[int, str, str]:
+        code = cli.main(argv)
+        out = capsys.readouterr()
+        return code, out.out, out.err
+
+    return run
+
+
+def python(*argv: str) -> subprocess.CompletedProcess[str]:
+    """In the checkout, so that it is found where it is not installed."""
+    line, root = [sys.executable, *argv], Path(__file__).parents[1]
+    return subprocess.run(line, capture_output=True, text=True, timeout=120, cwd=root)
+
+
+def runs() -> list[Path]:
+    return sorted(Path("runs").iterdir())
+
+
+def test_train_alone_trains_the_default(graphkit: Any) -> None:
+    code, out, err = graphkit("train", *QUICK)
+    assert (code, err) == (0, "")
+    assert "digits: 1,797 nodes" in out and "gcn on digits" in out
+    assert "repeat:      graphkit train node --hidden 16 --epochs 4\n" in out
+    assert f"run folder:  {runs()[0]}\n" in out
+
+
+def test_json_is_the_only_line_on_standard_output(graphkit: Any) -> None:
+    code, out, err = graphkit("train", "--json", "--seeds", "0-1", *QUICK)
+    assert code == 0
+    assert out.count("\n") == 1
+    result = json.loads(out)
+    assert list(result) == [
+        "task", "data", "model", "metric", "test_mean", "test_std", "val_mean", "seeds",
+        "seconds", "peak_mb", "run",
+    ]  # fmt: skip
+    assert 0 <= result["test_std"] < result["test_mean"] <= 1 and result["seeds"] == [0, 1]
+    assert result["peak_mb"] > 50 and Path(result["run"]).is_dir()
+    assert "predicted peak memory" in err and "repeat:" in err
+
+
+def test_a_preset_gives_defaults_that_options_override(graphkit: Any) -> None:
+    code, out, _ = graphkit("train", "mlp-digits", "--weight_decay=0.1", "--no-compile", *QUICK)
+    assert code == 0
+    assert "mlp on digits" in out
+    command = "graphkit train mlp-digits --hidden 16 --weight-decay 0.1 --epochs 4"
+    assert f"repeat:      {command}\n" in out
+    options = json.loads((runs()[0] / "config.json").read_text())["options"]
+    assert options["weight_decay"] == 0.1 and options["model"] == "mlp"
+
+
+def test_the_command_and_the_configuration_repeat_the_run(graphkit: Any) -> None:
+    graphkit("train", "--lr", "0.02", "--row-normalize", "--out", "first run", *QUICK)
+    config = json.loads(Path("first run/config.json").read_text())
+    words = shlex.split(config["command"])
+    assert words[:2] == ["graphkit", "train"] and "first run" not in words
+    assert graphkit(*words[1:], "--out", "second")[0] == 0
+    assert graphkit("train", "--config", "first run/config.json", "--out", "third")[0] == 0
+    assert graphkit("train", "--config=first run", "--out", "fourth", "--epochs", "5")[0] == 0
+    first, *same, longer = (
+        (Path(run) / "metrics.jsonl").read_text()
+        for run in ("first run", "second", "third", "fourth")
+    )
+    assert same == [first, first]
+    assert longer.startswith(first) and longer.count("\n") == 5
+    one, other = (load_file(f"{run}/weights-seed0.safetensors") for run in ("first run", "third"))
+    assert all(one[name].equal(other[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "part"),
+    [
+        (["trian"], 2, "Unknown command 'trian'. Did you mean 'train'?"),
+        (["train", "--epohs", "3"], 2, "Unknown option --epohs. Did you mean --epochs?"),
+        (["train", "--zzz"], 2, "Unknown option --zzz. See graphkit train --help."),
+        (["train", "gcn-coar"], 2, "Unknown recipe or preset 'gcn-coar'. Did you mean 'gcn-cora'?"),
+        (["train", "--data", "digit"], 2, "Unknown data set 'digit'. Did you mean 'digits'?"),
+        (["train", "--model", "sgae"], 2, "Unknown model 'sgae'. Did you mean 'sage'?"),
+        (["train", "--hidden", "x"], 2, "--hidden is 'x', but a whole number is expected."),
+        (["train", "--lr", "fast"], 2, "--lr is 'fast', but a number is expected."),
+        (["train", "--amp", "fp16"], 2, "--amp is 'fp16', but bf16 is expected."),
+        (["train", "--select", "best"], 2, "--select is 'best', but score or loss is expected."),
+        (["train", "--seeds", "x"], 2, "seeds is 'x'"),
+        (["train", "--dropout", "2"], 2, "dropout is 2.0"),
+        (["train", "--out"], 2, "--out"),
+        (["train", "--json", "gcn-digits"], 2, "comes right after the word train"),
+        (["train", "--device", "cuda:99"], 1, "Device 'cuda:99' is not there"),
+        (["train", "--out", "."], 1, "exists already"),
+        (["train", "--config", "nowhere"], 1, "nowhere cannot be read"),
+        (["train", "node", "--config", "list.json"], 2, "is not the config.json"),
+        (["train", "--config", "text.json"], 2, "text.json is not JSON"),
+        (["train", "node", "--config", "odd.json"], 2, "only one of them"),
+        (["train", "--config", "odd.json"], 2, "epohs"),
+        (["train", "--config", "wrong.json"], 2, "--hidden is 'x', but a whole number"),
+        (["train", "--config", "own.json"], 2, "Repeat it from Python"),
+        (["train", "gcn-cora"], 2, "not found"),
+        (["data"], 2, "unknown action ''"),
+        (["data", "lits"], 2, "Did you mean 'list'?"),
+        (["data", "info", "coar"], 2, "Did you mean 'cora'?"),
+        (["data", "info"], 2, "name"),
+        (["info", "more"], 2, "more"),
+    ],
+)
+def test_mistakes_are_one_line(graphkit: Any, argv: list[str], code: int, part: str) -> None:
+    Path("list.json").write_text("[1]")
+    Path("text.json").write_text("recipe: node")
+    for name, options in (
+        ("odd", {"epohs": 1}), ("wrong", {"hidden": "x"}), ("own", {"data": "custom"})
+    ):  # fmt: skip
+        Path(f"{name}.json").write_text(json.dumps({"recipe": "node", "options": options}))
+    found, out, err = graphkit(*argv)
+    assert (found, out) == (code, "")
+    assert err.startswith("error: ") and err.count("\n") == 1
+    assert part in err
+
+
+def test_a_traceback_on_request(graphkit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAPHKIT_TRACEBACK", "1")
+    with pytest.raises(ConfigError, match="Unknown command"):
+        graphkit("trian")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "part"),
+    [
+        (KeyboardInterrupt(), 130, "Interrupted"),
+        (MemoryError("40 GB"), 1, "Out of memory: 40 GB. Try a smaller --hidden"),
+    ],
+)
+def test_other_ends(
+    graphkit: Any, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, part: str
+) -> None:
+    def fail(**options: Any) -> None:
+        raise error
+
+    monkeypatch.setitem(cli.RECIPES, "node", fail)
+    monkeypatch.setattr(cli, "_recipe_parser", lambda target, recipe: cli._Parser("x"))
+    monkeypatch.setattr(cli._Parser, "read", lambda self, argv: {"json": False})
+    found, out, err = graphkit("train")
+    assert (found, out) == (code, "") and err.startswith("error: ") and part in err
+
+
+def test_help_lists_options_recipes_and_presets(graphkit: Any) -> None:
+    code, out, err = graphkit("train", "--help")
+    assert (code, err) == (0, "")
+    for part in ("--weight-decay X", "[0.0005]", "{score,loss}", "--no-undirected", "gcn-cora"):
+        assert part in out
+    assert "published 87.84 ± 4.40" in out and "Full-batch node classification" in out
+    assert "--command" not in out
+    assert graphkit()[1] == graphkit("--help")[1] != ""
+
+
+def test_data_list_and_info(graphkit: Any) -> None:
+    code, out, _ = graphkit("data", "list")
+    lines = {line.split()[0]: line.split() for line in out.splitlines() if line.split()}
+    assert code == 0
+    assert lines["digits"][1:3] == ["1,797", "12,618"] and lines["digits"][-1] == "yes"
+    assert lines["cora"][-1] == "no"
+    code, out, _ = graphkit("data", "info", "digits")
+    assert code == 0 and "edge homophily" in out and "12,618" in out
+    assert "not on this machine" in graphkit("data", "info", "cora", "--root", "none")[1]
+
+
+def test_info_and_version(graphkit: Any) -> None:
+    code, out, _ = graphkit("info")
+    assert code == 0
+    for part in ("torch", "threads", "spmm: cpu"):
+        assert part in out
+    assert graphkit("--version")[1].startswith("graphkit 0.")
+
+
+def test_start_up_is_light() -> None:
+    code = (
+        "import sys; from graphkit.cli import main\n"
+        "for argv in ([], ['train', '--help'], ['train', '--epohs', '1']):\n"
+        "    main(argv)\n"
+        "print(sorted({'torch_geometric', 'matplotlib', 'sklearn', 'scipy'} & set(sys.modules)))"
+    )
+    done = python("-c", code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_python_m_graphkit() -> None:
+    done = python("-W", "error", "-m", "graphkit", "train", "--hiden", "3")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: Unknown option --hiden. Did you mean --hidden?\n"
