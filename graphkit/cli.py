@@ -48,7 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("GRAPHKIT_TRACEBACK") == "1":
             raise
         return _fail(str(error), 2 if isinstance(error, (ConfigError, DataError)) else 1)
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except (MemoryError, RuntimeError) as error:
+        # on the CPU torch tells of a lack of memory by a plain RuntimeError
+        lack = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+        if not lack and "can't allocate memory" not in str(error):
+            raise
         return _fail(f"Out of memory: {error}. Try a smaller --hidden or --num-layers.", 1)
     except KeyboardInterrupt:
         return _fail("Interrupted.", 130)
@@ -89,11 +93,12 @@ class _Parser(jsonargparse.ArgumentParser):
         self.wanted: dict[str, str] = {}
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        typed = re.match(r'Parser key "(\w+)":.*alue: ([^\n]*)', message, re.DOTALL)
-        if typed and typed[1] in self.wanted:
-            option = typed[1].replace("_", "-")
-            message = f"--{option} is {typed[2]!r}, but {self.wanted[typed[1]]} is expected."
-        elif message.startswith("unrecognized arguments"):
+        key = re.match(r'Parser key "(\w+)"', message)
+        if key and key[1] in self.wanted:
+            value = re.search(r"alue: ([^\n]*)", message)
+            got = f" is {value[1]!r}, but" if value else ":"
+            message = f"--{key[1].replace('_', '-')}{got} {self.wanted[key[1]]} is expected."
+        elif message.lower().startswith("unrecognized arguments"):
             message += ". A recipe or preset comes right after the word train."
         raise ConfigError(message) from ex
 

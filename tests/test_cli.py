@@ -105,7 +105,7 @@ def test_the_command_and_the_configuration_repeat_the_run(graphkit: Any) -> None
         (["train", "--hidden", "x"], 2, "--hidden is 'x', but a whole number is expected."),
         (["train", "--lr", "fast"], 2, "--lr is 'fast', but a number is expected."),
         (["train", "--amp", "fp16"], 2, "--amp is 'fp16', but bf16 is expected."),
-        (["train", "--select", "best"], 2, "--select is 'best', but score or loss is expected."),
+        (["train", "--select", "best"], 2, "score or loss is expected."),
         (["train", "--seeds", "x"], 2, "seeds is 'x'"),
         (["train", "--dropout", "2"], 2, "dropout is 2.0"),
         (["train", "--out"], 2, "--out"),
@@ -151,6 +151,7 @@ def test_a_traceback_on_request(graphkit: Any, monkeypatch: pytest.MonkeyPatch) 
     [
         (KeyboardInterrupt(), 130, "Interrupted"),
         (MemoryError("40 GB"), 1, "Out of memory: 40 GB. Try a smaller --hidden"),
+        (RuntimeError("can't allocate memory: 9 bytes"), 1, "Out of memory: can't allocate"),
     ],
 )
 def test_other_ends(

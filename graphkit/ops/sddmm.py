@@ -18,6 +18,10 @@ from ..graph import Graph, row_ids
 from .check import check_nodes, check_transpose
 
 
+_CHUNK = 2**22
+"""Elements of the reference's temporaries: 16 MB in float32."""
+
+
 @torch.library.custom_op("graphkit::sddmm", mutates_args=())
 def _sddmm(
     ptr: Tensor,
@@ -30,8 +34,15 @@ def _sddmm(
     b_SHC: Tensor,
 ) -> Tensor:
     acc = torch.float64 if a_DHC.dtype == torch.float64 else torch.float32
-    a_EHC = a_DHC.index_select(0, row_ids(ptr, idx.size(0))).to(acc)
-    out_EH = (a_EHC * b_SHC.index_select(0, idx).to(acc)).sum(-1).to(a_DHC.dtype)
+    rows = row_ids(ptr, idx.size(0))
+    out_EH = a_DHC.new_empty(idx.size(0), a_DHC.size(1))
+    # a chunk at a time, so that no [E, H, C] array is ever alive
+    step = max(1, _CHUNK // max(1, a_DHC.size(1) * a_DHC.size(2)))
+    for at in range(0, idx.size(0), step):
+        chunk = slice(at, at + step)
+        a_chunk = a_DHC.index_select(0, rows[chunk]).to(acc)
+        b_chunk = b_SHC.index_select(0, idx[chunk]).to(acc)
+        out_EH[chunk] = (a_chunk * b_chunk).sum(-1)
     return out_EH if eid is None else torch.empty_like(out_EH).index_copy_(0, eid.long(), out_EH)
 
 

@@ -215,16 +215,24 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout that graphkit runs from, ``-dirty`` if edited; else None."""
+    """The commit of the checkout that graphkit runs from; else None.
+
+    ``-dirty`` is appended if the package or its cards were edited since.
+    """
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
-    line = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+
+    def git(*words: str) -> str:
+        line = ["git", "-C", str(root), *words]
+        return subprocess.run(line, capture_output=True, text=True, timeout=10, check=True).stdout
+
     try:
-        done = subprocess.run(line, capture_output=True, text=True, timeout=10, check=True)
+        commit = git("rev-parse", "HEAD").strip()
+        edited = git("status", "--porcelain", "--", "graphkit", "datasets")
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip() or None
+    return f"{commit}-dirty" if edited else commit
 
 
 def _cpu_model() -> str:

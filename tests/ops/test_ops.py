@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 
 import pytest
@@ -104,6 +105,15 @@ def test_sddmm_on_the_zoo(name: str, dtype: torch.dtype) -> None:
     close(ops.sddmm(graph, a, b), want, dtype)
     heads = ops.sddmm(graph, a.view(-1, 2, 3), b.view(-1, 2, 3))
     close(heads, (a.double()[dst] * b.double()[src]).view(-1, 2, 3).sum(2), dtype)
+
+
+def test_sddmm_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = ZOO["random"]
+    a, b = values(30, 2, 3), values(30, 2, 3, seed=1)
+    whole = ops.sddmm(graph, a, b)
+    module = importlib.import_module("graphkit.ops.sddmm")
+    monkeypatch.setattr(module, "_CHUNK", 50)
+    assert torch.equal(ops.sddmm(graph, a, b), whole)
 
 
 @given(graphs())

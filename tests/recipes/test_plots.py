@@ -60,7 +60,7 @@ def test_plain_progress_is_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) 
         progress.finish(report.Row(0, None, 10, 10, 0.5, 0.25, 5.0))
         now[0] += 0.5
         progress(history(1)[0])
-    lines = out.getvalue().splitlines()
+    lines = out.getvalue().strip().splitlines()
     assert [line.split("  ")[1] for line in lines[:2]] == ["epoch 4/100", "epoch 8/100"]
     assert lines[0].startswith("seed 1/2  epoch 4/100  loss 0.5000  validation 0.5800  ETA 1:38")
     assert lines[2] == "seed 0: validation 0.5000  test 0.2500  (epoch 10 of 10, 5.0 s)"
