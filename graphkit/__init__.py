@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import importlib
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from .errors import BackendError, ConfigError, DataError, GraphError, GraphkitError, StoreError
 from .graph import Adj, Csr, Graph, as_graph
+
+if TYPE_CHECKING:
+    from . import data, interop, metrics, nn, ops, recipes, structure, testing
 
 __version__ = "0.1.0"
 
@@ -26,7 +30,14 @@ __all__ = [
     "GraphkitError",
     "StoreError",
     "as_graph",
-    *_SUBPACKAGES,
+    "data",
+    "interop",
+    "metrics",
+    "nn",
+    "ops",
+    "recipes",
+    "structure",
+    "testing",
 ]
 
 

@@ -17,7 +17,6 @@ from ..errors import GraphError
 from ..graph import Graph, row_ids
 from .check import check_nodes, check_transpose
 
-
 _CHUNK = 2**22
 """Elements of the reference's temporaries: 16 MB in float32."""
 
