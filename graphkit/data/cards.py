@@ -101,7 +101,7 @@ _BASELINE: dict[str, Kind] = {
 def cards_folder() -> Path:
     """The folder of the cards: beside the package in a checkout, inside it in a wheel."""
     package = Path(__file__).resolve().parent.parent
-    places = (package / "cards", package.parent / "datasets")
+    places = (package / "datasets", package.parent / "datasets")
     for folder in places:
         if folder.is_dir():
             return folder
