@@ -68,9 +68,9 @@ class Graph:
     """A directed, possibly bipartite graph: ``num_edges`` edges from sources to destinations.
 
     Build it with :meth:`from_edge_index`, :meth:`from_csr` or :func:`as_graph`, which validate
-    once; a Graph that exists is valid. ``by_dst`` has destinations as rows (forward aggregation),
-    ``by_src`` has sources as rows (gradients, and messages against the direction) and is None when
-    it was declined.
+    once; put together by hand it is trusted. ``by_dst`` has destinations as rows (forward
+    aggregation), ``by_src`` has sources as rows (gradients, and messages against the direction) and
+    is None when it was declined.
     """
 
     by_dst: Csr
@@ -102,7 +102,7 @@ class Graph:
                 f"and num_dst={num_dst}. Pass num_nodes for a square graph, or the other two."
             )
         if num_nodes is None and num_src is None and num_dst is None:
-            num_nodes = int(edge_index.max()) + 1 if edge_index.numel() else 0
+            num_nodes = _count("num_nodes", None, edge_index)
         src_count = _count("num_src", num_src if num_nodes is None else num_nodes, edge_index[0])
         dst_count = _count("num_dst", num_dst if num_nodes is None else num_nodes, edge_index[1])
         ptr, idx, eid, tptr, tidx, teid = torch.ops.graphkit.coo_to_csr(
@@ -293,7 +293,9 @@ def _index_dtype(count: int) -> torch.dtype:
 
 def _count(name: str, count: int | None, index: Tensor) -> int:
     if count is None:
-        return int(index.max()) + 1 if index.numel() else 0
+        return max(0, int(index.max()) + 1) if index.numel() else 0
+    if not isinstance(count, (int, torch.SymInt)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise GraphError(f"{name} is {count!r}, but a whole number is expected.")
     if count < 0:
         raise GraphError(f"{name} = {count}, but a graph has at least 0 nodes.")
     return count
@@ -341,9 +343,10 @@ def check_range(index: Tensor, count: int, name: str, side: str) -> None:
         return
     position = int(((index < 0) | (index >= count)).nonzero()[0])
     where = f"{name[:-1]}, {position}]" if name.endswith("]") else f"{name}[{position}]"
+    valid = f"0 to {count - 1}" if count else "none"
     raise GraphError(
-        f"{where} = {int(index[position])}, but the graph has {count} {side} (valid: 0 to "
-        f"{count - 1}). Pass a larger num_nodes, or drop the edge."
+        f"{where} = {int(index[position])}, but the graph has {count} {side} (valid: {valid}). "
+        "Pass a larger num_nodes, or drop the edge."
     )
 
 

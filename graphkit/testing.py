@@ -228,6 +228,9 @@ def _check_state(case: _Case) -> None:
     reset = getattr(twin, "reset_parameters", None)
     assert callable(reset), "reset_parameters"
     reset()
+    before, after = case.layer.state_dict(), twin.state_dict()
+    changed = any(not torch.equal(before[name], after[name]) for name in before)
+    assert changed or not before, "reset_parameters draws new parameters"
     twin.load_state_dict(case.layer.state_dict())
     assert torch.equal(twin(case.x, case.edge_index, **case.edges), out), "state_dict round trip"
     assert repr(case.layer), "repr"
@@ -281,12 +284,18 @@ def _check_bipartite(case: _Case) -> None:
     assert out.size(0) == 4, "one output row for each destination"
     graph = Graph.from_edge_index(edge_index, num_src=9, num_dst=4)
     _close("bipartite tensor and Graph agree", case(x, graph, **edges), out)
-    place = torch.tensor([4, 0, 8, 2, 1, 7, 3, 6, 5])
+    # the first sources stay: layers that add self-loops take them for the destinations
+    place = torch.tensor([0, 1, 2, 3, 8, 7, 4, 6, 5])
     moved = torch.empty_like(x[0])
     moved[place] = x[0]
-    if "add_self_loops" not in vars(case.layer):
-        renamed = torch.stack([place[edge_index[0]], edge_index[1]])
-        _close("source order", case((moved, x[1]), renamed, **edges), out)
+    renamed = torch.stack([place[edge_index[0]], edge_index[1]])
+    _close("source order", case((moved, x[1]), renamed, **edges), out)
+    layer = copy.deepcopy(case.layer).double()
+    exact = {name: value.double() for name, value in edges.items()}
+    ends = tuple(t.double().requires_grad_() for t in x)
+    assert torch.autograd.gradcheck(
+        lambda *pair: layer(pair, graph, **exact), ends, fast_mode=True
+    ), "float64 gradcheck of both ends"
 
 
 def _check_compile(case: _Case, backend: str) -> None:

@@ -29,7 +29,16 @@ ORDER = {
     "structure": ("normalize",),
     "nn": ("linear", "inputs", "mlp", "gcn", "sage", "gin", "gat", "acm", "models"),
     "data": ("cards", "raw", "splits", "check", "load"),
-    "recipes": ("loop", "memory", "report", "plots", "node", "presets"),
+    "recipes": (
+        "loop",
+        "memory",
+        "report",
+        "steady",
+        "plots",
+        "options",
+        "node",
+        "presets",
+    ),
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -149,6 +158,20 @@ def test_the_core_runs_when_nothing_else_is_installed() -> None:
         "print(tuple(graphkit.nn.GATConv(3, 2)(torch.ones(2, 3), e).shape))"
     )
     assert run_python(code).strip() == "(2, 2)"
+
+
+def test_the_core_names_no_package_but_torch() -> None:
+    """By reading, because torch loads some packages (numpy, networkx) where they are present."""
+    core = {"errors", "graph", "metrics", "ops", "structure", "nn", "__init__"}
+    for path in FILES:
+        if name_of(path)[0] not in core:
+            continue
+        for node, _ in imports(path):
+            names = [alias.name for alias in node.names]
+            if isinstance(node, ast.ImportFrom):
+                names = [] if node.level else [node.module or ""]
+            foreign = {name.split(".")[0] for name in names} - set(sys.stdlib_module_names)
+            assert foreign <= {"torch"}, f"{path}:{node.lineno} imports {foreign}"
 
 
 def test_import_graphkit_pulls_in_nothing_heavy() -> None:

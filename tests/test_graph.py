@@ -145,6 +145,10 @@ def test_bad_sizes() -> None:
         Graph.from_edge_index(EDGES, -1)
     with pytest.raises(GraphError, match=r"\[0, 4\] = 3, but the graph has 3 sources.*larger num_"):
         Graph.from_edge_index(EDGES, 3)
+    with pytest.raises(GraphError, match=r"\[0, 0\] = -5, but the graph has 0 .* \(valid: none\)"):
+        Graph.from_edge_index(torch.tensor([[-5], [-5]]))
+    with pytest.raises(GraphError, match="num_src is 6.0, but a whole number is expected"):
+        Graph.from_edge_index(EDGES, 6.0)  # type: ignore[arg-type]
     graph = Graph.from_edge_index(EDGES, 5)
     with pytest.raises(GraphError, match="x has 4 source rows but the graph has 5 sources"):
         as_graph(graph, 4, 5)

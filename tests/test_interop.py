@@ -101,8 +101,29 @@ def test_the_explainer_ranks_the_planted_motif_top(ba_shapes: tuple) -> None:
 
 def test_an_unwrapped_layer_is_not_silently_ignored(ba_shapes: tuple) -> None:
     model, x, edge_index, _, _ = ba_shapes
-    with pytest.raises(ValueError, match="Could not compute gradients for edges"):
+    with pytest.raises(ConfigError, match="SAGEConv is inside .*as_message_passing"):
         explainer(model, epochs=2)(x, edge_index, index=130)
+
+
+def test_an_unwrapped_layer_beside_pygs_is_not_silently_ignored() -> None:
+    """PyG would explain the layers that it knows, and nobody would notice the others."""
+    x, edge_index = torch.randn(20, 5), torch.randint(20, (2, 70))
+    model = Net(PyGGCNConv(5, 8), gnn.GCNConv(8, 3))
+    with pytest.raises(ConfigError, match="GCNConv is inside a model whose edges PyG explains"):
+        explainer(model, epochs=2)(x, edge_index, index=4)
+    assert explainer(as_message_passing(model), epochs=2)(x, edge_index, index=4).edge_mask.any()
+    features_only = Explainer(
+        model,
+        GNNExplainer(epochs=2),
+        explanation_type="model",
+        node_mask_type="attributes",
+        model_config={
+            "mode": "multiclass_classification",
+            "task_level": "node",
+            "return_type": "raw",
+        },
+    )
+    assert features_only(x, edge_index, index=4).node_mask.any()
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,11 @@ PUBLIC = {
     ],
     "graphkit.structure": ["gcn_scales", "has_self_loop", "self_loop_mask", "weighted_in_degree"],
     "graphkit.testing": ["check_layer", "dense_adjacency", "graphs", "zoo"],
+    "graphkit.data": [
+        "Baseline", "Card", "Split", "available", "card", "cards", "check", "data_root", "info",
+        "load", "per_class_split", "random_split",
+    ],
+    "graphkit.recipes": ["PRESETS", "RECIPES", "Preset", "Record", "Row", "node"],
     "graphkit.interop": ["MessagePassingLayer", "as_message_passing"],
 }  # fmt: skip
 

@@ -13,7 +13,7 @@ from ..errors import ConfigError, nearest
 from ..graph import Adj, Graph, as_graph
 from ..ops import spmm
 from ..structure.normalize import weighted_in_degree
-from .inputs import one_set_of_nodes, read_input
+from .inputs import edge_vector, one_set_of_nodes, read_input
 from .linear import reset
 
 _VARIANTS = ("acm", "acmii")
@@ -75,6 +75,11 @@ class ACMConv(nn.Module):
                 raise ConfigError(
                     f"ACMConv: unknown {name} {value!r}. {nearest(str(value), known)}"
                 )
+        if in_channels < 1 or out_channels < 1:
+            raise ConfigError(
+                f"ACMConv: in_channels={in_channels} and out_channels={out_channels} must both be "
+                "at least 1; they cannot be read off the input."
+            )
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.variant = variant
@@ -110,6 +115,8 @@ class ACMConv(nn.Module):
     ) -> Any:
         one_set_of_nodes("ACMConv", x)
         x, _, graph = read_input("ACMConv", x, edge_index, self.in_channels)
+        edge_weight = edge_vector("ACMConv", "edge_weight", edge_weight, graph)
+        edge_mask = edge_vector("ACMConv", "edge_mask", edge_mask, graph)
         h = self.lin(x)
         if self.variant == "acmii":
             h = h.relu()
@@ -133,9 +140,10 @@ class ACMConv(nn.Module):
             weight = edge_mask if edge_weight is None else edge_weight * edge_mask
         degree = weighted_in_degree(graph, edge_weight, h.dtype).unsqueeze(1) + 1
         if self.norm == "rw":
-            return (spmm(graph, h, weight) + h) / degree
-        h = h * degree.rsqrt()
-        return (spmm(graph, h, weight) + h) * degree.rsqrt()
+            return (spmm(graph, h, weight) + h) * degree.reciprocal().to(h.dtype)
+        scale = degree.rsqrt().to(h.dtype)
+        h = scale * h
+        return scale * (spmm(graph, h, weight) + h)
 
     def _mixing_weights(self, channels: list[Tensor]) -> Tensor:
         if self.norms is not None:

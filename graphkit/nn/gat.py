@@ -13,7 +13,7 @@ from ..graph import Adj, Graph
 from ..ops import gather, segment_reduce, segment_softmax, spmm
 from ..ops.check import check_edges
 from ..structure.normalize import self_loop_mask
-from .inputs import Channels, Features, read_input
+from .inputs import Channels, Features, edge_vector, read_input
 from .linear import glorot_, linear, reset
 
 _FILLS = ("mean", "add", "sum", "max", "min")
@@ -239,6 +239,7 @@ def _attend(
     """The shared second half: softmax, dropout, weighted sum, heads, residual, bias."""
     alpha, alpha_loop = _softmax_with_loop(graph, score, loop)
     alpha = functional.dropout(alpha, layer.dropout, layer.training)
+    edge_mask = edge_vector(type(layer).__name__, "edge_mask", edge_mask, graph)
     weight = alpha if edge_mask is None else alpha * edge_mask.unsqueeze(1)
     out = spmm(graph, h_src, weight)
     if alpha_loop is not None:
@@ -292,6 +293,11 @@ def _edge_and_loop_features(
         return None, None
     check_edges(type(layer).__name__, "edge_attr", edge_attr, graph)
     attr = edge_attr.unsqueeze(1) if edge_attr.dim() == 1 else edge_attr
+    if attr.dim() != 2 or attr.size(1) != layer.edge_dim:
+        raise GraphError(
+            f"{type(layer).__name__}: edge_attr has shape {list(edge_attr.shape)}, but [E, "
+            f"{layer.edge_dim}] is expected. Build the layer with edge_dim={attr.size(-1)}."
+        )
     shape = (-1, layer.heads, layer.out_channels)
     mapped = layer.lin_edge(attr).view(shape)
     if num_loops is None:

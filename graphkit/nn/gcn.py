@@ -9,7 +9,7 @@ from ..errors import ConfigError
 from ..graph import Adj, Graph
 from ..ops import spmm
 from ..structure.normalize import gcn_scales
-from .inputs import one_set_of_nodes, read_input
+from .inputs import edge_vector, one_set_of_nodes, read_input
 from .linear import linear
 
 
@@ -83,6 +83,8 @@ class GCNConv(nn.Module):
         one_set_of_nodes("GCNConv", x)
         x, _, graph = read_input("GCNConv", x, edge_index, self.in_channels)
         h = self.lin(x)
+        edge_weight = edge_vector("GCNConv", "edge_weight", edge_weight, graph)
+        edge_mask = edge_vector("GCNConv", "edge_mask", edge_mask, graph)
         weight = edge_weight
         if edge_mask is not None:
             weight = edge_mask if edge_weight is None else edge_weight * edge_mask

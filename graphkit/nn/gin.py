@@ -9,7 +9,7 @@ from ..errors import ConfigError, GraphError
 from ..graph import Adj
 from ..ops import gather, segment_reduce, spmm
 from ..ops.check import check_edges
-from .inputs import Features, read_input
+from .inputs import Features, edge_vector, read_input
 from .linear import linear, reset
 
 
@@ -51,7 +51,7 @@ class GINConv(nn.Module):
         edge_mask: Tensor | None = None,
     ) -> Tensor:
         x_src, x_dst, graph = read_input("GINConv", x, edge_index, size=size)
-        out = spmm(graph, x_src, edge_mask)
+        out = spmm(graph, x_src, edge_vector("GINConv", "edge_mask", edge_mask, graph))
         return self.nn(out if x_dst is None else out + (1 + self.eps) * x_dst)
 
 
@@ -115,6 +115,7 @@ class GINEConv(nn.Module):
                 "features; their widths must agree. Build the layer with edge_dim to map them."
             )
         message = (gather(graph, x_src, "src") + edge).relu()
+        edge_mask = edge_vector("GINEConv", "edge_mask", edge_mask, graph)
         if edge_mask is not None:
             message = message * edge_mask.unsqueeze(1)
         out = segment_reduce(message, graph.by_dst)

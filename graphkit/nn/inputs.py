@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
+import torch
 from torch import Tensor
 
-from ..errors import GraphError
+from ..errors import ConfigError, GraphError
 from ..graph import Adj, Graph, as_graph
-from ..ops.check import check_values
+from ..ops.check import check_edges, check_values
 
 Features = Tensor | tuple[Tensor, Tensor | None]
 """Node features ``[N, F]``, or sources and destinations apart for a bipartite graph."""
@@ -23,6 +26,7 @@ def read_input(
     size: tuple[int, int] | None = None,
 ) -> tuple[Tensor, Tensor | None, Graph]:
     """``(x_src, x_dst, graph)``, checked; ``x_dst`` is None if the caller gave none."""
+    _refuse_to_be_ignored(layer)
     x_src, x_dst = x if isinstance(x, (tuple, list)) else (x, x)
     channels = in_channels if isinstance(in_channels, tuple) else (in_channels, in_channels)
     _check_features(layer, "x", x_src, channels[0])
@@ -39,19 +43,61 @@ def read_input(
             f"{layer}: x = (x_src, None) does not tell how many destinations there are. "
             "Pass size=(num_src, num_dst), or a Graph."
         )
+    if size is not None and tuple(size) != (x_src.size(0), num_dst):
+        raise GraphError(
+            f"{layer}: size is {tuple(size)}, but x has {x_src.size(0)} sources and {num_dst} "
+            "destinations. Leave size out, or correct it."
+        )
     graph = as_graph(edge_index, x_src.size(0), num_dst)
     check_values(layer, "x", x_src, graph.device)
     return x_src, x_dst, graph
 
 
 def _check_features(layer: str, name: str, x: Tensor, channels: int) -> None:
-    check_values(layer, name, x, x.device)
+    check_values(layer, name, x, getattr(x, "device", torch.device("cpu")))
     if x.dim() != 2 or (channels > 0 and x.size(1) != channels):
         width = channels if channels > 0 else "features"
         raise GraphError(
             f"{layer}: {name} has shape {list(x.shape)}, but [N, {width}] is expected. "
             f"Build the layer with in_channels={x.size(-1) if x.dim() else 1} or reshape {name}."
         )
+
+
+def edge_vector(layer: str, name: str, w: Tensor | None, graph: Graph) -> Tensor | None:
+    """One value for each edge as ``[E]``; ``[E, 1]`` is accepted, as by PyG."""
+    if w is None:
+        return None
+    check_edges(layer, name, w, graph)
+    if w.numel() != graph.num_edges:
+        raise GraphError(
+            f"{layer}: {name} has shape {list(w.shape)}, but [{graph.num_edges}] is expected: one "
+            "value for each edge."
+        )
+    return w.reshape(-1)
+
+
+def _refuse_to_be_ignored(layer: str) -> None:
+    """Raise if PyG explains edges and cannot see this layer.
+
+    Its explainers give edge masks to MessagePassing modules and pass over all others in silence.
+    Nothing tells a layer that it is being passed over, but the explainer stands in the call stack.
+    """
+    if torch.compiler.is_compiling() or "torch_geometric.explain.explainer" not in sys.modules:
+        return
+    frame = sys._getframe(2)
+    while frame is not None:
+        module = frame.f_globals.get("__name__", "")
+        if module == "graphkit.interop":
+            return
+        if module.startswith("torch_geometric.explain."):
+            owner = frame.f_locals.get("self")
+            config = getattr(owner, "explainer_config", owner)
+            if getattr(config, "edge_mask_type", None) is not None:
+                raise ConfigError(
+                    f"{layer} is inside a model whose edges PyG explains, but PyG has no place for "
+                    "its edge mask here. Explain graphkit.interop.as_message_passing(model)."
+                )
+        frame = frame.f_back
 
 
 def one_set_of_nodes(layer: str, x: Features) -> None:

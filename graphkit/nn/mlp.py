@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -11,8 +12,14 @@ from ..errors import ConfigError, nearest
 from ..graph import Adj
 from .linear import linear, reset
 
-_ACTIVATIONS = {"relu": functional.relu, "elu": functional.elu, "gelu": functional.gelu}
-_NORMS = {"batch_norm": nn.BatchNorm1d, "layer_norm": nn.LayerNorm}
+_ACTIVATIONS = {
+    "relu": functional.relu,
+    "elu": functional.elu,
+    "gelu": functional.gelu,
+    "leaky_relu": functional.leaky_relu,
+    "tanh": torch.tanh,
+}
+_NORMS = ("batch_norm",)
 
 
 class MLP(nn.Module):
@@ -25,15 +32,16 @@ class MLP(nn.Module):
         out_channels: Output width.
         num_layers: Number of linear layers.
         dropout: Probability behind every hidden layer.
-        act: ``relu``, ``elu``, ``gelu`` or None.
-        norm: ``batch_norm``, ``layer_norm`` (of each row) or None.
+        act: ``relu``, ``elu``, ``gelu``, ``leaky_relu``, ``tanh`` or None.
+        norm: ``batch_norm`` or None.
         plain_last: Leave the last layer without norm, activation and dropout.
         bias: Learn additive biases.
 
     Shapes: ``x [N, in]`` to ``[N, out]``. A second argument is accepted and ignored, so that an
     MLP stands where a graph network does.
 
-    Arguments and parameters are named as in PyG (``lins.0.weight``, ``norms.0.module.weight``).
+    Arguments and parameters are named as in PyG (``lins.0.weight``, ``norms.0.module.weight``),
+    whose other norms, ``act_first`` and keyword dictionaries are not offered.
     """
 
     def __init__(
@@ -55,8 +63,10 @@ class MLP(nn.Module):
             channel_list, in_channels, hidden_channels, out_channels, num_layers
         )
         for name, value, known in (("act", act, _ACTIVATIONS), ("norm", norm, _NORMS)):
-            if value is not None and value not in known:
-                raise ConfigError(f"MLP: unknown {name} {value!r}. {nearest(value, known)}")
+            if value is not None and str(value) not in known:
+                raise ConfigError(f"MLP: unknown {name} {value!r}. {nearest(str(value), known)}")
+        if not (isinstance(dropout, (int, float)) and 0 <= dropout <= 1):
+            raise ConfigError(f"MLP: dropout is {dropout!r}, but a number from 0 to 1 is expected.")
         self.in_channels, self.out_channels = self.channel_list[0], self.channel_list[-1]
         self.dropout = dropout
         self.act = act
@@ -66,7 +76,7 @@ class MLP(nn.Module):
         normed = self.channel_list[1:-1] if plain_last else self.channel_list[1:]
         self.norms = nn.ModuleList(
             # one level deeper than needed: PyG's checkpoints name it norms.0.module.weight
-            nn.Identity() if norm is None else nn.ModuleDict({"module": _NORMS[norm](width)})
+            nn.Identity() if norm is None else nn.ModuleDict({"module": nn.BatchNorm1d(width)})
             for width in normed
         )
 

@@ -10,7 +10,7 @@ from ..errors import ConfigError, nearest
 from ..graph import Adj
 from ..ops import spmm
 from ..ops.spmm import Reduce
-from .inputs import Channels, Features, read_input
+from .inputs import Channels, Features, edge_vector, read_input
 from .linear import linear, reset
 
 _AGGREGATIONS: dict[str, Reduce] = {
@@ -42,8 +42,9 @@ class SAGEConv(nn.Module):
     Graph; returns ``[num_dst, out]``. ``edge_mask [E]`` multiplies every edge's message.
 
     Parameters are named as in PyG (``lin_l``, ``lin_r``, ``lin``). Linear aggregations run after
-    :math:`W_1` where that is narrower, which only reorders the arithmetic. PyG's ``lstm`` and
-    lists of aggregations are not offered.
+    :math:`W_1` where that is narrower, which only reorders the arithmetic. ``max`` and ``min``
+    split the gradient evenly among equals. PyG's ``lstm`` and lists of aggregations are not
+    offered.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class SAGEConv(nn.Module):
         bias: bool = True,
     ) -> None:
         super().__init__()
-        if aggr not in _AGGREGATIONS:
+        if str(aggr) not in _AGGREGATIONS:
             raise ConfigError(
                 f"SAGEConv: unknown aggr {aggr!r}. {nearest(str(aggr), _AGGREGATIONS)}"
             )
@@ -91,6 +92,7 @@ class SAGEConv(nn.Module):
         x_src, x_dst, graph = read_input("SAGEConv", x, edge_index, self.in_channels, size)
         if self.project:
             x_src = self.lin(x_src).relu()
+        edge_mask = edge_vector("SAGEConv", "edge_mask", edge_mask, graph)
         reduce = _AGGREGATIONS[self.aggr]
         if reduce in ("mean", "sum") and 0 < self.out_channels < x_src.size(1) and self._is_built():
             h = spmm(graph, apply_linear(x_src, self.lin_l.weight), edge_mask, reduce=reduce)

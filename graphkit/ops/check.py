@@ -20,6 +20,12 @@ def check_reduce(op: str, reduce: str, known: tuple[str, ...]) -> None:
 
 def check_values(op: str, name: str, x: Tensor, device: torch.device) -> None:
     """Dense floating-point values on the graph's device."""
+    # isinstance guards against arrays and lists, which callers do pass whatever the annotation
+    if not isinstance(x, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise GraphError(
+            f"{op}: {name} is a {type(x).__name__}, but a torch.Tensor is expected. "
+            f"Pass torch.as_tensor({name})."
+        )
     if x.layout != torch.strided:
         raise GraphError(
             f"{op}: {name} has layout {x.layout}, but a dense tensor is expected. "
@@ -39,6 +45,11 @@ def check_values(op: str, name: str, x: Tensor, device: torch.device) -> None:
 
 def check_nodes(op: str, name: str, x: Tensor, graph: Graph, side: str) -> None:
     """Node values ``[N, F]`` or ``[N, H, C]`` with one row for each node of ``side``."""
+    if not isinstance(graph, Graph):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise GraphError(
+            f"{op}: graph is a {type(graph).__name__}, but a graphkit.Graph is expected. "
+            "Pass graphkit.as_graph(edge_index, num_src, num_dst)."
+        )
     check_values(op, name, x, graph.device)
     count = graph.num_src if side == "source" else graph.num_dst
     if x.dim() not in (2, 3):

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..errors import ConfigError, GraphError, nearest
 from ..graph import Csr, Graph, check_indptr, row_ids
 from .check import check_nodes, check_reduce, check_transpose, check_values
-from .spmm import Reduce, accumulator, extreme_of_rows, slot_values
+from .spmm import Reduce, accumulator, divide_rows, extreme_of_rows, share_among_equals, slot_values
 
 _REDUCES = ("sum", "mean", "max", "min")
 
@@ -24,7 +24,7 @@ _REDUCES = ("sum", "mean", "max", "min")
 def _to_edges(values_EK: Tensor, eid: Tensor | None) -> Tensor:
     if eid is None:
         return values_EK
-    return torch.empty_like(values_EK).index_copy_(0, eid.to(torch.int64), values_EK)
+    return torch.empty_like(values_EK).index_copy(0, eid.to(torch.int64), values_EK)
 
 
 @torch.library.custom_op("graphkit::gather", mutates_args=())
@@ -75,7 +75,7 @@ def _reduce_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _reduce_backward(ctx: Any, dy_RK: Tensor) -> tuple[Tensor | None, ...]:
     ptr, eid = ctx.saved_tensors
     if ctx.mean:
-        dy_RK = dy_RK / ptr.diff().clamp(min=1).unsqueeze(1).to(dy_RK.dtype)
+        dy_RK = divide_rows(dy_RK, ptr)
     return None, None, torch.ops.graphkit.gather(ptr, eid, dy_RK, ctx.num_edges), None
 
 
@@ -83,34 +83,26 @@ _segment_reduce.register_autograd(_reduce_backward, setup_context=_reduce_setup)
 
 
 @torch.library.custom_op("graphkit::segment_extreme", mutates_args=())
-def _segment_extreme(
-    ptr: Tensor, eid: Tensor | None, v_EK: Tensor, minimum: bool
-) -> tuple[Tensor, Tensor]:
+def _segment_extreme(ptr: Tensor, eid: Tensor | None, v_EK: Tensor, minimum: bool) -> Tensor:
     check_indptr(ptr, v_EK.size(0))
-    out, slot = extreme_of_rows(ptr, slot_values(v_EK, eid), minimum)
-    if eid is None or v_EK.size(0) == 0:
-        return out, slot
-    return out, torch.where(slot >= 0, eid.to(torch.int64)[slot.clamp(min=0)], slot)
+    return extreme_of_rows(ptr, slot_values(v_EK, eid), minimum)
 
 
 @_segment_extreme.register_fake
-def _(ptr: Tensor, eid: Tensor | None, v_EK: Tensor, minimum: bool) -> tuple[Tensor, Tensor]:
-    out = v_EK.new_empty(ptr.size(0) - 1, v_EK.size(1))
-    return out, torch.empty_like(out, dtype=torch.int64)
+def _(ptr: Tensor, eid: Tensor | None, v_EK: Tensor, minimum: bool) -> Tensor:
+    return v_EK.new_empty(ptr.size(0) - 1, v_EK.size(1))
 
 
-def _extreme_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    ctx.num_edges = inputs[2].size(0)
-    ctx.save_for_backward(output[1])
+def _extreme_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ptr, eid, v_EK, _ = inputs
+    ctx.save_for_backward(ptr, eid, v_EK, output)
 
 
-def _extreme_backward(ctx: Any, dy_RK: Tensor, _darg: Tensor | None) -> tuple[Tensor | None, ...]:
-    (arg_RK,) = ctx.saved_tensors
-    dv_EK = dy_RK.new_zeros(ctx.num_edges, dy_RK.size(1))
-    if ctx.num_edges:
-        won = torch.where(arg_RK >= 0, dy_RK, 0)
-        dv_EK = dv_EK.scatter_add(0, arg_RK.clamp(min=0), won)
-    return None, None, dv_EK, None
+def _extreme_backward(ctx: Any, dy_RK: Tensor) -> tuple[Tensor | None, ...]:
+    ptr, eid, v_EK, out_RK = ctx.saved_tensors
+    values = slot_values(v_EK.detach(), eid)
+    dv_EK = share_among_equals(ptr, values, out_RK.detach(), dy_RK)
+    return None, None, _to_edges(dv_EK, eid), None
 
 
 _segment_extreme.register_autograd(_extreme_backward, setup_context=_extreme_setup)
@@ -123,7 +115,7 @@ def _segment_softmax(ptr: Tensor, eid: Tensor | None, v_EK: Tensor) -> Tensor:
         return torch.empty_like(v_EK)
     v = slot_values(v_EK, eid).to(accumulator(v_EK.dtype))
     rows = row_ids(ptr, v.size(0))
-    top = extreme_of_rows(ptr, v, False)[0]
+    top = extreme_of_rows(ptr, v, False)
     # a row of -inf only has no largest finite value to subtract; its softmax is 0 everywhere
     top = top.masked_fill(top == -torch.inf, 0)
     exp = (v - top[rows]).exp()
@@ -179,7 +171,7 @@ def segment_reduce(values: Tensor, rows: Csr | Tensor, reduce: Reduce = "sum") -
     caller's order, at their destinations) or offsets ``ptr [R + 1]`` into ``values`` (pooling of
     PyG's batches). Returns ``[R, ...]``; rows without values get 0.
 
-    Gradient: :func:`gather`; for ``max`` and ``min`` to the first value that attains it.
+    Gradient: :func:`gather`; ``max`` and ``min`` split it evenly among the values that attain it.
     Accumulates in float32 (float64 for float64). Deterministic on the CPU.
 
     Raises :class:`GraphError` if values and rows do not fit, :class:`ConfigError` for an unknown
@@ -191,7 +183,7 @@ def segment_reduce(values: Tensor, rows: Csr | Tensor, reduce: Reduce = "sum") -
     if reduce in ("sum", "mean"):
         out = torch.ops.graphkit.segment_reduce(ptr, eid, flat, reduce == "mean")
     else:
-        out, _ = torch.ops.graphkit.segment_extreme(ptr, eid, flat, reduce == "min")
+        out = torch.ops.graphkit.segment_extreme(ptr, eid, flat, reduce == "min")
     return out.reshape(ptr.size(0) - 1, *values.shape[1:])
 
 
@@ -211,6 +203,11 @@ def segment_softmax(values: Tensor, rows: Csr | Tensor) -> Tensor:
 def _rows_of(op: str, values: Tensor, rows: Csr | Tensor) -> tuple[Tensor, Tensor | None]:
     if isinstance(rows, Csr):
         ptr, eid, expected = rows.indptr, rows.eid, rows.num_edges
+    elif not isinstance(rows, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise GraphError(
+            f"{op}: rows is a {type(rows).__name__}, but a Csr such as graph.by_dst or offsets "
+            "[rows + 1] are expected."
+        )
     else:
         ptr, eid, expected = rows, None, None
         if ptr.dim() != 1 or ptr.dtype not in (torch.int64, torch.int32) or ptr.numel() == 0:

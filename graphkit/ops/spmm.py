@@ -28,6 +28,13 @@ def accumulator(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+def divide_rows(values: Tensor, ptr: Tensor) -> Tensor:
+    """``values [R, ...]`` over the lengths of the rows; float16 cannot hold a length of 65,520."""
+    acc = accumulator(values.dtype)
+    length = ptr.diff().clamp(min=1).to(acc).view(-1, *[1] * (values.dim() - 1))
+    return (values.to(acc) / length).to(values.dtype)
+
+
 def slot_values(w_EH: Tensor, eid: Tensor | None) -> Tensor:
     """Edge values from the caller's order to slot order."""
     return w_EH if eid is None else w_EH.index_select(0, eid)
@@ -91,7 +98,7 @@ def _spmm_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _spmm_backward(ctx: Any, dy_DHC: Tensor) -> tuple[Tensor | None, ...]:
     ptr, idx, eid, tptr, tidx, teid, x_SHC, w_EH = ctx.saved_tensors
     if ctx.mean:
-        dy_DHC = dy_DHC / ptr.diff().clamp(min=1).to(dy_DHC.dtype).view(-1, 1, 1)
+        dy_DHC = divide_rows(dy_DHC, ptr)
     dx_SHC = dw_EH = None
     if ctx.needs_input_grad[6]:
         if tptr is None:
@@ -109,67 +116,62 @@ _spmm.register_autograd(_spmm_backward, setup_context=_spmm_setup)
 @torch.library.custom_op("graphkit::spmm_extreme", mutates_args=())
 def _spmm_extreme(
     ptr: Tensor, idx: Tensor, eid: Tensor | None, x_SHC: Tensor, w_EH: Tensor | None, minimum: bool
-) -> tuple[Tensor, Tensor]:
-    messages = x_SHC.index_select(0, idx)
-    if w_EH is not None:
-        messages = messages * slot_values(w_EH, eid).to(x_SHC.dtype).unsqueeze(-1)
-    return extreme_of_rows(ptr, messages, minimum)
-
-
-def extreme_of_rows(ptr: Tensor, values: Tensor, minimum: bool) -> tuple[Tensor, Tensor]:
-    """Largest (smallest) value of each row's slots and its first slot; 0 and -1 for empty rows."""
-    shape = (ptr.size(0) - 1, *values.shape[1:])
-    empty_slot = torch.full(shape, -1, dtype=torch.int64, device=values.device)
-    if values.numel() == 0 or shape[0] == 0:
-        return values.new_zeros(shape), empty_slot
-    rows = row_ids(ptr, values.size(0))
-    at = rows.view(-1, *[1] * (values.dim() - 1)).expand_as(values)
-    kind = "amin" if minimum else "amax"
-    out = values.new_zeros(shape).scatter_reduce_(0, at, values, kind, include_self=False)
-    # nan differs from itself, yet must win as it does in torch's own amax
-    hit = (values == out[rows]) | values.isnan()
-    slots = torch.arange(values.size(0), device=values.device)
-    first = torch.where(hit, slots.view(-1, *[1] * (values.dim() - 1)), values.size(0))
-    arg = empty_slot.scatter_reduce_(0, at, first, "amin", include_self=False)
-    return out, arg
+) -> Tensor:
+    return extreme_of_rows(ptr, _messages(idx, eid, x_SHC, w_EH), minimum)
 
 
 @_spmm_extreme.register_fake
 def _(
     ptr: Tensor, idx: Tensor, eid: Tensor | None, x_SHC: Tensor, w_EH: Tensor | None, minimum: bool
-) -> tuple[Tensor, Tensor]:
-    out = x_SHC.new_empty(ptr.size(0) - 1, x_SHC.size(1), x_SHC.size(2))
-    return out, torch.empty_like(out, dtype=torch.int64)
+) -> Tensor:
+    return x_SHC.new_empty(ptr.size(0) - 1, x_SHC.size(1), x_SHC.size(2))
 
 
-def _extreme_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    _, idx, eid, x_SHC, w_EH, _ = inputs
-    ctx.num_src = x_SHC.size(0)
-    weight_needs_x = w_EH is not None and ctx.needs_input_grad[4]
-    ctx.save_for_backward(idx, eid, output[1], x_SHC if weight_needs_x else None, w_EH)
+def _messages(idx: Tensor, eid: Tensor | None, x_SHC: Tensor, w_EH: Tensor | None) -> Tensor:
+    messages = x_SHC.index_select(0, idx)
+    if w_EH is None:
+        return messages
+    return messages * slot_values(w_EH, eid).to(x_SHC.dtype).unsqueeze(-1)
 
 
-def _extreme_backward(ctx: Any, dy_DHC: Tensor, _darg: Tensor | None) -> tuple[Tensor | None, ...]:
-    idx, eid, arg_DHC, x_SHC, w_EH = ctx.saved_tensors
+def extreme_of_rows(ptr: Tensor, values: Tensor, minimum: bool) -> Tensor:
+    """The largest (smallest) value of each row's slots, nan if there is one; 0 for empty rows."""
+    out = values.new_zeros(ptr.size(0) - 1, *values.shape[1:])
+    if values.numel() == 0 or out.numel() == 0:
+        return out
+    rows = row_ids(ptr, values.size(0)).view(-1, *[1] * (values.dim() - 1)).expand_as(values)
+    kind = "amin" if minimum else "amax"
+    return out.scatter_reduce_(0, rows, values, kind, include_self=False)
+
+
+def share_among_equals(ptr: Tensor, values: Tensor, out: Tensor, dy: Tensor) -> Tensor:
+    """The gradient of :func:`extreme_of_rows`: ``dy`` split evenly among a row's winners."""
+    rows = row_ids(ptr, values.size(0))
+    best = out.index_select(0, rows)
+    won = ((values == best) | (values.isnan() & best.isnan())).to(accumulator(dy.dtype))
+    at = rows.view(-1, *[1] * (values.dim() - 1)).expand_as(values)
+    winners = won.new_zeros(out.shape).scatter_add(0, at, won).clamp(min=1)
+    return ((dy / winners).index_select(0, rows) * won).to(dy.dtype)
+
+
+def _extreme_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ptr, idx, eid, x_SHC, w_EH, _ = inputs
+    ctx.save_for_backward(ptr, idx, eid, x_SHC, w_EH, output)
+
+
+def _extreme_backward(ctx: Any, dy_DHC: Tensor) -> tuple[Tensor | None, ...]:
+    ptr, idx, eid, x_SHC, w_EH, out_DHC = ctx.saved_tensors
+    # which edges won is a constant: only dy and the other factor of a message are differentiated
+    x_const, w_const = x_SHC.detach(), None if w_EH is None else w_EH.detach()
+    messages = _messages(idx, eid, x_const, w_const)
+    dm_EHC = share_among_equals(ptr, messages, out_DHC.detach(), dy_DHC)
     dx_SHC = dw_EH = None
-    if idx.size(0) == 0:
-        zeros = dy_DHC.new_zeros(ctx.num_src, dy_DHC.size(1), dy_DHC.size(2))
-        return None, None, None, zeros, None if w_EH is None else torch.zeros_like(w_EH), None
-    slot = arg_DHC.clamp(min=0)
-    src = idx[slot].to(torch.int64)
-    dy_DHC = torch.where(arg_DHC >= 0, dy_DHC, 0)
-    dm_DHC = dy_DHC
-    if w_EH is not None:
-        edge = slot if eid is None else eid[slot].to(torch.int64)
-        head = torch.arange(dy_DHC.size(1), device=dy_DHC.device).view(1, -1, 1)
-        dm_DHC = dy_DHC * w_EH[edge, head].to(dy_DHC.dtype)
-        if x_SHC is not None:
-            values = (dy_DHC * x_SHC.gather(0, src)).transpose(1, 2).reshape(-1, w_EH.size(1))
-            places = edge.transpose(1, 2).reshape(-1, w_EH.size(1))
-            dw_EH = values.new_zeros(w_EH.shape).scatter_add(0, places, values).to(w_EH.dtype)
     if ctx.needs_input_grad[3]:
-        dx_SHC = dy_DHC.new_zeros(ctx.num_src, dy_DHC.size(1), dy_DHC.size(2))
-        dx_SHC = dx_SHC.scatter_add(0, src, dm_DHC)
+        each = dm_EHC if w_EH is None else dm_EHC * slot_values(w_EH, eid).unsqueeze(-1)
+        dx_SHC = torch.zeros_like(x_SHC).index_add(0, idx, each.to(x_SHC.dtype))
+    if w_EH is not None and ctx.needs_input_grad[4]:
+        each = (dm_EHC * x_SHC.index_select(0, idx)).sum(-1).to(w_EH.dtype)
+        dw_EH = each if eid is None else torch.zeros_like(w_EH).index_copy(0, eid.long(), each)
     return None, None, None, dx_SHC, dw_EH, None
 
 
@@ -185,15 +187,16 @@ def spmm(graph: Graph, x: Tensor, w: Tensor | None = None, *, reduce: Reduce = "
     their weights; destinations without edges get 0 under every ``reduce``.
 
     Gradients: with respect to ``x`` the same product on ``graph.t()``, with respect to ``w`` an
-    :func:`sddmm`; both differentiable again. ``max`` and ``min`` send the gradient to the first
-    edge that attains the value, in the caller's order. Cost: E x F reads. Deterministic on the CPU.
+    :func:`sddmm`; both differentiable again. ``max`` and ``min`` split the gradient evenly among
+    the edges that attain the value, as torch's own do. Cost: E x F reads. Deterministic on the CPU.
 
     Raises :class:`GraphError` for rows, shapes, dtypes or devices that do not fit the graph, and
     :class:`ConfigError` for an unknown ``reduce``.
     """
     check_reduce("spmm", reduce, _REDUCES)
     check_nodes("spmm", "x", x, graph, "source")
-    check_transpose("spmm", graph, x)
+    if reduce in ("sum", "mean"):
+        check_transpose("spmm", graph, x)
     x_SHC, w_EH = x, None
     if w is not None:
         check_edges("spmm", "w", w, graph)
@@ -204,7 +207,7 @@ def spmm(graph: Graph, x: Tensor, w: Tensor | None = None, *, reduce: Reduce = "
         out = torch.ops.graphkit.spmm(*graph.parts(), x_SHC, w_EH, reduce == "mean")
     else:
         fwd = graph.by_dst
-        out, _ = torch.ops.graphkit.spmm_extreme(
+        out = torch.ops.graphkit.spmm_extreme(
             fwd.indptr, fwd.indices, fwd.eid, x_SHC, w_EH, reduce == "min"
         )
     return out.reshape(graph.num_dst, *x.shape[1:])

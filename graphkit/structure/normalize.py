@@ -32,7 +32,11 @@ def has_self_loop(graph: Graph) -> Tensor:
 
 
 def weighted_in_degree(graph: Graph, edge_weight: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """The sum of the weights of each destination's edges (their number without weights)."""
+    """The sum of the weights of each destination's edges (their number without weights).
+
+    In ``dtype``, but never below float32: a hub's degree is beyond float16.
+    """
+    dtype = torch.promote_types(dtype, torch.float32)
     if edge_weight is None:
         return graph.in_degree().to(dtype)
     return segment_reduce(edge_weight.to(dtype), graph.by_dst)
@@ -63,8 +67,10 @@ def gcn_scales(
     degree = weighted_in_degree(graph, edge_weight, dtype)
     diagonal = None
     if add_self_loops:
-        diagonal = torch.where(has_self_loop(graph), 0.0, 2.0 if improved else 1.0).to(dtype)
+        fill = 2.0 if improved else 1.0
+        diagonal = torch.where(has_self_loop(graph), 0.0, fill).to(degree.dtype)
         degree = degree + diagonal
     # a degree of 0 is replaced before the power: its infinite derivative would reach the weights
     safe = torch.where(degree == 0, 1, degree)
-    return torch.where(degree == 0, 0, safe.pow(-0.5)), diagonal
+    scale = torch.where(degree == 0, 0, safe.pow(-0.5)).to(dtype)
+    return scale, None if diagonal is None else diagonal.to(dtype)

@@ -116,6 +116,18 @@ def test_sddmm_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.equal(ops.sddmm(graph, a, b), whole)
 
 
+@given(graphs(), st.sampled_from(list(TOLERANCE)), st.sampled_from(REDUCES))
+def test_edge_ops_on_any_graph(graph: Graph, dtype: torch.dtype, reduce: str) -> None:
+    src, dst = graph.edge_index()
+    x, y = values(graph.num_src, 3, dtype=dtype), values(graph.num_dst, 3, dtype=dtype, seed=1)
+    v = values(graph.num_edges, 3, dtype=dtype, seed=2)
+    close(ops.sddmm(graph, y, x), (y.double()[dst] * x.double()[src]).sum(1), dtype)
+    assert torch.equal(ops.gather(graph, x, "src"), x[src])
+    assert torch.equal(ops.gather(graph, y, "dst"), y[dst])
+    want = dense_reduce(v, dst, graph.num_dst, reduce)
+    close(ops.segment_reduce(v, graph.by_dst, reduce), want, dtype)
+
+
 @given(graphs())
 def test_sddmm_is_the_weight_gradient_of_spmm(graph: Graph) -> None:
     x, y = values(graph.num_src, 2), values(graph.num_dst, 2, seed=1)
@@ -189,14 +201,45 @@ def test_values_may_be_one_dimensional_or_empty() -> None:
     assert ops.segment_reduce(values(5, 0), ptr, "max").shape == (3, 0)
 
 
-def test_extremes_send_their_gradient_to_the_first_of_equals() -> None:
-    graph = Graph.from_edge_index(torch.tensor([[2, 1, 0], [0, 0, 0]]), 3)
-    x = torch.ones(3, 1, requires_grad=True)
-    ops.spmm(graph, x, reduce="max").sum().backward()
-    assert x.grad is not None and x.grad.flatten().tolist() == [0, 0, 1]
-    v = torch.ones(3, 1, requires_grad=True)
-    ops.segment_reduce(v, graph.by_dst, "min").sum().backward()
-    assert v.grad is not None and v.grad.flatten().tolist() == [1, 0, 0]
+@pytest.mark.parametrize("kind", ["max", "min"])
+def test_extremes_split_their_gradient_among_equals_as_torch_does(kind: str) -> None:
+    graph = ZOO["random"]
+    src, dst = graph.edge_index()
+    # no zeros: where the largest value is 0, torch also pays the zero it started from
+    x = torch.randint(1, 4, (30, 4), generator=torch.Generator().manual_seed(5)).double()
+    w = torch.randint(1, 3, (200, 1), generator=torch.Generator().manual_seed(6)).double()
+
+    def gradients(run: Callable[..., Tensor]) -> list[Tensor]:
+        leaves = x.clone().requires_grad_(), w.clone().requires_grad_()
+        return list(torch.autograd.grad((run(*leaves) * values(30, 4, seed=7)).sum(), leaves))
+
+    def plain(x: Tensor, w: Tensor) -> Tensor:
+        at = dst.unsqueeze(1).expand(-1, 4)
+        zeros = torch.zeros(30, 4, dtype=torch.float64)
+        return zeros.scatter_reduce(0, at, x[src] * w, "a" + kind, include_self=False)
+
+    want = gradients(plain)
+    for got in (
+        gradients(lambda x, w: ops.spmm(graph, x, w, reduce=kind)),
+        gradients(lambda x, w: ops.segment_reduce(x[src] * w, graph.by_dst, kind)),
+    ):
+        torch.testing.assert_close(got, want)
+
+
+def test_means_of_a_hub_beyond_float16() -> None:
+    """70,000 edges at one node: more than float16 can count."""
+    num_edges = 70_000
+    edges = torch.stack([torch.arange(num_edges) % 100, torch.zeros(num_edges, dtype=torch.int64)])
+    graph = Graph.from_edge_index(edges, 100)
+    for dtype in (torch.float16, torch.bfloat16):
+        x = torch.ones(100, 1, dtype=dtype, requires_grad=True)
+        out = ops.spmm(graph, x, reduce="mean")
+        out[0].sum().backward()
+        assert out[0].item() == 1 and x.grad is not None
+        assert abs(x.grad.double().sum().item() - 1) < 0.01
+    v = torch.ones(num_edges, 1, dtype=torch.bfloat16, requires_grad=True)
+    ops.segment_reduce(v, graph.by_dst, "mean").sum().backward()
+    assert v.grad is not None and (v.grad > 0).all()
 
 
 @pytest.mark.parametrize("reduce", ["max", "min"])
@@ -206,7 +249,7 @@ def test_extremes_keep_nan_and_infinities(reduce: str) -> None:
     out = ops.spmm(graph, x, reduce=reduce)
     assert out[0].isnan() and out[1] == (1.0 if reduce == "max" else -torch.inf) and out[2] == 0
     out[:2].sum().backward()
-    want = [1.0, 1.0, 0.0] if reduce == "max" else [0.0, 1.0, 1.0]
+    want = [1.0, 1.0, 0.0] if reduce == "max" else [0.0, 1.0, 1.0]  # nan wins over all
     assert x.grad is not None and x.grad.flatten().tolist() == want
 
 
@@ -419,6 +462,7 @@ def test_a_graph_without_transpose_serves_inference() -> None:
     with torch.no_grad():
         x = torch.ones(50, 2, requires_grad=True)
         assert torch.equal(ops.spmm(LEAN, x), ops.spmm(GRAPH, x))
+    ops.spmm(LEAN, torch.ones(50, 2, requires_grad=True), reduce="max").sum().backward()
     w = torch.ones(5, requires_grad=True)
     ops.spmm(LEAN, torch.ones(50, 2), w).sum().backward()
     assert w.grad is not None and w.grad.tolist() == [2.0] * 5
