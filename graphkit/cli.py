@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
+import errno
 import inspect
-import json
 import os
 import re
 import sys
@@ -19,8 +19,9 @@ import jsonargparse
 import torch
 
 from . import __version__, data, ops
-from .errors import ConfigError, DataError, GraphkitError, StoreError, nearest
-from .recipes import PRESETS, RECIPES, Record, memory, plots
+from .errors import ConfigError, DataError, GraphkitError, nearest
+from .recipes import PRESETS, RECIPES, Record, memory, plots, report, steady
+from .recipes.presets import listing
 
 USAGE = """graphkit: graph learning on PyTorch
 
@@ -36,14 +37,35 @@ graphkit train --help says more. GRAPHKIT_TRACEBACK=1 shows where an error comes
 _NOT_OPTIONS = ("command", "note")
 
 
+class _HelpShown(Exception):
+    """``--help`` was given: there is nothing more to do."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line; returns 0, or 1 for failed, 2 for wrong use, 130 for interrupted."""
+    """Run a command line; 0, or 1 failed, 2 wrong use, 130 interrupted, 143 terminated."""
     for stream in (sys.stdout, sys.stderr):
         # a terminal that cannot show a character must not end a finished run
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
+    # nor must a console that is closed or full
+    out, err = steady.Steady(sys.stdout), steady.Steady(sys.stderr)
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = _guarded(list(sys.argv[1:] if argv is None else argv))
+        finally:
+            out.settle()
+        if code == 0 and isinstance(out.error, OSError) and out.error.errno != errno.EPIPE:
+            # who closes a pipe has read enough; on a full disk the text is lost
+            code = _fail(f"Standard output cannot be written: {out.error.strerror}.", 1)
+        err.settle()
+    return code
+
+
+def _guarded(argv: list[str]) -> int:
+    """The exit code of a command line, after its error was told in one line."""
     try:
-        _dispatch(list(sys.argv[1:] if argv is None else argv))
+        with steady.terminable():
+            _dispatch(argv)
     except GraphkitError as error:
         if os.environ.get("GRAPHKIT_TRACEBACK") == "1":
             raise
@@ -54,8 +76,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not lack and "can't allocate memory" not in str(error):
             raise
         return _fail(f"Out of memory: {error}. Try a smaller --hidden or --num-layers.", 1)
-    except KeyboardInterrupt:
-        return _fail("Interrupted.", 130)
+    except steady.Terminated as error:
+        return _fail(str(error) or "Terminated.", 143)
+    except KeyboardInterrupt as error:
+        return _fail(str(error) or "Interrupted.", 130)
     return 0
 
 
@@ -71,8 +95,7 @@ def _dispatch(argv: list[str]) -> None:
     elif argv[0] == "--version":
         print(f"graphkit {__version__}")
     elif argv[0] in commands:
-        # --help exits, with code 0
-        with contextlib.suppress(SystemExit):
+        with contextlib.suppress(_HelpShown):
             commands[argv[0]](argv[1:])
     else:
         raise ConfigError(f"Unknown command {argv[0]!r}. {nearest(argv[0], commands)}")
@@ -98,9 +121,16 @@ class _Parser(jsonargparse.ArgumentParser):
             value = re.search(r"alue: ([^\n]*)", message)
             got = f" is {value[1]!r}, but" if value else ":"
             message = f"--{key[1].replace('_', '-')}{got} {self.wanted[key[1]]} is expected."
-        elif message.lower().startswith("unrecognized arguments"):
-            message += ". A recipe or preset comes right after the word train."
+        elif match := re.match(r"argument --([\w-]+)\S*: ignored explicit \w+ (.*)", message):
+            name, got = match.groups()
+            message = f"--{name} takes no value, got {got}. Use --{name} or --no-{name}."
+        elif match := re.match(r"unrecognized arguments: (\S+)", message, re.IGNORECASE):
+            hint = "A recipe or preset comes right after the word train."
+            message = f"Unknown argument {match[1]!r}. {hint if 'train' in self.prog else ''}"
         raise ConfigError(message) from ex
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        raise _HelpShown
 
     def flag(self, option: str, help: str, default: bool = False) -> None:
         """Add ``--option`` and ``--no-option``."""
@@ -148,21 +178,9 @@ def _take_config(argv: list[str]) -> tuple[dict[str, Any], list[str]]:
     """The content of the file that ``--config`` names ({} without it), and the other words."""
     for at, word in enumerate(argv):
         name, equals, value = word.partition("=")
-        if name != "--config":
-            continue
-        path = Path(value if equals else "".join(argv[at + 1 : at + 2]))
-        path = path / "config.json" if path.is_dir() else path
-        try:
-            config = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise StoreError(f"--config: {path} cannot be read: {error.strerror}.") from error
-        except ValueError as error:
-            raise ConfigError(f"--config: {path} is not JSON: {error}.") from error
-        if not isinstance(config, dict) or not isinstance(config.get("options"), dict):
-            raise ConfigError(f"--config: {path} is not the config.json of a run folder.")
-        if config["options"].get("data") == "custom":
-            raise ConfigError(f"--config: {path} trained on a Data object. Repeat it from Python.")
-        return config, argv[:at] + argv[at + (1 if equals else 2) :]
+        if name == "--config":
+            path = Path(value if equals else "".join(argv[at + 1 : at + 2]))
+            return report.read_config(path), argv[:at] + argv[at + (1 if equals else 2) :]
     return {}, argv
 
 
@@ -173,7 +191,7 @@ def _recipe_parser(target: str, recipe: Callable[..., Record]) -> _Parser:
     parser = _Parser(
         f"graphkit train {target or '[RECIPE or PRESET]'}",
         f"{doc.short_description}\n\n{doc.long_description}",
-        "" if target else _listing(),
+        "" if target else listing(RECIPES),
     )
     for name, param in inspect.signature(recipe).parameters.items():
         if name not in _NOT_OPTIONS:
@@ -203,19 +221,6 @@ def _add_option(parser: _Parser, name: str, param: inspect.Parameter, about: str
     )
 
 
-def _listing() -> str:
-    """The recipes and presets, for the help."""
-    lines = ["recipes:"]
-    for name, recipe in RECIPES.items():
-        lines.append(f"  {name:<18}{(recipe.__doc__ or '').partition('.')[0]}")
-    lines += ["", "presets, whose values are defaults that options override:"]
-    for name, preset in PRESETS.items():
-        what = f"{preset.values['model']} on {preset.values['data']}"
-        figure = f"published {preset.published}" if preset.published else ""
-        lines.append(f"  {name:<18}{what:<26}{figure}".rstrip())
-    return "\n".join(lines)
-
-
 def _data(argv: list[str]) -> None:
     actions = {"list": _data_list, "info": _data_info}
     action = argv[0] if argv else ""
@@ -237,6 +242,8 @@ def _data_list(options: Mapping[str, Any]) -> None:
     rows = data.available(options["root"])
     names = {"default_split": "split", "present": "here"}
     plots.show_rows([{names.get(k, k): v for k, v in row.items() if k != "task"} for row in rows])
+    place = data.data_root(options["root"]).absolute()
+    print(f"Looked in {place}. Next: graphkit data info NAME, or graphkit train --data NAME.")
 
 
 def _data_info(options: Mapping[str, Any]) -> None:

@@ -124,7 +124,13 @@ def test_the_command_and_the_configuration_repeat_the_run(graphkit: Any) -> None
         (["data", "lits"], 2, "Did you mean 'list'?"),
         (["data", "info", "coar"], 2, "Did you mean 'cora'?"),
         (["data", "info"], 2, "name"),
-        (["info", "more"], 2, "more"),
+        (["info", "more"], 2, "Unknown argument 'more'.\n"),
+        (["data", "list", "more"], 2, "Unknown argument 'more'.\n"),
+        (
+            ["train", "--compile=maybe"],
+            2,
+            "--compile takes no value, got 'maybe'. Use --compile",
+        ),
     ],
 )
 def test_mistakes_are_one_line(graphkit: Any, argv: list[str], code: int, part: str) -> None:
@@ -183,6 +189,8 @@ def test_data_list_and_info(graphkit: Any) -> None:
     assert code == 0
     assert lines["digits"][1:3] == ["1,797", "12,618"] and lines["digits"][-1] == "yes"
     assert lines["cora"][-1] == "no"
+    assert f"Looked in {Path('cache/graphkit').absolute()}." in out
+    assert "graphkit data info NAME" in out and "graphkit train --data NAME" in out
     code, out, _ = graphkit("data", "info", "digits")
     assert code == 0 and "edge homophily" in out and "12,618" in out
     assert "not on this machine" in graphkit("data", "info", "cora", "--root", "none")[1]
@@ -212,3 +220,12 @@ def test_python_m_graphkit() -> None:
     done = python("-W", "error", "-m", "graphkit", "train", "--hiden", "3")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: Unknown option --hiden. Did you mean --hidden?\n"
+
+
+def test_an_exit_that_is_not_of_help_is_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def leave(argv: list[str]) -> None:
+        raise SystemExit(3)
+
+    monkeypatch.setattr(cli, "_info", leave)
+    with pytest.raises(SystemExit):
+        cli.main(["info"])

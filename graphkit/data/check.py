@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -75,7 +76,8 @@ def _check_x(x: Tensor, allow_nonfinite: bool) -> None:
         node, feature = bad[0].tolist()
         raise DataError(
             f"x has {len(bad)} values that are NaN or Inf, the first is x[{node}, {feature}] = "
-            f"{x[node, feature].item()}. Replace them, or pass allow_nonfinite=True."
+            f"{x[node, feature].item()}. Replace them, or pass allow_nonfinite=True "
+            "(graphkit train: --allow-nonfinite)."
         )
 
 
@@ -104,11 +106,33 @@ def _check_y(y: Tensor, num_nodes: int, num_classes: Any) -> None:
             f"y[{node}] = {int(y[node])}, but classes count from 0 and -1 stands for unlabelled. "
             "Renumber the classes."
         )
-    if isinstance(num_classes, int) and int(y.max()) >= num_classes:
+    highest = int(y.max())
+    if num_classes is None:
+        _check_gaps(y, highest)
+        return
+    try:
+        count = operator.index(num_classes)
+    except TypeError:
+        raise DataError(
+            f"data.num_classes is {num_classes!r}, but a whole number is expected. "
+            "Correct it, or delete it to count the classes in y."
+        ) from None
+    if highest >= count:
         node = int(y.argmax())
         raise DataError(
-            f"y[{node}] = {int(y[node])}, but there are {num_classes} classes, 0 .. "
-            f"{num_classes - 1}. Renumber the classes, or correct data.num_classes."
+            f"y[{node}] = {highest}, but there are {count} classes, 0 .. {count - 1}. "
+            "Renumber the classes, or correct data.num_classes."
+        )
+
+
+def _check_gaps(y: Tensor, highest: int) -> None:
+    """Labels that are no class numbers (years, identifiers) would make a layer of that width."""
+    distinct = len(y[y >= 0].unique())
+    if highest + 1 > 10 * distinct > 0:
+        raise DataError(
+            f"y has {distinct} distinct labels up to {highest}, but labels must be 0 .. C-1; "
+            "relabel with torch.unique(y, return_inverse=True)[1], or set data.num_classes if "
+            "the classes between exist."
         )
 
 

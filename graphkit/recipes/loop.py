@@ -35,6 +35,8 @@ class Inputs:
     y: Tensor
 
 
+# callers may have switched gradients off
+@torch.enable_grad()
 def fit(
     model: nn.Module,
     inputs: Inputs,

@@ -151,6 +151,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
             np.random.set_state(numpy)
 
 
+@torch.enable_grad()
 def predict(model: nn.Module, inputs: Inputs, train_id: Tensor) -> Prediction | None:
     """The peak that training ``model`` will reach, or None if one of its ops has no shape function.
 

@@ -2,25 +2,27 @@
 
 # annotations are evaluated here: the command line takes its types from them, and knows those that
 # stay strings as being for Python callers
-import re
+import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from rich.console import Console
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..data import check, load
-from ..errors import ConfigError, nearest
 from ..graph import Graph
-from ..nn import MODELS, build_model
+from ..nn import build_model
 from . import memory, plots, report
 from .loop import Epoch, Inputs, evaluate, fit
+from .options import locate, settle
+from .steady import Steady, deferred
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -36,7 +38,7 @@ def node(
     root: str | None = None,
     out: str | None = None,
     split: str | None = None,
-    device: str = "auto",
+    device: "str | torch.device" = "auto",
     amp: Literal["bf16"] | None = None,
     compile: bool = False,
     hidden: int = 64,
@@ -49,6 +51,7 @@ def node(
     select: Literal["score", "loss"] = "score",
     undirected: bool = False,
     row_normalize: bool = False,
+    allow_nonfinite: bool = False,
     quiet: bool = False,
     command: "str | None" = None,
     note: "str | None" = None,
@@ -58,6 +61,9 @@ def node(
     Returns the record of the run and leaves a folder with its configuration, curves, scores and
     weights. The epoch is chosen and training is stopped by the validation nodes alone; the test
     nodes are scored once for each seed, after training.
+
+    Ctrl-C and SIGTERM keep the seeds that are finished: the folder is left as usual, result.json
+    names those seeds and says "interrupted": true, and KeyboardInterrupt tells how to run the rest.
 
     Args:
         data: data set to train on (see: graphkit data list); in Python also a PyG Data
@@ -79,6 +85,7 @@ def node(
         select: keep the weights of the best validation score, or of the lowest validation loss
         undirected: add the reverse of every edge
         row_normalize: scale the features of each node to sum 1
+        allow_nonfinite: accept NaN and Inf among the features of a Data object
         quiet: print nothing
         command: command that repeats the run, where it is not made of these options
         note: line to print under the result
@@ -89,26 +96,32 @@ def node(
         StoreError: the run folder exists or cannot be written.
         BackendError: the device is not there.
     """
-    options = dict(locals())
-    _check_options(options)
-    numbers, place = report.parse_seeds(seeds), memory.find_device(device)
-    options["seeds"] = seeds if isinstance(seeds, str) else ",".join(map(str, numbers))
-    options["root"] = None if root is None else str(root)
-    console = Console(quiet=quiet)
-    name = data if isinstance(data, str) else "custom"
-    nodes = load(data, root, split=split) if isinstance(data, str) else check(data)
+    options = settle(locals())
+    numbers, place = report.parse_seeds(seeds), memory.find_device(options["device"])
+    options["seeds"] = (seeds if isinstance(seeds, str) else report.join(numbers)).replace(" ", "")
+    if isinstance(data, str):
+        named = locate(data, root, split)
+        options["data"] = named["data"]
+        command = command or report.command("node", options, report.defaults(node))
+        if named["root"] and (root or os.environ.get("GRAPHKIT_DATA")):
+            command = report.amend(command, "root", named["root"])
+        nodes = load(data, root, split=split)
+    else:
+        named, nodes = {"data": "custom"}, check(data, allow_nonfinite=allow_nonfinite)
+    options |= {**named, "device": str(place)}
+    title = f"{options['model']} on {options['data']}"
+    console = Console(file=cast(IO[str], Steady(sys.stdout)), quiet=quiet)
     inputs, masks = _read(nodes, place, undirected, row_normalize)
-    classes = getattr(nodes, "num_classes", None) or int(inputs.y.max()) + 1
-    widths = inputs.x.size(1), hidden, classes
-    build = partial(build_model, model, *widths, num_layers=num_layers, dropout=dropout)
+    given = getattr(nodes, "num_classes", None)
+    widths = inputs.x.size(1), hidden, int(inputs.y.max()) + 1 if given is None else int(given)
+    build = partial(build_model, options["model"], *widths, num_layers=num_layers, dropout=dropout)
     memory.reset_peak(place)
     rows: list[report.Row] = []
     histories: dict[int, list[Epoch]] = {}
-    folder = report.RunFolder(out, f"node-{name}-{model}-{datetime.now():%Y%m%d-%H%M%S}")
-    with folder as run, memory.threads(inputs.x.numel() * hidden):
-        if command is None and isinstance(data, str):
-            command = report.command("node", options, report.defaults(node))
-        options |= {"data": name, "device": str(place)}
+    stopped = None
+    started = f"{datetime.now():%Y%m%d-%H%M%S}"
+    folder = report.RunFolder(out, f"node-{options['data']}-{options['model']}-{started}")
+    with ExitStack() as late, folder as run, memory.threads(inputs.x.numel() * hidden):
         run.write_config("node", options, command)
         run.write("environment.json", memory.environment(place))
         if any(getattr(nodes, key, None) is not None for key in ("edge_weight", "edge_attr")):
@@ -116,40 +129,35 @@ def node(
         with memory.seeded(numbers[0], place):
             _announce(console, options, build().to(place), inputs, _split(masks, numbers[0]))
         began = time.perf_counter()
-        with plots.Progress(console, numbers, epochs) as progress:
-            for seed in numbers:
-                with memory.seeded(seed, place):
-                    net = build().to(place)
-                    row, histories[seed] = _train(net, inputs, masks, seed, options, progress)
-                save_file(net.state_dict(), run.path / f"weights-seed{seed}.safetensors")
-                run.add_epochs(seed, histories[seed])
-                rows.append(row)
+        try:
+            with plots.Progress(console, numbers, epochs) as progress:
+                for seed in numbers:
+                    with memory.seeded(seed, place):
+                        net = build().to(place)
+                        row, history = _train(net, inputs, masks, seed, options, progress)
+                    # a seed is kept whole or not at all
+                    with deferred():
+                        run.add_seed(seed, net.state_dict(), history)
+                        rows.append(row)
+                        histories[seed] = history
+                    progress.finish(row)
+        except KeyboardInterrupt as error:
+            stopped = error
+            if not rows:
+                raise
+        # until the folder has its name: a second Ctrl-C must not take away what is finished
+        late.enter_context(deferred(deliver=stopped is None))
         most, seconds = memory.peak(place) / memory.MB, time.perf_counter() - began
-        record = report.record("node", name, model, "accuracy", rows, seconds, most, run.target)
-        run.write("result.json", asdict(record))
+        about = "node", options["data"], options["model"], "accuracy"
+        record = report.record(*about, rows, seconds, most, run.target)
+        cut = {"interrupted": True} if len(rows) < len(numbers) else {}
+        run.write("result.json", asdict(record) | cut)
         chosen = {row.seed: row.best_epoch for row in rows}
-        plots.curves(run.path, histories, chosen, title=f"{model} on {name}", metric="accuracy")
-    plots.show(console, record, _closing(record, command, options, note))
+        plots.curves(run.path, histories, chosen, title=title, metric="accuracy")
+    plots.show(console, record, _closing(record, command, note))
+    if stopped is not None:
+        raise type(stopped)(_rest(record, numbers, command)) from None
     return record
-
-
-def _check_options(options: Mapping[str, Any]) -> None:
-    """Raise :class:`ConfigError` for the first value that is out of its range."""
-    model = options["model"]
-    if model not in MODELS:
-        raise ConfigError(f"Unknown model {model!r}. {nearest(model, MODELS)}")
-    for name, low in (("hidden", 1), ("num_layers", 1), ("epochs", 1), ("patience", 0)):
-        if not options[name] >= low:
-            raise ConfigError(f"{name} is {options[name]}, but at least {low} is expected.")
-    for name, fits, wanted in (
-        ("lr", 0 < options["lr"] < float("inf"), "a number above 0"),
-        ("weight_decay", 0 <= options["weight_decay"] < float("inf"), "0 or more"),
-        ("dropout", 0 <= options["dropout"] < 1, "from 0 to below 1"),
-        ("amp", options["amp"] in (None, "bf16"), "bf16 or None"),
-        ("select", options["select"] in ("score", "loss"), "score or loss"),
-    ):
-        if not fits:
-            raise ConfigError(f"{name} is {options[name]!r}, but {wanted} is expected.")
 
 
 def _read(
@@ -220,21 +228,29 @@ def _train(
     test = evaluate(net, inputs, test_id, amp=options["amp"])[1]
     seconds = time.perf_counter() - began
     row = report.Row(seed, split, best.epoch, len(history), best.val_score, test, seconds)
-    progress.finish(row)
     return row, history
 
 
-def _closing(
-    record: report.Record, command: str | None, options: Mapping[str, Any], note: str | None
-) -> list[str]:
+def _closing(record: report.Record, command: str | None, note: str | None) -> list[str]:
     """The lines under the table: where the run is, how to repeat it, what to try next."""
     lines = [note] if note else []
     lines += [f"peak memory: {record.peak_mb:,.0f} MB", f"run folder:  {record.run}"]
     if command is None:
         return lines
-    hint = re.sub(r" --seeds \S+|$", " --seeds 0-9", command, count=1)
+    hint = report.amend(command, "seeds", "0-9")
     if len(record.rows) > 1:
-        other = {"model": "acm-gcn" if record.model != "acm-gcn" else "gcn"}
-        same = {name: options[name] for name in ("data", "seeds", "root", "split")}
-        hint = report.command("node", same | other, report.defaults(node))
+        other = "acm-gcn" if record.model != "acm-gcn" else "gcn"
+        hint = report.amend(command, "model", other)
     return [*lines, f"repeat:      {command}", f"try next:    {hint}"]
+
+
+def _rest(record: report.Record, seeds: Sequence[int], command: str | None) -> str:
+    """What an interrupted run kept, and how to run the seeds that it did not."""
+    missing = report.join([seed for seed in seeds if seed not in record.seeds])
+    if not missing:
+        return f"Interrupted: all {len(seeds)} seeds are kept in {record.run}."
+    todo = f"seeds {missing}" if command is None else report.amend(command, "seeds", missing)
+    return (
+        f"Interrupted: {len(record.seeds)} of {len(seeds)} seeds are kept in {record.run}. "
+        f"The others: {todo}"
+    )

@@ -37,8 +37,11 @@ class Preset:
                 raise ConfigError(
                     f"{self.name}: unknown option {name!r}. {nearest(name, defaults)}"
                 )
-        note = f"published: {self.published} ({self.source})" if self.published else None
-        command = report.command(self.name, {**defaults, **options}, defaults)
+        same = all(values[name] == self.values[name] for name in ("data", "model"))
+        note = f"published: {self.published} ({self.source})" if self.published and same else None
+        command = None
+        if isinstance(values["data"], str):
+            command = report.command(self.name, {**defaults, **options}, defaults)
         return self.recipe(**{"note": note, "command": command, **values})
 
 
@@ -85,3 +88,16 @@ PRESETS = {
         _acm("acmii", "actor", 0.01, 5e-3, 0.0, "36.31 ± 1.20"),
     )
 }
+
+
+def listing(recipes: Mapping[str, Callable[..., report.Record]]) -> str:
+    """The recipes and presets, for the help of the command line."""
+    lines = ["recipes:"]
+    for name, recipe in recipes.items():
+        lines.append(f"  {name:<18}{(recipe.__doc__ or '').partition('.')[0]}")
+    lines += ["", "presets, whose values are defaults that options override:"]
+    for name, preset in PRESETS.items():
+        what = f"{preset.values['model']} on {preset.values['data']}"
+        figure = f"published {preset.published}" if preset.published else ""
+        lines.append(f"  {name:<18}{what:<26}{figure}".rstrip())
+    return "\n".join(lines)

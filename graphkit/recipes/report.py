@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import inspect
 import json
+import operator
 import os
+import re
 import shlex
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import torch
+from safetensors.torch import save
+from torch import Tensor
 
 from ..errors import ConfigError, StoreError
 from .loop import Epoch
@@ -92,13 +96,18 @@ def parse_seeds(seeds: str | int | Sequence[int]) -> list[int]:
     Raises:
         ConfigError: another form, none, one twice, or one that is not in 0 ... 2**32 - 1.
     """
-    text = str(seeds) if isinstance(seeds, (str, int)) else ",".join(map(str, seeds))
+    wanted = "0, 0-9 or 0,3,5 is the form expected."
+    try:
+        text = seeds if isinstance(seeds, str) else _word(seeds)
+    except TypeError:
+        raise ConfigError(f"seeds is {seeds!r}, but {wanted}") from None
     numbers: list[int] = []
     for part in text.replace(" ", "").split(","):
         first, dash, last = part.partition("-")
         last = last if dash else first
-        if not (first.isdecimal() and last.isdecimal()):
-            raise ConfigError(f"seeds is {text!r}, but 0, 0-9 or 0,3,5 is the form expected.")
+        # int() would take the digits of every script, and fails at thousands of them
+        if not all(re.fullmatch("[0-9]{1,20}", word) for word in (first, last)):
+            raise ConfigError(f"seeds is {text!r}, but {wanted}")
         low, high = int(first), int(last)
         if not low <= high < 2**32 or high - low >= 10_000:
             raise ConfigError(
@@ -108,6 +117,11 @@ def parse_seeds(seeds: str | int | Sequence[int]) -> list[int]:
     if len(set(numbers)) < len(numbers):
         raise ConfigError(f"seeds is {text!r}, which names a seed twice. Name each one once.")
     return numbers
+
+
+def join(seeds: Sequence[int]) -> str:
+    """``seeds`` in the form that :func:`parse_seeds` reads."""
+    return ",".join(map(str, seeds))
 
 
 class RunFolder:
@@ -170,8 +184,10 @@ class RunFolder:
         kept = {name: value for name, value in options.items() if name not in _ASIDE}
         self.write("config.json", {"recipe": recipe, "command": command, "options": kept})
 
-    def add_epochs(self, seed: int, epochs: Sequence[Epoch]) -> None:
-        """Append one line per epoch to ``metrics.jsonl``."""
+    def add_seed(self, seed: int, weights: dict[str, Tensor], epochs: Sequence[Epoch]) -> None:
+        """Write the weights of ``seed``, and append one line per epoch to ``metrics.jsonl``."""
+        # save_file would make a file that only its owner can read, whatever the umask
+        (self.path / f"weights-seed{seed}.safetensors").write_bytes(save(weights))
         with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
             file.writelines(json.dumps({"seed": seed, **asdict(e)}) + "\n" for e in epochs)
 
@@ -185,14 +201,48 @@ def command(target: str, options: Mapping[str, Any], defaults: Mapping[str, Any]
     """The shell command that repeats a run: ``target`` and the options that are not default."""
     words = ["graphkit", "train", target]
     for name, value in options.items():
-        if name in _ASIDE or value == defaults[name]:
+        if name in _ASIDE or _word(value) == _word(defaults[name]):
             continue
         option = name.replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{option}" if value else f"--no-{option}")
         else:
-            words += [f"--{option}", value if isinstance(value, str) else json.dumps(value)]
+            words += [f"--{option}", _word(value)]
     return shlex.join(words)
+
+
+def amend(command: str, name: str, value: str) -> str:
+    """``command`` with the option ``name`` set to ``value``, whether it was there or not."""
+    words, option = shlex.split(command), f"--{name}"
+    if option in words:
+        at = words.index(option)
+        del words[at : at + 2]
+    return shlex.join([*words, option, value])
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The content of a ``config.json``, given by its own path or by that of its run folder."""
+    path = path / "config.json" if path.is_dir() else path
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StoreError(f"--config: {path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise ConfigError(f"--config: {path} is not JSON: {error}.") from error
+    if not isinstance(config, dict) or not isinstance(config.get("options"), dict):
+        raise ConfigError(f"--config: {path} is not the config.json of a run folder.")
+    if config["options"].get("data") == "custom":
+        raise ConfigError(f"--config: {path} trained on a Data object. Repeat it from Python.")
+    return config
+
+
+def _word(value: Any) -> str:
+    """``value`` as the command line takes it."""
+    if value is None or isinstance(value, (bool, float)):
+        return json.dumps(value)
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return ",".join(str(operator.index(item)) for item in value)
+    return str(value)
 
 
 def _free(parent: Path, name: str) -> Path:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 import torch
 from torch_geometric.data import Data, HeteroData
@@ -62,6 +63,15 @@ def allow_num_classes(data):
     data.num_classes = 3
 
 
+def allow_num_classes_numpy(data):
+    data.num_classes = np.int64(3)
+
+
+def allow_empty_classes_that_are_declared(data):
+    data.y *= 500
+    data.num_classes = torch.tensor(2000)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -71,6 +81,8 @@ def allow_num_classes(data):
         allow_columns,
         allow_strided_masks,
         allow_num_classes,
+        allow_num_classes_numpy,
+        allow_empty_classes_that_are_declared,
     ],
 )
 def test_lawful_variants_pass(change):
@@ -109,7 +121,8 @@ BAD = {
     "x rows": (put("num_nodes", 9), "x has 8 rows but data.num_nodes is 9"),
     "x nan": (
         poke("x", (slice(5, 7), 1), float("nan")),
-        "x has 2 values that are NaN or Inf, the first is x[5, 1] = nan",
+        "x has 2 values that are NaN or Inf, the first is x[5, 1] = nan. Replace them, or pass "
+        "allow_nonfinite=True (graphkit train: --allow-nonfinite)",
     ),
     "x inf": (
         poke("x", (0, 2), float("inf")),
@@ -151,6 +164,14 @@ BAD = {
     "y float": (put("y", lambda d: d.y.float()), "int64 class numbers, got torch.float32"),
     "y negative": (poke("y", 6, -2), "y[6] = -2, but classes count from 0"),
     "y beyond": (put("num_classes", 2), "y[2] = 2, but there are 2 classes, 0 .. 1"),
+    "y beyond numpy": (put("num_classes", np.int64(2)), "y[2] = 2, but there are 2 classes"),
+    "y beyond tensor": (put("num_classes", torch.tensor(2)), "y[2] = 2, but there are 2 classes"),
+    "num_classes": (put("num_classes", 3.0), "data.num_classes is 3.0, but a whole number"),
+    "y of identifiers": (
+        lambda d: d.y.mul_(500_000),
+        "y has 3 distinct labels up to 1000000, but labels must be 0 .. C-1; relabel with "
+        "torch.unique(y, return_inverse=True)[1]",
+    ),
     "mask missing": (put("val_mask", None), "has no val_mask"),
     "mask integer": (
         put("val_mask", lambda d: d.val_mask.long()),

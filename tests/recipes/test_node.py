@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch_geometric.data import Data
 
 from graphkit import data as data_sets
-from graphkit.errors import ConfigError, DataError, StoreError
+from graphkit.errors import DataError, StoreError
 from graphkit.graph import Graph
 from graphkit.nn import build_model
 from graphkit.recipes import PRESETS, node
@@ -181,39 +181,6 @@ def test_compiled_runs_learn_the_same(own: Data) -> None:
     plain = node(data=own, seeds="0-3", epochs=20, quiet=True, dropout=0.0)
     fast = node(data=own, seeds="0-3", epochs=20, quiet=True, dropout=0.0, compile=True)
     assert abs(plain.test_mean - fast.test_mean) < 0.1
-
-
-@pytest.mark.parametrize(
-    ("options", "part"),
-    [
-        ({"model": "gnc"}, "Unknown model 'gnc'. Did you mean 'g"),
-        ({"hidden": 0}, "hidden is 0, but at least 1"),
-        ({"epochs": 0}, "epochs is 0"),
-        ({"patience": -1}, "patience is -1"),
-        ({"lr": 0.0}, "lr is 0.0, but a number above 0"),
-        ({"lr": float("nan")}, "lr is nan"),
-        ({"weight_decay": -1e-3}, "weight_decay is -0.001, but 0 or more"),
-        ({"dropout": 1.0}, "dropout is 1.0, but from 0 to below 1"),
-        ({"amp": "fp16"}, "amp is 'fp16', but bf16 or None"),
-        ({"select": "test"}, "select is 'test', but score or loss"),
-        ({"seeds": "0-"}, "seeds is '0-'"),
-        ({"device": "tpu"}, "Unknown device 'tpu'"),
-    ],
-)
-def test_options_out_of_range(options: dict[str, Any], part: str) -> None:
-    with pytest.raises(ConfigError, match=part):
-        node(**options)
-    assert not Path("runs").exists()
-
-
-def test_an_interrupted_run_leaves_nothing(own: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*args: Any, **options: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(MODULE, "fit", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        node(data=own, out="here/run", **QUICK)
-    assert list(Path("here").iterdir()) == []
 
 
 def test_an_existing_folder_is_refused_before_training(

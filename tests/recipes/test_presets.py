@@ -47,6 +47,15 @@ def test_a_preset_without_a_figure_has_no_note() -> None:
     assert seen["note"] is None and seen["command"] == "graphkit train gcn-digits"
 
 
+def test_a_figure_is_not_shown_for_another_model_and_own_data_has_no_command() -> None:
+    preset, seen = spied("acm-texas")
+    preset(model="gcn", seeds=range(2))
+    assert seen["note"] is None
+    assert seen["command"] == "graphkit train acm-texas --model gcn --seeds 0,1"
+    preset(data=object())
+    assert seen["note"] is None and seen["command"] is None
+
+
 def test_unknown_options_are_named() -> None:
     with pytest.raises(
         ConfigError, match="gcn-cora: unknown option 'epohs'. Did you mean 'epochs'"

@@ -5,7 +5,9 @@ import shlex
 import statistics
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from graphkit.errors import ConfigError, StoreError
 from graphkit.recipes import report
@@ -55,6 +57,8 @@ def test_json_is_one_line_with_the_promised_keys() -> None:
         (4, [4]),
         ([2, 0], [2, 0]),
         (range(3), [0, 1, 2]),
+        (np.int64(3), [3]),
+        (np.arange(2), [0, 1]),
     ],
 )
 def test_parse_seeds(seeds: str | int | list[int], expected: list[int]) -> None:
@@ -62,7 +66,25 @@ def test_parse_seeds(seeds: str | int | list[int], expected: list[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "seeds", ["", "a", "0-", "-1", "3-1", "1,1", "0-2,2", "0..9", [], -1, "0-99999", str(2**32)]
+    "seeds",
+    [
+        "",
+        "a",
+        "0-",
+        "-1",
+        "3-1",
+        "1,1",
+        "0-2,2",
+        "0..9",
+        [],
+        -1,
+        "0-99999",
+        str(2**32),
+        "٣",
+        "9" * 5000,
+        None,
+        1.5,
+    ],
 )
 def test_parse_seeds_refuses(seeds: str | int | list[int]) -> None:
     with pytest.raises(ConfigError, match="seeds"):
@@ -73,8 +95,8 @@ def test_the_folder_appears_complete(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "run"
     with report.RunFolder(target, "unused") as run:
         run.write("result.json", {"a": 1})
-        run.add_epochs(3, [Epoch(1, 0.5, 0.25, 1.0)])
-        run.add_epochs(4, [Epoch(1, 0.5, 0.25, 1.0)])
+        run.add_seed(3, {"w": torch.ones(2)}, [Epoch(1, 0.5, 0.25, 1.0)])
+        run.add_seed(4, {"w": torch.ones(2)}, [Epoch(1, 0.5, 0.25, 1.0)])
         assert not target.exists()
         assert run.path.name.startswith(".run.partial-")
     assert [p.name for p in target.parent.iterdir()] == ["run"]
@@ -82,6 +104,8 @@ def test_the_folder_appears_complete(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (target / "metrics.jsonl").read_text().splitlines()]
     expected = {"seed": 3, "epoch": 1, "train_loss": 0.5, "val_loss": 0.25, "val_score": 1.0}
     assert lines == [expected, {**expected, "seed": 4}]
+    # who may read one file of a run may read them all
+    assert len({file.stat().st_mode for file in target.iterdir()}) == 1
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
@@ -137,3 +161,9 @@ def test_the_command_has_only_what_differs() -> None:
         "graphkit", "train", "node", "--data", "a b", "--lr", "0.1", "--no-on", "--off",
     ]  # fmt: skip
     assert report.command("node", defaults, defaults) == "graphkit train node"
+
+
+def test_a_command_is_amended() -> None:
+    command = "graphkit train node --seeds 0-9 --data 'a b'"
+    assert report.amend(command, "seeds", "8,9").endswith("node --data 'a b' --seeds 8,9")
+    assert report.amend(command, "root", "/c d") == f"{command} --root '/c d'"

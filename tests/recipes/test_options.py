@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch_geometric.data import Data
+
+from graphkit.errors import ConfigError, DataError
+from graphkit.recipes import PRESETS, node
+
+# the package's attribute of this name is the function
+MODULE = importlib.import_module("graphkit.recipes.node")
+QUICK = dict(epochs=8, hidden=16, quiet=True)
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GRAPHKIT_DATA", raising=False)
+
+
+@pytest.fixture
+def own() -> Data:
+    """Three groups that the graph shows and the features hint at, in four splits."""
+    y = torch.arange(90) % 3
+    src, dst = torch.randint(0, 90, (2, 1500))
+    same = y[src] == y[dst]
+    part = torch.stack([torch.randperm(90) % 3 for _ in range(4)], dim=1)
+    return Data(
+        x=torch.eye(3)[y] + torch.randn(90, 3),
+        edge_index=torch.stack([src[same], dst[same]]),
+        y=y,
+        train_mask=part == 0,
+        val_mask=part == 1,
+        test_mask=part == 2,
+    )
+
+
+def digests(run: str) -> dict[str, str]:
+    kept = [p for p in Path(run).iterdir() if p.suffix in (".safetensors", ".jsonl")]
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in kept}
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        ({"model": "gnc"}, "Unknown model 'gnc'. Did you mean 'g"),
+        ({"model": 3}, "model is 3, but one of acm-gcn, "),
+        ({"hidden": 8.0}, "hidden is 8.0, but a whole number, at least 1, is expected"),
+        ({"epochs": True}, "epochs is True, but a whole number"),
+        ({"lr": "fast"}, "lr is 'fast', but a number above 0"),
+        ({"compile": "no"}, "compile is 'no', but True or False"),
+        ({"split": 1}, "split is 1, but text or None"),
+        ({"hidden": 0}, "hidden is 0, but at least 1"),
+        ({"epochs": 0}, "epochs is 0"),
+        ({"patience": -1}, "patience is -1"),
+        ({"lr": 0.0}, "lr is 0.0, but a number above 0"),
+        ({"lr": float("nan")}, "lr is nan"),
+        ({"weight_decay": -1e-3}, "weight_decay is -0.001, but 0 or more"),
+        ({"dropout": 1.0}, "dropout is 1.0, but from 0 to below 1"),
+        ({"amp": "fp16"}, "amp is 'fp16', but bf16 or None"),
+        ({"select": "test"}, "select is 'test', but score or loss"),
+        ({"seeds": "0-"}, "seeds is '0-'"),
+        ({"device": "tpu"}, "Unknown device 'tpu'"),
+    ],
+)
+def test_options_out_of_range(options: dict[str, Any], part: str) -> None:
+    with pytest.raises(ConfigError, match=part):
+        node(**options)
+    assert not Path("runs").exists()
+
+
+def test_names_are_canonical_and_the_configuration_is_resolved(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    record = node(data="Digits", model="GCN", device=torch.device("cpu"), epochs=8)
+    assert (record.data, record.model) == ("digits", "gcn")
+    options = json.loads((Path(record.run) / "config.json").read_text())["options"]
+    named = {"data": "digits", "model": "gcn", "device": "cpu", "root": None, "split": "per-class"}
+    assert {name: options[name] for name in named} == named
+    assert "graphkit train node --device cpu --epochs 8\n" in capsys.readouterr().out
+
+
+def test_the_root_of_the_environment_is_written_down(
+    own: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRAPHKIT_DATA", "some where")
+    monkeypatch.setattr(MODULE, "load", lambda *args, **options: own)
+    config = json.loads((Path(node(data="Cora", **QUICK).run) / "config.json").read_text())
+    folder = str(Path("some where").absolute())
+    assert config["options"]["root"] == folder and config["options"]["split"] == "public"
+    assert config["command"].endswith(f" --data cora --hidden 16 --epochs 8 --root '{folder}'")
+
+
+def test_gradients_that_the_caller_switched_off(own: Data) -> None:
+    plain = node(data=own, **QUICK)
+    with torch.no_grad():
+        assert digests(node(data=own, **QUICK).run) == digests(plain.run)
+
+
+def test_the_next_try_keeps_the_values_of_a_preset(capsys: pytest.CaptureFixture[str]) -> None:
+    PRESETS["mlp-digits"](seeds="0-1", epochs=8)
+    command = "graphkit train mlp-digits --seeds 0-1 --epochs 8 --model acm-gcn\n"
+    assert f"try next:    {command}" in capsys.readouterr().out
+
+
+def test_own_data_has_no_root_or_split_and_nan_on_request(own: Data) -> None:
+    for name in ("root", "split"):
+        with pytest.raises(ConfigError, match=f"{name} is 'a'.* data is a Data. Leave {name} out"):
+            node(data=own, **{name: "a"})
+    own.x[own.test_mask[:, 0].nonzero()[0], 0] = float("inf")
+    with pytest.raises(DataError, match="allow_nonfinite"):
+        node(data=own, **QUICK)
+    own.edge_index = own.edge_index[:, :0]
+    with pytest.raises(ConfigError, match="diverged"):
+        node(data=own, allow_nonfinite=True, **QUICK)
