@@ -47,8 +47,8 @@ def kept() -> dict[str, dict]:
 def table() -> str:
     """The README's table of all presets that have kept figures, in the order of PRESETS."""
     lines = [
-        "| preset | data | model | test accuracy, % | published | seeds | s |",
-        "|---|---|---|---|---|---|---|",
+        "| preset | data | model | test accuracy, % | published | seeds |",
+        "|---|---|---|---|---|---|",
     ]
     rows = kept()
     for name, preset in PRESETS.items():
@@ -58,7 +58,7 @@ def table() -> str:
         score = f"{100 * row['test_mean']:.2f} ± {100 * row['test_std']:.2f}"
         lines.append(
             f"| `{name}` | {row['data']} | {row['model']} | {score} | {preset.published or '-'} "
-            f"| {len(row['seeds'])} | {row['seconds']:.0f} |"
+            f"| {len(row['seeds'])} |"
         )
     return "\n".join(lines)
 

@@ -51,6 +51,12 @@ def test_the_readmes_table_is_the_committed_figures() -> None:
     assert shown == accuracy["table"]()
 
 
+def test_local_links_lead_somewhere() -> None:
+    for page in ROOT.glob("*.md"):
+        for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (ROOT / link).exists(), f"{page.name} links to {link}"
+
+
 def test_the_readmes_map_names_files_that_exist() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for cell in re.findall(r"`((?:graphkit|datasets)/[^`]*)`", text):
