@@ -146,8 +146,8 @@ def test_cards_lie_inside_a_wheel_or_beside_a_checkout(tmp_path, monkeypatch):
         cards_folder()
     (tmp_path / "datasets").mkdir()
     assert cards_folder() == tmp_path / "datasets"
-    (package / "cards").mkdir(parents=True)
-    assert cards_folder() == package / "cards"
+    (package / "datasets").mkdir(parents=True)
+    assert cards_folder() == package / "datasets"
 
 
 def test_the_folder_of_cards_is_no_package():
