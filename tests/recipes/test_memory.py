@@ -107,6 +107,21 @@ def test_prediction_is_within_a_factor_of_two_of_the_growth() -> None:
     assert 0.5 < float(done.stdout) < 2.0
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_peak_is_not_that_of_the_parent_process() -> None:
+    """A child of a large process starts with ru_maxrss at the size of its parent."""
+    code = (
+        "import resource, torch; from graphkit.recipes import memory; "
+        "print(memory.peak(torch.device('cpu')), resource.getrusage(0).ru_maxrss * 1024)"
+    )
+    parent = "import subprocess, sys; b = bytearray(2 * 10**9); b[::4096] = b'x' * len(b[::4096])\n"
+    parent += f"subprocess.run([sys.executable, '-c', {code!r}], check=True)"
+    line = [sys.executable, "-c", parent]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[0]) < 1.5 * 10**9
+
+
 def test_seeded_starts_from_the_seed_and_restores() -> None:
     def draw() -> tuple[float, float, float]:
         return random.random(), float(np.random.rand()), torch.rand(1).item()
