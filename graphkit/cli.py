@@ -7,34 +7,41 @@ import contextlib
 import difflib
 import errno
 import inspect
+import json
 import os
 import re
+import runpy
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, get_args
+from urllib.parse import urlsplit
 
 import docstring_parser
 import jsonargparse
 import torch
 
 from . import __version__, data, ops
-from .errors import ConfigError, DataError, GraphkitError, nearest
-from .recipes import PRESETS, RECIPES, Record, memory, plots, report, steady
+from .errors import BackendError, ConfigError, DataError, GraphkitError, nearest
+from .recipes import PRESETS, RECIPES, Record, memory, plots, predict, report, steady
 from .recipes.presets import listing
 
 USAGE = """graphkit: graph learning on PyTorch
 
   graphkit train [RECIPE or PRESET] [options]   train a model; alone: gcn on the data set digits
+  graphkit train --resume DIR                   go on with a run that was stopped
   graphkit data list                            the data sets, and which of them are here
   graphkit data info NAME                       one data set: its card, and what its files hold
+  graphkit data get NAME                        download one data set and check it
+  graphkit predict RUN [--data NAME]            apply the weights of a run to data
+  graphkit bench NAME [--quick]                 measure speed and memory against the peers
   graphkit info                                 versions, device, threads, kernels
   graphkit --version
 
 graphkit train --help says more. GRAPHKIT_TRACEBACK=1 shows where an error comes from."""
 
 # parameters of recipes that are for Python callers
-_NOT_OPTIONS = ("command", "note")
+_NOT_OPTIONS = ("command", "note", "resume")
 
 
 class _HelpShown(Exception):
@@ -89,7 +96,7 @@ def _fail(message: str, code: int) -> int:
 
 
 def _dispatch(argv: list[str]) -> None:
-    commands = {"train": _train, "data": _data, "info": _info}
+    commands = {"train": _train, "predict": _predict, "data": _data, "bench": _bench, "info": _info}
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(USAGE)
     elif argv[0] == "--version":
@@ -151,8 +158,13 @@ class _Parser(jsonargparse.ArgumentParser):
 
 
 def _train(argv: list[str]) -> None:
+    resume, argv = _take(argv, "--resume")
+    if resume is not None:
+        _resume(Path(resume), argv)
+        return
     target = argv.pop(0) if argv and not argv[0].startswith("-") else ""
-    config, argv = _take_config(argv)
+    file, argv = _take(argv, "--config")
+    config = {} if file is None else report.read_config(Path(file))
     if config and target:
         raise ConfigError("Give a recipe, a preset or --config, only one of them.")
     target = config.get("recipe", target)
@@ -174,31 +186,62 @@ def _train(argv: list[str]) -> None:
         print(record.to_json())
 
 
-def _take_config(argv: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """The content of the file that ``--config`` names ({} without it), and the other words."""
+def _take(argv: list[str], option: str) -> tuple[str | None, list[str]]:
+    """The value of ``option`` in ``argv`` (None without it), and the other words."""
     for at, word in enumerate(argv):
         name, equals, value = word.partition("=")
-        if name == "--config":
-            path = Path(value if equals else "".join(argv[at + 1 : at + 2]))
-            return report.read_config(path), argv[:at] + argv[at + (1 if equals else 2) :]
-    return {}, argv
+        if name == option:
+            value = value if equals else "".join(argv[at + 1 : at + 2])
+            return value, argv[:at] + argv[at + (1 if equals else 2) :]
+    return None, argv
+
+
+def _resume(folder: Path, argv: list[str]) -> None:
+    """Go on with the run in ``folder``, whose options are those it began with."""
+    parser = _Parser("graphkit train --resume DIR", "Go on with a run that was stopped.")
+    parser.flag("json", "print one line of JSON on standard output and all else on standard error")
+    parser.flag("quiet", "print nothing")
+    unknown = [word for word in argv if word.partition("=")[0] not in parser._option_string_actions]
+    if unknown:
+        raise ConfigError(
+            f"--resume takes the options that the run began with, got {unknown[0]!r} too. "
+            "Leave it out, or start a new run."
+        )
+    asked = parser.read(argv)
+    config = report.read_config(folder)
+    recipe = RECIPES.get(config["recipe"])
+    if recipe is None:
+        raise ConfigError(f"--resume: unknown recipe {config['recipe']!r} in {folder}.")
+    values = {name: config.get(name) for name in ("command", "note")}
+    options = {**config["options"], **values, "quiet": asked["quiet"], "resume": str(folder)}
+    with contextlib.redirect_stdout(sys.stderr) if asked["json"] else contextlib.nullcontext():
+        record = recipe(**options)
+    if asked["json"]:
+        print(record.to_json())
 
 
 def _recipe_parser(target: str, recipe: Callable[..., Record]) -> _Parser:
     """The parser of the signature of ``recipe``, with the help of its docstring."""
     doc = docstring_parser.parse(inspect.getdoc(recipe) or "")
-    about = {param.arg_name: param.description or "" for param in doc.params}
     parser = _Parser(
         f"graphkit train {target or '[RECIPE or PRESET]'}",
         f"{doc.short_description}\n\n{doc.long_description}",
         "" if target else listing(RECIPES),
     )
-    for name, param in inspect.signature(recipe).parameters.items():
-        if name not in _NOT_OPTIONS:
-            _add_option(parser, name, param, about[name].replace("%", "%%"))
+    _add_signature(parser, recipe, _NOT_OPTIONS)
     parser.add_argument("--config", metavar="FILE", help="repeat the run with this config.json")
+    parser.add_argument("--resume", metavar="DIR", help="go on with the stopped run in this folder")
     parser.flag("json", "print one line of JSON on standard output and all else on standard error")
     return parser
+
+
+def _add_signature(parser: _Parser, function: Callable[..., Any], skip: Sequence[str]) -> None:
+    """Make the parameters of ``function`` options, with the help of its docstring."""
+    doc = docstring_parser.parse(inspect.getdoc(function) or "")
+    about = {param.arg_name: param.description or "" for param in doc.params}
+    for name, param in inspect.signature(function).parameters.items():
+        if name not in skip:
+            _add_option(parser, name, param, about[name].replace("%", "%%"))
 
 
 def _add_option(parser: _Parser, name: str, param: inspect.Parameter, about: str) -> None:
@@ -222,7 +265,7 @@ def _add_option(parser: _Parser, name: str, param: inspect.Parameter, about: str
 
 
 def _data(argv: list[str]) -> None:
-    actions = {"list": _data_list, "info": _data_info}
+    actions = {"list": _data_list, "info": _data_info, "get": _data_get}
     action = argv[0] if argv else ""
     if action in ("-h", "--help"):
         print(USAGE)
@@ -230,34 +273,103 @@ def _data(argv: list[str]) -> None:
     if action not in actions:
         raise ConfigError(f"graphkit data: unknown action {action!r}. {nearest(action, actions)}")
     parser = _Parser(f"graphkit data {action}", inspect.getdoc(actions[action]) or "")
-    if action == "info":
-        parser.usage = "graphkit data info NAME [options]"
+    if action in ("info", "get"):
+        parser.usage = f"graphkit data {action} NAME [options]"
         parser.add_argument("name", metavar="NAME", help="the data set")
+    if action == "list":
+        parser.add_argument("--kind", metavar="KIND", help="only sets of this kind, such as graph")
     parser.add_argument("--root", metavar="DIR", help="folder of downloaded data sets")
     actions[action](parser.read(argv[1:]))
 
 
 def _data_list(options: Mapping[str, Any]) -> None:
     """The data sets, and which of them are on this machine."""
-    rows = data.available(options["root"])
-    names = {"default_split": "split", "present": "here"}
-    plots.show_rows([{names.get(k, k): v for k, v in row.items() if k != "task"} for row in rows])
+    rows = sorted(data.available(options["root"]), key=lambda row: (row["kind"], row["name"]))
+    kind, kinds = options["kind"], sorted({row["kind"] for row in rows})
+    if kind is not None and kind not in kinds:
+        raise ConfigError(f"--kind is {kind!r}, which no data set has. {nearest(kind, kinds)}")
+    rows = [row for row in rows if kind in (None, row["kind"])]
+    shown = {name: name for name in ("name", "kind", "nodes", "edges", "classes")}
+    shown |= {"feat.": "features", "here": "present"}
+    table = [{title: _compact(row[name]) for title, name in shown.items()} for row in rows]
+    plots.show_rows(table)
     place = data.data_root(options["root"]).absolute()
-    print(f"Looked in {place}. Next: graphkit data info NAME, or graphkit train --data NAME.")
+    here = sum(row["present"] for row in rows)
+    print(f"{len(rows)} data sets, {here} of them here; looked in {place}.")
+    print("Next: graphkit data info NAME, graphkit data get NAME, or graphkit train --data NAME.")
 
 
 def _data_info(options: Mapping[str, Any]) -> None:
     """One data set: its card, and what its files hold."""
     card = data.info(options["name"], options["root"])
-    hidden = ("name", "title", "reader", "path", "files", "found")
+    hidden = ("name", "title", "reader", "path", "files", "found", "options")
     pairs = {name: value for name, value in card.items() if name not in hidden}
     pairs["splits"] = {
         name: {part: split[part] for part in ("train", "val", "test")}
         for name, split in card["splits"].items()
     }
     pairs["baselines"] = [f"{b['method']} {b['value']} on {b['split']}" for b in card["baselines"]]
-    pairs["files hold"] = card["found"] or "nothing: they are not on this machine"
+    hosts = {urlsplit(one["url"]).hostname for one in card["downloads"]}
+    count = len(card["downloads"])
+    pairs["downloads"] = f"{count} from {', '.join(map(str, hosts))}" if count else "none known"
+    found = card["found"] or "nothing: they are not on this machine"
+    if isinstance(found, dict):
+        found = {name: _brief(value) for name, value in found.items()}
+    pairs["files hold"] = found
     plots.show_pairs(f"{card['name']}: {card['title']}", pairs)
+
+
+def _compact(value: Any) -> Any:
+    """A large number in few digits, so that a row fits on a narrow terminal."""
+    if not isinstance(value, int) or value < 10_000:
+        return value
+    power = 1 + (value >= 999_500) + (value >= 999_500_000)
+    return f"{value / 1000**power:.3g}{'kMG'[power - 1]}"
+
+
+def _brief(value: Any) -> Any:
+    """Equal numbers of many columns as one."""
+    if isinstance(value, list) and len(value) > 1 and len(set(value)) == 1:
+        return f"{value[0]:,} in each of {len(value)} splits"
+    return value
+
+
+def _data_get(options: Mapping[str, Any]) -> None:
+    """Download what is not here of one data set, check it, and keep its processed form."""
+    card = data.card(options["name"])
+    for split in card.splits or (None,):
+        data.load(card.name, options["root"], split=split)
+    place = (data.data_root(options["root"]) / card.path).absolute()
+    where = f"in {place}" if card.files else "embedded in scikit-learn"
+    print(f"{card.name} is here, checked against its card, {where}.")
+    print(f"Next: graphkit data info {card.name}")
+
+
+def _bench(argv: list[str]) -> None:
+    script = Path(__file__).resolve().parents[1] / "benchmarks" / "run.py"
+    if not script.is_file():
+        raise BackendError(
+            "graphkit bench runs the files of benchmarks/, which an installed wheel does not hold. "
+            "Clone the repository and run it there, after pip install -e ."
+        )
+    if runpy.run_path(str(script))["main"](argv):
+        raise GraphkitError("A contender was wrong or failed; its row says why.")
+
+
+def _predict(argv: list[str]) -> None:
+    """Apply the weights of a finished run, and write what they predict for each row."""
+    parser = _Parser("graphkit predict RUN", inspect.getdoc(_predict) or "")
+    parser.usage = "graphkit predict RUN [options]"
+    parser.add_argument("run", metavar="RUN", help="run folder that graphkit train named")
+    _add_signature(parser, predict, skip=("run",))
+    parser.flag("json", "print one line of JSON on standard output and all else on standard error")
+    options = parser.read(argv)
+    chosen = {name: options[name] for name in ("run", *parser.wanted) if name != "json"}
+    aside = contextlib.redirect_stdout(sys.stderr) if options["json"] else contextlib.nullcontext()
+    with aside:
+        told = predict(**chosen)
+    if options["json"]:
+        print(json.dumps(told))
 
 
 def _info(argv: list[str]) -> None:

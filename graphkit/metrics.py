@@ -1,11 +1,19 @@
-"""Scores of predictions against labels, as fractions in [0, 1]. Imports torch only."""
+"""Scores of predictions against labels. (opt: sklearn)
+
+Accuracy, ROC-AUC, AP, F1, Hits@K and MRR are fractions in [0, 1]; RMSE and MAE have the unit of the
+labels, and lower is better.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from .errors import DataError
+from .errors import ConfigError, DataError, nearest
+
+LOWER_IS_BETTER = ("rmse", "mae")
 
 
 def accuracy(pred: Tensor, y: Tensor) -> float:
@@ -24,12 +32,154 @@ def accuracy(pred: Tensor, y: Tensor) -> float:
             f"accuracy: expected pred [N, C] or [N] and y [N], got {list(pred.shape)} and "
             f"{list(y.shape)}. Select the same rows of both."
         )
-    if y.numel() == 0:
-        raise DataError("accuracy: there are no rows to score. Check that the mask selects nodes.")
+    _check("accuracy", pred, y)
     if pred.dim() == 2:
-        if torch.isnan(pred).any():
-            raise DataError(
-                "accuracy: the scores contain NaN. The model diverged: lower the learning rate."
-            )
         pred = pred.argmax(dim=1)
     return (pred == y).sum().item() / y.numel()
+
+
+def rocauc(pred: Tensor, y: Tensor) -> float:
+    """The area under the ROC curve, by scikit-learn.
+
+    Args:
+        pred: scores, higher for the positive class: ``[N]`` or ``[N, T]`` for T binary labels;
+            ``[N, C]`` for classes (two: the score of the second above the first; more: each
+            class against the rest, averaged).
+        y: ``[N]`` class numbers, or ``[N, T]`` of 0, 1 and NaN where a label is missing; the mean
+            over the labels that have both values, as OGB takes it.
+
+    Raises:
+        DataError: no rows, shapes that do not fit, NaN scores, or no label with both values.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    return _over_labels("rocauc", roc_auc_score, pred, y)
+
+
+def average_precision(pred: Tensor, y: Tensor) -> float:
+    """The average precision, by scikit-learn; arguments and errors as :func:`rocauc`."""
+    from sklearn.metrics import average_precision_score
+
+    return _over_labels("ap", average_precision_score, pred, y)
+
+
+def f1(pred: Tensor, y: Tensor) -> float:
+    """The F1 score, averaged over the classes (macro), by scikit-learn.
+
+    Args:
+        pred: scores ``[N, C]``, or class numbers ``[N]``; with ``y [N, T]`` logits ``[N, T]``, of
+            which those above 0 count as 1.
+        y: class numbers ``[N]``, or ``[N, T]`` of 0 and 1.
+    """
+    from sklearn.metrics import f1_score
+
+    _check("f1", pred, y)
+    if y.dim() == 2:
+        chosen = (pred > 0).long()
+    else:
+        chosen = pred.argmax(dim=1) if pred.dim() == 2 else pred
+    return float(f1_score(y.cpu(), chosen.cpu(), average="macro", zero_division=0.0))  # pyright: ignore[reportArgumentType]
+
+
+def rmse(pred: Tensor, y: Tensor) -> float:
+    """The root of the mean squared error; ``pred`` and ``y`` ``[N]``, ``[N, 1]`` or ``[N, T]``."""
+    _check("rmse", pred, y)
+    return _error(pred, y).square().mean().sqrt().item()
+
+
+def mae(pred: Tensor, y: Tensor) -> float:
+    """The mean absolute error; ``pred`` and ``y`` ``[N]``, ``[N, 1]`` or ``[N, T]``."""
+    _check("mae", pred, y)
+    return _error(pred, y).abs().mean().item()
+
+
+def hits_at(pos: Tensor, neg: Tensor, k: int) -> float:
+    """The fraction of true links that score above the k-th highest score of no links (OGB).
+
+    Args:
+        pos: scores ``[P]`` of true links.
+        neg: scores ``[M]`` of no links; with fewer than ``k`` of them every true link is a hit.
+    """
+    _check("hits", pos, neg)
+    if k < 1:
+        raise ConfigError(f"hits_at: k is {k}, but at least 1 is expected.")
+    if len(neg) < k:
+        return 1.0
+    return (pos > neg.topk(k).values[-1]).double().mean().item()
+
+
+def mrr(pos: Tensor, neg: Tensor) -> float:
+    """The mean reciprocal rank of each true link among no links of its own (OGB).
+
+    Args:
+        pos: scores ``[P]`` of true links.
+        neg: scores ``[P, K]`` of the no links that each is compared with; between the best and the
+            worst rank that equal scores allow, the middle is taken.
+    """
+    _check("mrr", pos, neg)
+    above = (neg > pos.view(-1, 1)).sum(dim=1)
+    level = (neg >= pos.view(-1, 1)).sum(dim=1)
+    return (1 / (0.5 * (above + level) + 1)).double().mean().item()
+
+
+SCORES: dict[str, Callable[[Tensor, Tensor], float]] = {
+    "accuracy": accuracy,
+    "rocauc": rocauc,
+    "ap": average_precision,
+    "f1": f1,
+    "rmse": rmse,
+    "mae": mae,
+}
+"""Scores of a prediction and a label for each row, by name."""
+
+
+def score(name: str) -> Callable[[Tensor, Tensor], float]:
+    """The function of a name; :class:`ConfigError` offers the nearest if there is none."""
+    if name not in SCORES:
+        raise ConfigError(f"Unknown metric {name!r}. {nearest(name, SCORES)}")
+    return SCORES[name]
+
+
+def _check(name: str, pred: Tensor, y: Tensor) -> None:
+    if y.numel() == 0 or pred.numel() == 0:
+        raise DataError(f"{name}: there are no rows to score. Check that the mask selects nodes.")
+    if pred.is_floating_point() and torch.isnan(pred).any():
+        raise DataError(
+            f"{name}: the scores contain NaN. The model diverged: lower the learning rate."
+        )
+
+
+def _error(pred: Tensor, y: Tensor) -> Tensor:
+    if pred.numel() != y.numel():
+        raise DataError(
+            f"expected as many predictions as labels, got {list(pred.shape)} and {list(y.shape)}. "
+            "Select the same rows of both."
+        )
+    error = pred.double().view(-1) - y.double().view(-1)
+    return error[~error.isnan()]
+
+
+def _over_labels(name: str, function: Callable[..., object], pred: Tensor, y: Tensor) -> float:
+    _check(name, pred, y)
+    if y.dim() == 1 and pred.dim() == 2:
+        if pred.size(1) == 2:
+            pred = (pred[:, 1] - pred[:, 0]).unsqueeze(1)
+        elif pred.size(1) > 2:
+            y = torch.nn.functional.one_hot(y, pred.size(1))
+    pred, y = pred.reshape(len(pred), -1), y.reshape(len(y), -1)
+    if pred.shape != y.shape:
+        raise DataError(
+            f"{name}: expected a score for each label, got {list(pred.shape)} for "
+            f"{list(y.shape)}. Select the same rows of both."
+        )
+    scores = []
+    for one, label in zip(pred.t().double().cpu(), y.t().double().cpu(), strict=True):
+        known = ~label.isnan()
+        if 0 < label[known].mean() < 1:
+            scores.append(float(function(label[known].numpy(), one[known].numpy())))  # pyright: ignore[reportArgumentType]
+    if not scores:
+        raise DataError(
+            f"{name}: no label has both a positive and a negative row. "
+            "Score more rows, or use another metric."
+        )
+    return sum(scores) / len(scores)

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import os
+import socket
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -32,6 +35,27 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Processed data of the tests stays out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of hosts lead nowhere, so that no test depends on what the network holds today."""
+    resolve = socket.getaddrinfo
+
+    def local(host: Any, *args: Any, **options: Any) -> Any:
+        if host in (None, "localhost", "127.0.0.1", "::1", b"localhost", b"127.0.0.1"):
+            return resolve(host, *args, **options)
+        raise socket.gaierror(socket.EAI_NONAME, f"{host} is not for tests")
+
+    monkeypatch.setattr(socket, "getaddrinfo", local)
 
 
 @pytest.fixture(scope="session")

@@ -119,7 +119,7 @@ def test_the_command_and_the_configuration_repeat_the_run(graphkit: Any) -> None
         (["train", "--config", "odd.json"], 2, "epohs"),
         (["train", "--config", "wrong.json"], 2, "--hidden is 'x', but a whole number"),
         (["train", "--config", "own.json"], 2, "Repeat it from Python"),
-        (["train", "gcn-cora"], 2, "not found"),
+        (["train", "gcn-cora"], 1, "cora: "),
         (["data"], 2, "unknown action ''"),
         (["data", "lits"], 2, "Did you mean 'list'?"),
         (["data", "info", "coar"], 2, "Did you mean 'cora'?"),
@@ -187,13 +187,59 @@ def test_data_list_and_info(graphkit: Any) -> None:
     code, out, _ = graphkit("data", "list")
     lines = {line.split()[0]: line.split() for line in out.splitlines() if line.split()}
     assert code == 0
-    assert lines["digits"][1:3] == ["1,797", "12,618"] and lines["digits"][-1] == "yes"
+    assert lines["digits"][1:4] == ["node", "1,797", "12.6k"] and lines["digits"][-1] == "yes"
+    assert "chameleon-filtered-directed" in lines
     assert lines["cora"][-1] == "no"
-    assert f"Looked in {Path('cache/graphkit').absolute()}." in out
+    assert f"1 of them here; looked in {Path('cache/graphkit').absolute()}." in out
+    table = graphkit("data", "list", "--kind", "graph")[1]
+    names = {line.split()[0] for line in table.splitlines() if line.split()}
+    assert "mutag" in names and "cora" not in names
+    code, _, err = graphkit("data", "list", "--kind", "grpah")
+    assert code == 2 and "Did you mean 'graph'" in err
     assert "graphkit data info NAME" in out and "graphkit train --data NAME" in out
     code, out, _ = graphkit("data", "info", "digits")
     assert code == 0 and "edge homophily" in out and "12,618" in out
     assert "not on this machine" in graphkit("data", "info", "cora", "--root", "none")[1]
+
+
+def test_own_data_is_trained_on_and_predicted(graphkit: Any) -> None:
+    folder = Path("my data")
+    folder.mkdir()
+    rows = [f"n{i},{i % 3},{(i * 7) % 5},{'abc'[i % 3]}" for i in range(60)]
+    (folder / "nodes.csv").write_text("id,x0,x1,y\n" + "\n".join(rows) + "\n")
+    edges = [f"n{i},n{(i + 3) % 60}" for i in range(60)]
+    (folder / "edges.csv").write_text("source,target\n" + "\n".join(edges) + "\n")
+    (folder / "graph.toml").write_text("undirected = true\n")
+    words = ["train", "--data", "./my data", "--epochs", "60", "--out", "run"]
+    code, out, err = graphkit(*words)
+    assert code == 0, err
+    assert "60 nodes, 120 edges, 2 features, 3 classes" in out and "gcn on my data" in out
+    assert f"--data '{folder.absolute()}'" in out
+    assert json.loads(Path("run/result.json").read_text())["test_mean"] > 0.9
+    code, out, err = graphkit("predict", "run", "--json")
+    assert code == 0 and json.loads(out)["test"] > 0.9 and json.loads(out)["rows"] == 60
+    code, _, err = graphkit("train", "--config", "run", "--out", "again")
+    assert code == 0, err
+    pair = [Path(name, "weights-seed0.safetensors").read_bytes() for name in ("run", "again")]
+    assert pair[0] == pair[1]
+
+
+def test_data_get(graphkit: Any) -> None:
+    code, out, _ = graphkit("data", "get", "digits")
+    assert code == 0 and "digits is here, checked against its card" in out
+    code, _, err = graphkit("data", "get", "ogbn-arxiv", "--root", "none")
+    assert code == 1 and err.startswith("error: ogbn-arxiv: ") and err.count("\n") == 1
+    assert "arxiv.zip" in err and not Path("none").exists()
+
+
+def test_bench_runs_the_harness_of_a_checkout(
+    graphkit: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    code, _, err = graphkit("bench", "spmn")
+    assert code == 2 and "Did you mean 'spmm'" in err
+    monkeypatch.setattr(cli, "__file__", str(tmp_path / "graphkit" / "cli.py"))
+    code, _, err = graphkit("bench", "spmm")
+    assert code == 1 and "Clone the repository" in err
 
 
 def test_info_and_version(graphkit: Any) -> None:

@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from graphkit.errors import DataError
+from graphkit import metrics
+from graphkit.errors import ConfigError, DataError
 from graphkit.metrics import accuracy
+
+# ogb asks the network for its newest version when it is imported
+os.environ["OUTDATED_IGNORE"] = "1"
 
 classes = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=60)
 
@@ -38,3 +45,87 @@ def test_accuracy_of_one_class_counts_every_row() -> None:
 def test_accuracy_refuses_what_has_no_score(pred: torch.Tensor, y: torch.Tensor, part: str) -> None:
     with pytest.raises(DataError, match=part):
         accuracy(pred, y)
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")
+def test_binary_scores_equal_scikit_learn() -> None:
+    y, score = torch.randint(0, 2, (200,)), torch.randn(200)
+    logits = torch.stack([-score / 2, score / 2], dim=1)
+    for ours, theirs in (
+        (metrics.rocauc, roc_auc_score),
+        (metrics.average_precision, average_precision_score),
+    ):
+        expected = theirs(y.numpy(), score.double().numpy())
+        assert ours(score, y) == pytest.approx(expected, abs=1e-12)
+        assert ours(logits, y) == pytest.approx(expected, abs=1e-12)
+        assert ours(score[:, None], y[:, None]) == pytest.approx(expected, abs=1e-12)
+    expected = f1_score(y.numpy(), (score > 0).numpy(), average="macro")
+    assert metrics.f1(logits, y) == pytest.approx(expected, abs=1e-12)
+
+
+def test_several_labels_are_averaged_over_those_with_both_values() -> None:
+    """As OGB's evaluator, which also leaves out what is not known."""
+    y = torch.randint(0, 2, (100, 4)).double()
+    y[torch.rand(100, 4) < 0.2] = float("nan")
+    y[:, 2] = 1.0
+    pred = torch.randn(100, 4)
+    from ogb.graphproppred import Evaluator
+
+    ogb = Evaluator("ogbg-molpcba")
+    ogb.num_tasks = 4
+    given = {"y_true": y.numpy(), "y_pred": pred.double().numpy()}
+    assert metrics.average_precision(pred, y) == pytest.approx(ogb.eval(given)["ap"], abs=1e-12)
+    one = metrics.rocauc(pred[:, [0, 1, 3]], y[:, [0, 1, 3]])
+    assert metrics.rocauc(pred, y) == pytest.approx(one, abs=1e-12)
+
+
+def test_many_classes_are_each_scored_against_the_rest() -> None:
+    y, pred = torch.randint(0, 4, (300,)), torch.randn(300, 4)
+    pred = pred.softmax(dim=1).double()
+    expected = roc_auc_score(y.numpy(), pred.numpy(), multi_class="ovr")
+    assert metrics.rocauc(pred, y) == pytest.approx(expected, abs=1e-12)
+
+
+def test_errors_of_values() -> None:
+    y, pred = (
+        torch.tensor([1.0, 2.0, float("nan"), 4.0]),
+        torch.tensor([[2.0], [2.0], [9.0], [1.0]]),
+    )
+    assert metrics.mae(pred, y) == pytest.approx(4 / 3)
+    assert metrics.rmse(pred, y) == pytest.approx((10 / 3) ** 0.5)
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 30), st.integers(1, 40), st.integers(1, 50))
+def test_link_scores_equal_those_of_ogb(num_pos: int, num_neg: int, k: int) -> None:
+    from ogb.linkproppred import Evaluator
+
+    # few distinct values, so that scores are often equal
+    pos = torch.randint(0, 9, (num_pos,)).float()
+    neg = torch.randint(0, 9, (num_neg,)).float()
+    ogb = Evaluator("ogbl-ddi")
+    ogb.K = k
+    expected = ogb.eval({"y_pred_pos": pos, "y_pred_neg": neg})[f"hits@{k}"]
+    assert metrics.hits_at(pos, neg, k) == pytest.approx(expected, abs=1e-12)
+    each = torch.randint(0, 9, (num_pos, num_neg)).float()
+    expected = Evaluator("ogbl-citation2").eval({"y_pred_pos": pos, "y_pred_neg": each})
+    mean = expected["mrr_list"].double().mean().item()
+    assert metrics.mrr(pos, each) == pytest.approx(mean, abs=1e-6)
+
+
+def test_scores_that_mean_nothing_are_refused() -> None:
+    with pytest.raises(DataError, match="no label has both a positive and a negative row"):
+        metrics.rocauc(torch.randn(3), torch.ones(3))
+    with pytest.raises(DataError, match=r"a score for each label, got \[3, 2\] for \[3, 1\]"):
+        metrics.rocauc(torch.randn(3, 2), torch.ones(3, 1))
+    for score in (*metrics.SCORES.values(), metrics.mrr):
+        with pytest.raises(DataError, match="NaN"):
+            score(torch.full((2, 2), float("nan")), torch.tensor([0, 1]))
+        with pytest.raises(DataError, match="no rows to score"):
+            score(torch.empty(0, 2), torch.empty(0, dtype=torch.long))
+    with pytest.raises(DataError, match=r"as many predictions as labels, got \[3\] and \[2\]"):
+        metrics.mae(torch.zeros(3), torch.zeros(2))
+    with pytest.raises(ConfigError, match="k is 0, but at least 1"):
+        metrics.hits_at(torch.ones(1), torch.ones(1), 0)
+    with pytest.raises(ConfigError, match="Unknown metric 'acuracy'. Did you mean 'accuracy'"):
+        metrics.score("acuracy")

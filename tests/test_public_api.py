@@ -21,11 +21,27 @@ PUBLIC = {
     "graphkit.structure": ["gcn_scales", "has_self_loop", "self_loop_mask", "weighted_in_degree"],
     "graphkit.testing": ["check_layer", "dense_adjacency", "graphs", "zoo"],
     "graphkit.data": [
-        "Baseline", "Card", "Split", "available", "card", "cards", "check", "data_root", "info",
-        "load", "per_class_split", "random_split",
+        "Baseline", "Card", "Download", "GraphSet", "Split", "available", "cache_root", "card",
+        "cards", "check", "check_events", "check_graphs", "check_hypergraph", "check_links",
+        "data_root", "evaluate", "fetch", "info", "is_path", "load", "per_class_split",
+        "random_link_split", "random_split", "read_folder", "time_split", "unpack",
     ],
-    "graphkit.recipes": ["PRESETS", "RECIPES", "Preset", "Record", "Row", "node"],
-    "graphkit.interop": ["MessagePassingLayer", "as_message_passing"],
+    "graphkit.recipes": [
+        "PRESETS", "RECIPES", "Preset", "Record", "Row", "graph", "link", "node", "predict",
+    ],
+    "graphkit.store": ["atomic", "digest", "load_tensors", "save_tensors", "sync", "writing"],
+    "graphkit.checkpoint": ["load_state", "random_state", "save_state", "set_random_state"],
+    "graphkit.interop": [
+        "Attributed", "EdgeType", "Hetero", "MISSING", "MessagePassingLayer", "as_message_passing",
+        *(
+            f"{way}_{what}"
+            for way in ("from", "to")
+            for what in (
+                "edge_index", "pyg_edge_index", "data", "hypergraph_data", "hetero_data",
+                "torch_sparse", "sparse_tensor", "scipy", "networkx", "pandas", "dgl",
+            )
+        ),
+    ],
 }  # fmt: skip
 
 

@@ -16,24 +16,63 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib  # pyright: ignore[reportMissingImports]
 
-TASKS = ("node-classification",)
-METRICS = ("accuracy",)
+TASKS = {
+    "node-classification": "node",
+    "node-multilabel": "node",
+    "node-regression": "node",
+    "graph-classification": "graph",
+    "graph-multilabel": "graph",
+    "graph-regression": "graph",
+    "link-prediction": "link",
+    "temporal-link-prediction": "temporal",
+    "hypergraph-classification": "hypergraph",
+    "hetero-classification": "hetero",
+    "structure": "structure",
+}
+"""Every task, and the kind of data it is posed on; a structure is a graph without a task."""
+
+METRICS = (
+    *("accuracy", "rocauc", "ap", "f1", "rmse", "mae"),
+    *("hits@20", "hits@50", "hits@100", "mrr"),
+    "none",
+)
 
 
 @dataclass(frozen=True)
 class Split:
-    """One way to divide the nodes; a size is one number, or one per column of the masks.
+    """One way to divide the nodes, graphs or edges; a size is one number, or one per column.
 
-    With ``train_per_class`` it is drawn from a seed; with ``files`` it is read from them, one
-    column each; with neither it comes with the raw data.
+    With ``train_per_class`` or ``fractions`` (of train, val and test) it is drawn from a seed; with
+    ``files`` it is read from them, one column each; with none it comes with the raw data. A test
+    fraction of 0 keeps the test part of the raw data; ``stratified`` gives every part the classes
+    in proportion.
     """
 
     train: int | tuple[int, ...]
     val: int | tuple[int, ...]
     test: int | tuple[int, ...]
     train_per_class: int | None
+    val_per_class: int | None
+    fractions: tuple[float, float, float] | None
     path: str
     files: Mapping[str, str]
+    stratified: bool = False
+
+
+@dataclass(frozen=True)
+class Download:
+    """One file of the network: it is the raw file ``file``, or an archive.
+
+    Of an archive the member ``unpack`` + rest is unpacked for every raw file that is called
+    ``below`` + rest. ``size`` in bytes and ``sha256`` are 0 and "" where they are not known.
+    """
+
+    url: str
+    file: str
+    unpack: str | None
+    below: str
+    size: int
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -51,7 +90,9 @@ class Card:
     """The content of ``datasets/<name>.toml``.
 
     ``path`` is the folder of the raw files below the data root, "" for an embedded set; ``files``
-    maps their names to sha256. ``edges`` counts the columns of edge_index.
+    maps their names (below it, with "/") to sha256, "" where that is not known. ``options`` are
+    given to the reader. ``counts`` must be found in the data; ``edges`` counts the columns of
+    edge_index.
     """
 
     name: str
@@ -64,15 +105,18 @@ class Card:
     citation: str
     metric: str
     default_split: str
-    nodes: int
-    edges: int
-    features: int
-    classes: int
-    directed: bool
+    counts: Mapping[str, Any]
+    options: Mapping[str, Any]
     defects: tuple[str, ...]
     files: Mapping[str, str]
+    downloads: tuple[Download, ...]
     splits: Mapping[str, Split]
     baselines: tuple[Baseline, ...]
+
+    @property
+    def kind(self) -> str:
+        """The kind of data: node, graph, link, temporal, hypergraph, hetero or structure."""
+        return TASKS[self.task]
 
 
 Kind = type | tuple[type, ...]
@@ -83,13 +127,39 @@ _CARD: dict[str, Kind] = {
     **{"default_split": str, "counts": dict, "defects": list},
     **{"splits": dict, "files": dict, "baselines": list},
 }
-_COUNTS: dict[str, Kind] = {
-    **dict.fromkeys(("nodes", "edges", "features", "classes"), int),
-    "directed": bool,
+_CARD_OPTIONS: dict[str, Kind] = {"options": dict, "downloads": list}
+_NODES: dict[str, Kind] = {"nodes": int, "edges": int, "features": int, "directed": bool}
+_LABELS: dict[str, Kind] = {"classes": int, "targets": int}
+_TYPED: dict[str, Kind] = {"nodes": dict, "edges": dict, "features": dict}
+# for each kind, the counts a card must give and those it may give
+_COUNTS: dict[str, tuple[dict[str, Kind], dict[str, Kind]]] = {
+    "node": (_NODES, {**_LABELS, "edge_features": int, "class_sizes": list}),
+    "graph": (
+        {"graphs": int},
+        {
+            **{"nodes": int, "edges": int, "features": int, "edge_features": int},
+            **{**_LABELS, "class_sizes": list},
+        },
+    ),
+    "link": ({"nodes": int, "edges": int, "features": int}, {"edge_features": int}),
+    "temporal": ({"nodes": int, "events": int, "features": int}, {}),
+    "hypergraph": (
+        {"nodes": int, "hyperedges": int, "incidences": int, "features": int, "classes": int},
+        {"class_sizes": list},
+    ),
+    "hetero": (_TYPED, {"classes": int, "class_sizes": list}),
+    "structure": ({"nodes": int, "edges": int, "directed": bool}, {"edge_features": int}),
 }
 _SIZES = ("train", "val", "test")
 _SPLIT: dict[str, Kind] = dict.fromkeys(_SIZES, (int, list))
-_SPLIT_OPTIONS: dict[str, Kind] = {"train_per_class": int, "path": str, "files": dict}
+_SPLIT_OPTIONS: dict[str, Kind] = {
+    **{"train_per_class": int, "val_per_class": int, "fractions": list, "stratified": bool},
+    **{"path": str, "files": dict},
+}
+_DOWNLOAD_OPTIONS: dict[str, Kind] = {
+    **dict.fromkeys(("file", "unpack", "below", "sha256"), str),
+    "size": int,
+}
 _BASELINE: dict[str, Kind] = {
     "method": str,
     "split": str,
@@ -137,21 +207,24 @@ def cards(folder: Path | None = None) -> list[Card]:
 def parse(name: str, table: Mapping[str, Any]) -> Card:
     """The card in a parsed TOML table; :class:`DataError` names the card and field at fault."""
     where = f"card {name!r}"
-    top = _fields(where, "", table, _CARD)
-    counts = _fields(where, "counts.", top.pop("counts"), _COUNTS)
+    top = _fields(where, "", table, _CARD, _CARD_OPTIONS)
     _one_of(where, "task", top["task"], TASKS)
     _one_of(where, "metric", top["metric"], METRICS)
     _folder(where, "path", top["path"])
+    required, optional = _COUNTS[TASKS[top["task"]]]
+    top["counts"] = _fields(where, "counts.", top["counts"], required, optional)
     splits = {key: _split(where, f"splits.{key}.", value) for key, value in top["splits"].items()}
-    _one_of(where, "default_split", top["default_split"], splits)
-    files = _files(where, "files", top["files"])
-    defects = tuple(_typed(where, "defects", item, str) for item in top["defects"])
+    if splits or top["default_split"]:
+        _one_of(where, "default_split", top["default_split"], splits)
+    top["files"] = _files(where, "files", top["files"])
+    top["defects"] = tuple(_typed(where, "defects", item, str) for item in top["defects"])
     rows = [_fields(where, "baselines.", row, _BASELINE) for row in top["baselines"]]
     for row in rows:
         _one_of(where, "baselines.split", row["split"], splits)
-    baselines = tuple(Baseline(**row) for row in rows)
-    top.update(defects=defects, files=files, splits=splits, baselines=baselines)
-    return Card(name=name, **top, **counts)
+    top["baselines"] = tuple(Baseline(**row) for row in rows)
+    known = [*top["files"], *(file for split in splits.values() for file in split.files)]
+    top["downloads"] = tuple(_download(where, row, known) for row in top.get("downloads", []))
+    return Card(name=name, **{"options": {}, **top, "splits": splits})
 
 
 def _fields(
@@ -200,30 +273,71 @@ def _folder(where: str, field: str, value: str) -> None:
 
 def _files(where: str, field: str, table: Mapping[str, Any]) -> dict[str, str]:
     for name, digest in table.items():
-        if not re.fullmatch(r"[A-Za-z0-9][\w.\-]*", name):
+        if not re.fullmatch(r"[\w][\w.\-]*(/[\w][\w.\-]*)*", name):
             raise DataError(
-                f"{where}: field {field!r} has {name!r}, which is not a bare file name."
+                f"{where}: field {field!r} has {name!r}, which is not a file name below the "
+                "folder, written with '/'."
             )
-        if not re.fullmatch(r"[0-9a-f]{64}", _typed(where, f"{field}.{name}", digest, str)):
-            raise DataError(
-                f"{where}: field '{field}.{name}' must be a sha256 of 64 hexadecimal digits in "
-                f"lower case, got {digest!r}."
-            )
+        _sha256(where, f"{field}.{name}", _typed(where, f"{field}.{name}", digest, str))
     return dict(table)
+
+
+def _sha256(where: str, field: str, digest: str) -> None:
+    if not re.fullmatch(r"[0-9a-f]{64}|", digest):
+        raise DataError(
+            f"{where}: field {field!r} must be a sha256 of 64 hexadecimal digits in lower case, or "
+            f"empty where it is not known, got {digest!r}."
+        )
+
+
+def _download(where: str, table: Any, files: list[str]) -> Download:
+    prefix = "downloads."
+    found = _fields(where, prefix, table, {"url": str}, _DOWNLOAD_OPTIONS)
+    if not re.match(r"https?://", found["url"]):
+        raise DataError(
+            f"{where}: field 'downloads.url' must begin with http:// or https://, "
+            f"got {found['url']!r}."
+        )
+    if ("file" in found) == ("unpack" in found):
+        raise DataError(
+            f"{where}: the download {found['url']} needs 'file', the raw file it is, or 'unpack', "
+            "the place of the raw files in the archive it is, and not both."
+        )
+    if "file" in found and found["file"] not in files:
+        raise DataError(
+            f"{where}: field 'downloads.file' is {found['file']!r}. {nearest(found['file'], files)}"
+        )
+    _sha256(where, f"{prefix}sha256", found.get("sha256", ""))
+    return Download(**{"file": "", "unpack": None, "below": "", "size": 0, "sha256": "", **found})
 
 
 def _split(where: str, prefix: str, table: Any) -> Split:
     found = _fields(where, prefix, table, _SPLIT, _SPLIT_OPTIONS)
     files = _files(where, f"{prefix}files", found.get("files", {}))
     _folder(where, f"{prefix}path", found.get("path", ""))
-    train, val, test = (_size(where, prefix + key, found[key], len(files)) for key in _SIZES)
-    return Split(train, val, test, found.get("train_per_class"), found.get("path", ""), files)
+    sizes = [_size(where, prefix + key, found[key], len(files)) for key in _SIZES]
+    fractions = found.get("fractions")
+    if fractions is not None and (len(fractions) != 3 or {type(f) for f in fractions} != {float}):
+        raise DataError(
+            f"{where}: field '{prefix}fractions' must be three decimal numbers, got {fractions!r}."
+        )
+    if found.get("stratified") and fractions is None:
+        raise DataError(f"{where}: field '{prefix}stratified' needs '{prefix}fractions'. Add them.")
+    return Split(
+        *sizes,
+        train_per_class=found.get("train_per_class"),
+        val_per_class=found.get("val_per_class"),
+        fractions=None if fractions is None else (fractions[0], fractions[1], fractions[2]),
+        path=found.get("path", ""),
+        files=files,
+        stratified=found.get("stratified", False),
+    )
 
 
 def _size(where: str, field: str, value: int | list[Any], num_files: int) -> int | tuple[int, ...]:
     if isinstance(value, int):
         return value
-    if len(value) != num_files:
+    if num_files and len(value) != num_files:
         raise DataError(
             f"{where}: field {field!r} lists {len(value)} sizes for {num_files} files. "
             "Give one per file, or one number if they are all equal."

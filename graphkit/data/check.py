@@ -1,8 +1,9 @@
-"""The door: one function that refuses a ``Data`` no node classifier could learn from."""
+"""The doors: functions that refuse a ``Data`` or graphs that no model could learn from."""
 
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,19 +11,21 @@ from torch import Tensor
 
 from ..errors import DataError, GraphError
 from ..graph import check_edge_index, check_range
+from .graphs import MASKS, GraphSet
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
 
-MASKS = ("train_mask", "val_mask", "test_mask")
 TENSORS = ("x", "edge_index", "y", *MASKS)
 
 
 def check(data: Data, *, allow_nonfinite: bool = False) -> Data:
-    """``data`` itself if it is fit for node classification; else :class:`DataError` says why not.
+    """``data`` itself if it is fit for learning on its nodes; else :class:`DataError` says why not.
 
-    Wanted: x floating [N, F], edge_index int64 or int32 [2, E], y int64 [N] with -1 for unlabelled,
-    and train_mask, val_mask, test_mask bool [N] or [N, S], disjoint, not empty, all on one device.
+    Wanted: x floating [N, F], edge_index int64 or int32 [2, E], y int64 [N] of classes with -1 for
+    unlabelled, or floating [N, T] of values or 0 and 1 with NaN for unknown ([N] too, unless all of
+    them are whole: those look like classes), and train_mask, val_mask, test_mask bool [N] or
+    [N, S], disjoint, not empty, of nodes with a known label, all on one device.
     ``allow_nonfinite`` accepts NaN and Inf in x.
     """
     _check_tensors(data)
@@ -39,8 +42,98 @@ def check(data: Data, *, allow_nonfinite: bool = False) -> Data:
     return data
 
 
+def check_graphs(graphs: GraphSet | Iterable[Data], *, allow_nonfinite: bool = False) -> GraphSet:
+    """The set of ``graphs`` if it is fit for learning on whole graphs; else :class:`DataError`.
+
+    Wanted: a node or more in every graph, edge_index within it, y int64 [G] of classes with -1 for
+    unlabelled, or numbers [G] or [G, T] with NaN for missing. Where there are any: x [N, F] and
+    edge_attr [E, D], and all of train_mask, val_mask, test_mask bool [G] or [G, S], disjoint, not
+    empty. All on one device. ``allow_nonfinite`` accepts NaN and Inf in x and edge_attr.
+    """
+    found = graphs if isinstance(graphs, GraphSet) else GraphSet.from_list(graphs)
+    _check_devices(found.tensors, "graphs")
+    empty = (found.node_ptr.diff() == 0).nonzero()
+    if not len(found) or len(empty):
+        which = f"graph {int(empty[0])} has no nodes" if len(empty) else "there are no graphs"
+        raise DataError(f"{which}, but every graph needs a node. Leave empty graphs out.")
+    _check_graph_edges(found)
+    for name, ptr in (("x", found.node_ptr), ("edge_attr", found.edge_ptr)):
+        value = getattr(found, name)
+        if value is not None:
+            _check_rows(name, value, ptr, allow_nonfinite)
+    labelled = _check_targets(found)
+    masks = [getattr(found, name) for name in MASKS]
+    missing = [name for name, mask in zip(MASKS, masks, strict=True) if mask is None]
+    if missing and len(missing) < len(MASKS):
+        raise DataError(
+            f"GraphSet has no {missing[0]}, but another mask. Give all of {', '.join(MASKS)}, or "
+            "none; graphkit.data.random_split makes them."
+        )
+    if not missing:
+        _check_masks(masks, labelled.long() - 1, "graph")
+    return found
+
+
+def _check_graph_edges(graphs: GraphSet) -> None:
+    edge_index, size = graphs.edge_index, graphs.node_ptr.diff()
+    try:
+        check_edge_index(edge_index)
+    except GraphError as error:
+        raise DataError(str(error)) from None
+    graph = torch.repeat_interleave(graphs.edge_ptr.diff(), output_size=edge_index.size(1))
+    bad = ((edge_index < 0) | (edge_index >= size[graph])).t().nonzero()
+    if len(bad):
+        edge, row = bad[0].tolist()
+        number = int(graph[edge])
+        raise DataError(
+            f"edge_index[{row}, {edge - int(graphs.edge_ptr[number])}] of graph {number} is "
+            f"{int(edge_index[row, edge])}, but the graph has {int(size[number])} nodes (valid: 0 "
+            f"to {int(size[number]) - 1}). Number the nodes of each graph from 0."
+        )
+
+
+def _check_rows(name: str, value: Tensor, ptr: Tensor, allow_nonfinite: bool) -> None:
+    if value.dim() != 2:
+        raise DataError(
+            f"{name} must have two dimensions, a row of numbers for each node or edge, got shape "
+            f"{list(value.shape)}. Use {name}.view(-1, 1) for one number."
+        )
+    bad = (~value.isfinite()).nonzero()
+    if len(bad) and not allow_nonfinite:
+        row, column = bad[0].tolist()
+        number = int(torch.searchsorted(ptr, row, right=True)) - 1
+        first = f"{name}[{row - int(ptr[number])}, {column}] = {value[row, column].item()}"
+        raise DataError(
+            f"{name} has {len(bad)} values that are NaN or Inf, the first is {first} of graph "
+            f"{number}. Replace them, or pass allow_nonfinite=True."
+        )
+
+
+def _check_targets(graphs: GraphSet) -> Tensor:
+    """Bool [G]: which graphs have a label."""
+    y = graphs.y
+    if y is None:
+        raise DataError("GraphSet has no y. Give every graph its class or its numbers in y.")
+    if graphs.levels["y"] != "graph" or y.dim() > 2:
+        raise DataError(
+            f"y must have shape [{len(graphs)}] or [{len(graphs)}, targets], a row per graph, got "
+            f"{list(y.shape)} with a row per {graphs.levels['y']}. Use one row for each graph."
+        )
+    if y.dim() == 1 and not y.is_floating_point():
+        if y.dtype != torch.int64:
+            raise DataError(f"y must be int64 class numbers, got {y.dtype}. Use y.long().")
+        _check_classes(y, graphs.num_classes)
+        return y >= 0
+    if y.isinf().any():
+        raise DataError(
+            f"y has {int(y.isinf().sum())} infinite values, the first in graph "
+            f"{int(y.isinf().nonzero()[0, 0])}. Use NaN for what is not known."
+        )
+    return ~y.isnan().view(len(graphs), -1).all(dim=1)
+
+
 def _check_tensors(data: Any) -> None:
-    devices: dict[str, list[str]] = {}
+    found: dict[str, Tensor] = {}
     for name in TENSORS:
         value = getattr(data, name, None)
         if value is None:
@@ -52,10 +145,17 @@ def _check_tensors(data: Any) -> None:
             raise DataError(
                 f"{name} must be a tensor, got {type(value).__name__}. Use torch.as_tensor({name})."
             )
+        found[name] = value
+    _check_devices(found, "data")
+
+
+def _check_devices(tensors: Mapping[str, Tensor], of: str) -> None:
+    devices: dict[str, list[str]] = {}
+    for name, value in tensors.items():
         devices.setdefault(str(value.device), []).append(name)
     if len(devices) > 1:
         found = "; ".join(f"{', '.join(names)} on {device}" for device, names in devices.items())
-        raise DataError(f"All tensors must be on one device, got {found}. Use data.to(device).")
+        raise DataError(f"All tensors must be on one device, got {found}. Use {of}.to(device).")
 
 
 def _check_x(x: Tensor, allow_nonfinite: bool) -> None:
@@ -91,6 +191,9 @@ def _check_edges(edge_index: Tensor, num_nodes: int) -> None:
 
 
 def _check_y(y: Tensor, num_nodes: int, num_classes: Any) -> None:
+    if y.is_floating_point() and y.dim() in (1, 2) and len(y) == num_nodes:
+        _check_values(y)
+        return
     if list(y.shape) != [num_nodes]:
         remedy = "Use y.view(-1)." if y.numel() == num_nodes else "Use -1 for unlabelled nodes."
         raise DataError(
@@ -99,6 +202,25 @@ def _check_y(y: Tensor, num_nodes: int, num_classes: Any) -> None:
         )
     if y.dtype != torch.int64:
         raise DataError(f"y must be int64 class numbers, got {y.dtype}. Use y.long().")
+    _check_classes(y, num_classes)
+
+
+def _check_values(y: Tensor) -> None:
+    """Floating labels, [N] or [N, T]: values, or 0 and 1."""
+    if y.isinf().any():
+        first = y.isinf().nonzero()[0].tolist()
+        raise DataError(
+            f"y has {int(y.isinf().sum())} infinite values, the first is y{first}. "
+            "Use NaN for what is not known."
+        )
+    if y.dim() == 1 and bool((y == y.trunc())[~y.isnan()].all()):
+        raise DataError(
+            f"y must be int64 class numbers, got {y.dtype}. Use y.long(), or y.view(-1, 1) if "
+            "these are values or labels of 0 and 1."
+        )
+
+
+def _check_classes(y: Tensor, num_classes: Any) -> None:
     bad = (y < -1).nonzero()
     if len(bad):
         node = int(bad[0])
@@ -136,48 +258,51 @@ def _check_gaps(y: Tensor, highest: int) -> None:
         )
 
 
-def _check_masks(masks: list[Tensor], y: Tensor) -> None:
+def _check_masks(masks: list[Tensor], y: Tensor, item: str = "node") -> None:
     for name, mask in zip(MASKS, masks, strict=True):
         if mask.dtype != torch.bool:
             raise DataError(
                 f"{name} must be bool, got {mask.dtype}. Use {name}.bool() for 0 and 1; "
-                "node numbers need torch_geometric.utils.index_to_mask."
+                f"{item} numbers need torch_geometric.utils.index_to_mask."
             )
         if mask.dim() not in (1, 2) or len(mask) != len(y):
             raise DataError(
                 f"{name} must have shape [{len(y)}] or [{len(y)}, num_splits], "
-                f"got {list(mask.shape)}. Give one entry per node."
+                f"got {list(mask.shape)}. Give one entry per {item}."
             )
         if mask.shape != masks[0].shape:
             raise DataError(
                 f"{name} has shape {list(mask.shape)} but {MASKS[0]} has {list(masks[0].shape)}. "
                 "Give the masks the same splits."
             )
-        _check_mask_content(name, mask.reshape(len(y), -1), y)
-    _check_overlap([mask.reshape(len(y), -1) for mask in masks])
+        _check_mask_content(name, mask.reshape(len(y), -1), y, item)
+    _check_overlap([mask.reshape(len(y), -1) for mask in masks], item)
 
 
-def _check_mask_content(name: str, mask: Tensor, y: Tensor) -> None:
-    """``mask`` [N, S]: every split has a node, and every chosen node a label."""
+def _check_mask_content(name: str, mask: Tensor, y: Tensor, item: str) -> None:
+    """``mask`` [N, S]: every split has an item, and every chosen item a label."""
     empty = (~mask.any(dim=0)).nonzero()
     if len(empty) or not mask.numel():
         which = f" in split {int(empty[0])}" if mask.size(1) > 1 and len(empty) else ""
-        raise DataError(f"{name} selects no node{which}. Give each part at least one node.")
-    unlabelled = (mask.any(dim=1) & (y < 0)).nonzero()
+        raise DataError(f"{name} selects no {item}{which}. Give each part at least one {item}.")
+    values = y.is_floating_point()
+    unknown = y.isnan().reshape(len(y), -1).all(dim=1) if values else y < 0
+    unlabelled = (mask.any(dim=1) & unknown).nonzero()
     if len(unlabelled):
         raise DataError(
-            f"{name} selects {len(unlabelled)} nodes without a label, for example node "
-            f"{int(unlabelled[0])} with y = -1. Leave unlabelled nodes out of the masks."
+            f"{name} selects {len(unlabelled)} {item}s without a label, for example {item} "
+            f"{int(unlabelled[0])} with y = {'NaN' if values else -1}. "
+            f"Leave unlabelled {item}s out of the masks."
         )
 
 
-def _check_overlap(masks: list[Tensor]) -> None:
+def _check_overlap(masks: list[Tensor], item: str) -> None:
     for first, second in ((0, 1), (0, 2), (1, 2)):
         both = (masks[first] & masks[second]).nonzero()
         if len(both):
             node, column = both[0].tolist()
             which = f" of split {column}" if masks[first].size(1) > 1 else ""
             raise DataError(
-                f"{MASKS[first]} and {MASKS[second]} share {len(both)} nodes, for example node "
-                f"{node}{which}. Scores on shared nodes are not comparable: make them disjoint."
+                f"{MASKS[first]} and {MASKS[second]} share {len(both)} {item}s, for example {item} "
+                f"{node}{which}. Scores on shared {item}s are not comparable: make them disjoint."
             )

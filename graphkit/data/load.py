@@ -1,25 +1,35 @@
-"""Data set names to ``Data``, checked against their cards. (opt: torch_geometric)"""
+"""Data set names to PyG's objects, checked against their cards. (opt: torch_geometric)"""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
+import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..errors import DataError, StoreError, nearest
+from ..errors import ConfigError, DataError, StoreError, nearest
+from ..store import load_tensors, save_tensors
+from .assemble import MASKS, PARTS, assemble, counts, part_sizes
 from .cards import Card, Split, card, cards
-from .check import MASKS
 from .check import check as check_data
-from .raw import READERS, Masks, Raw, read_masks
-from .splits import per_class_split
+from .links import random_link_split, time_split
+from .obtain import obtain
+from .raw import Files, Raw
+from .readers import READERS, SPLIT_READERS, read_masks
+from .splits import per_class_split, random_split
+from .tables import read_folder
 
-if TYPE_CHECKING:
-    from torch_geometric.data import Data
+# part of the key of processed files: raise it when a reader changes what it returns
+READERS_VERSION = 1
+
+_log = logging.getLogger(__name__)
 
 
 def data_root(root: str | os.PathLike[str] | None = None) -> Path:
@@ -31,6 +41,12 @@ def data_root(root: str | os.PathLike[str] | None = None) -> Path:
     return (Path(cache) if cache else Path.home() / ".cache") / "graphkit"
 
 
+def cache_root() -> Path:
+    """The folder of what can be made again: ``$XDG_CACHE_HOME/graphkit``, or below ``~/.cache``."""
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "graphkit"
+
+
 def load(
     name: str,
     root: str | os.PathLike[str] | None = None,
@@ -38,34 +54,65 @@ def load(
     split: str | None = None,
     seed: int = 0,
     check: bool = True,
-) -> Data:
-    """A data set by name, the same as PyG's class gives, with the masks of one split.
+    cache: bool = True,
+    download: bool = True,
+) -> Any:
+    """A data set by name, the same as PyG's class gives, with one of its splits.
 
-    x float32 [N, F], y int64 [N], edge_index int64 [2, E]; train_mask, val_mask, test_mask bool
-    [N], or [N, S] for a split of S columns; ``name`` str and ``num_classes`` int from the card.
+    A path instead of a name reads a folder or file of your own: :func:`read_folder`.
+
+    A graph with labelled nodes is PyG's Data: x float32 [N, F], y int64 [N], edge_index int64
+    [2, E]; train_mask, val_mask, test_mask bool [N], or [N, S] for a split of S columns; ``name``
+    str and ``num_classes`` int from the card. Other kinds of data are HeteroData, HyperGraphData,
+    TemporalData, a :class:`GraphSet`, or Data with ``split_edge`` for links; what they hold is
+    listed in :mod:`graphkit.data.assemble`.
 
     Args:
-        root: folder with the layout of PyG's data sets, see :func:`data_root`; never written to.
+        root: folder with the layout of PyG's data sets, see :func:`data_root`.
         split: a name in the card's splits; the card's default split if not given.
         seed: draws the split where the card says it is random; without effect on published splits.
         check: compare counts with the card and run :func:`graphkit.data.check`. The sha256 of every
             file is verified in any case, before it is parsed.
+        cache: keep the processed form below :func:`cache_root`, and read it where it is there. It
+            carries a checksum, and a key made of the card's digests.
+        download: fetch what is not there, where the card says from where.
 
     Raises:
         DataError: unknown name or split, files missing or changed, or content unlike the card.
+        StoreError: a file cannot be read or fetched, or the processed form is damaged.
     """
+    if is_path(name):
+        if root is not None or split is not None:
+            raise ConfigError(
+                f"load: {name!r} is a path, for which root and split have no meaning. Leave them "
+                "out; splits are columns or files of the folder."
+            )
+        return read_folder(name, seed=seed)
     this = card(name)
-    return _load(this, _split_name(this, split), data_root(root), seed, check)
+    place = data_root(root)
+    return _load(this, _split_name(this, split), place, seed, check, cache, download)
+
+
+def is_path(name: str) -> bool:
+    """Does ``name`` stand for a file or folder: has it a separator, or is it there, and no card?"""
+    if "/" in name or os.sep in name:
+        return True
+    known = {this.name for this in cards()} if Path(name).exists() else {name.lower()}
+    return name.lower() not in known
 
 
 def available(root: str | os.PathLike[str] | None = None) -> list[dict[str, Any]]:
     """One row per card: its main fields, and ``present``: do the default split's files exist?"""
-    fields = ("name", "task", "nodes", "edges", "features", "classes", "default_split")
     folder = data_root(root)
     return [
         {
-            **{field: getattr(this, field) for field in fields},
-            "present": not _missing(_paths(this, this.splits[this.default_split], folder)),
+            "name": this.name,
+            "task": this.task,
+            "kind": this.kind,
+            **{key: _total(this.counts.get(key)) for key in ("nodes", "edges", "features")},
+            "classes": this.counts.get("classes"),
+            "default_split": this.default_split,
+            "present": not _missing(_paths(this, _split(this, this.default_split), folder)),
         }
         for this in cards()
     ]
@@ -76,28 +123,85 @@ def info(name: str, root: str | os.PathLike[str] | None = None) -> dict[str, Any
     this = card(name)
     folder = data_root(root)
     location = str(folder / this.path) if this.files else "embedded in scikit-learn"
-    there = not _missing(_paths(this, this.splits[this.default_split], folder))
-    found = _found(_load(this, this.default_split, folder, 0, True)) if there else None
+    there = not _missing(_paths(this, _split(this, this.default_split), folder))
+    found = None
+    if there:
+        found = _found(this, _load(this, this.default_split, folder, 0, True, True, False))
     return {**dataclasses.asdict(this), "location": location, "found": found}
 
 
-def _load(this: Card, split: str, folder: Path, seed: int, check: bool) -> Data:
-    from torch_geometric.data import Data
+def processed_path(this: Card) -> Path:
+    """Where the processed form of a set is kept: another card, reader or version, another file."""
+    about = [READERS_VERSION, this.reader, this.options, this.files, this.counts]
+    key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+    return cache_root() / "processed" / f"{this.name}-{key}.safetensors"
 
-    files = _read(this, this.splits[split], folder)
-    raw = _parse(this, {name: files[name] for name in this.files})
-    masks = _masks(this, split, raw, files, seed)
-    data = Data(x=raw.x, edge_index=raw.edge_index, y=raw.y, **dict(zip(MASKS, masks, strict=True)))
-    data.name, data.num_classes = this.name, this.classes
+
+def _load(
+    this: Card, split: str, folder: Path, seed: int, check: bool, cache: bool, download: bool
+) -> Any:
+    which = _split(this, split)
+    files = _files(this, which, folder)
+    kept = processed_path(this)
+    raw = _processed(kept, files, this) if cache and this.files else None
+    fresh = raw is None
+    needed = [*(this.files if fresh else ()), *which.files]
+    if download:
+        paths = _paths(this, which, folder)
+        obtain(this, {name: paths[name] for name in needed}, {**this.files, **which.files})
+    _need(this, files, needed)
+    if raw is None:
+        raw = _parse(this, files)
+    tensors = {**raw.tensors, **_drawn(this, split, raw, files, seed)}
+    data = assemble(this.kind, Raw(tensors, raw.meta), this.name, this.counts.get("classes"))
+    if fresh and check:
+        # a split that is drawn leaves only the training edges of a graph for link prediction
+        whole = assemble("link", raw, this.name, None) if this.kind == "link" else data
+        _compare_counts(this, whole)
+        if this.kind == "node" and "x" in tensors:
+            check_data(data)
+        if cache and this.files:
+            _keep(kept, raw, files, this)
     if check:
-        _compare(this, split, data)
-        check_data(data)
+        _compare_split(this, split, data)
     return data
+
+
+def _files(this: Card, which: Split, folder: Path) -> Files:
+    digests = {**this.files, **which.files}
+    return Files(_paths(this, which, folder), digests, this.name, this.source)
+
+
+def _processed(path: Path, files: Files, this: Card) -> Raw | None:
+    """The processed form, or None where there is none, or the files of unknown digest changed."""
+    if not path.is_file():
+        return None
+    tensors, meta = load_tensors(path)
+    stamps = files.stamps(this.files)
+    if any(meta["stamps"].get(name) != stamp for name, stamp in stamps.items()):
+        return None
+    return Raw(tensors, meta["raw"])
+
+
+def _keep(path: Path, raw: Raw, files: Files, this: Card) -> None:
+    try:
+        save_tensors(path, raw.tensors, {"raw": raw.meta, "stamps": files.stamps(this.files)})
+    except StoreError as error:
+        _log.warning("%s: the processed form was not kept. %s", this.name, error)
+
+
+def _split(this: Card, name: str) -> Split:
+    """The split ``name``, or for a set without splits one that adds nothing."""
+    return this.splits[name] if name else Split(0, 0, 0, None, None, None, "", {})
+
+
+def _total(count: Any) -> Any:
+    return sum(count.values()) if isinstance(count, Mapping) else count
 
 
 def _split_name(this: Card, split: str | None) -> str:
     chosen = (split or this.default_split).lower()
-    if chosen not in this.splits:
+    if chosen not in this.splits and (split or this.splits):
         raise DataError(f"{this.name} has no split {split!r}. {nearest(chosen, this.splits)}")
     return chosen
 
@@ -116,44 +220,28 @@ def _missing(paths: dict[str, Path]) -> list[Path]:
     return [path for path in paths.values() if not path.is_file()]
 
 
-def _read(this: Card, split: Split, folder: Path) -> dict[str, bytes]:
-    """The bytes of each file, after their sha256 was found to be the card's."""
-    paths = _paths(this, split, folder)
-    missing = _missing(paths)
+def _need(this: Card, files: Files, names: list[str]) -> None:
+    missing = [path for path in files.where(names) if not path.is_file()]
     if missing:
         more = f" and {len(missing) - 1} more files" if len(missing) > 1 else ""
         raise DataError(
-            f"{this.name}: {missing[0]}{more} not found. This version downloads nothing: get the "
-            f"raw files from {this.source} and lay them out as PyG does, here in "
-            f"{missing[0].parent}/. If they lie elsewhere, set root= or GRAPHKIT_DATA."
+            f"{this.name}: {missing[0]}{more} not found. Get the raw files from {this.source} and "
+            f"lay them out as PyG does, here in {missing[0].parent}/. If they lie elsewhere, set "
+            "root= or GRAPHKIT_DATA."
         )
-    digest = {**this.files, **split.files}
-    return {name: _read_one(this, path, digest[name]) for name, path in paths.items()}
 
 
-def _read_one(this: Card, path: Path, expected: str) -> bytes:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise StoreError(f"{this.name}: {path} cannot be read: {error}.") from error
-    found = hashlib.sha256(data).hexdigest()
-    if found != expected:
-        raise DataError(
-            f"{this.name}: {path} has sha256 {found}, expected {expected}. It is damaged or "
-            f"another version and was not parsed: replace it by the file from {this.source}."
-        )
-    return data
-
-
-def _parse(this: Card, files: dict[str, bytes]) -> Raw:
+def _parse(this: Card, files: Files) -> Raw:
     if this.reader not in READERS:
         raise DataError(
             f"card {this.name!r}: no reader {this.reader!r}. {nearest(this.reader, READERS)}"
         )
     try:
-        return READERS[this.reader](files)
-    except DataError:
-        raise
+        return READERS[this.reader](files.only(this.files), **this.options)
+    except DataError as error:
+        # readers know the file, not the set
+        known = str(error).startswith(f"{this.name}: ")
+        raise error if known else DataError(f"{this.name}: {error}") from error
     except (LookupError, TypeError, ValueError) as error:
         raise DataError(
             f"{this.name}: reader {this.reader!r} cannot make sense of the files ({error!r}). "
@@ -161,35 +249,89 @@ def _parse(this: Card, files: dict[str, bytes]) -> Raw:
         ) from error
 
 
-def _masks(this: Card, split: str, raw: Raw, files: dict[str, bytes], seed: int) -> Masks:
+def _drawn(this: Card, split: str, raw: Raw, files: Files, seed: int) -> dict[str, Tensor]:
+    """The tensors of a split that is drawn, or read from files of its own; else none."""
+    if not split:
+        return {}
     which = this.splits[split]
-    if which.train_per_class is not None and isinstance(which.val, int):
-        return per_class_split(
-            raw.y, train_per_class=which.train_per_class, num_val=which.val, seed=seed
-        )
+    if which.files and this.reader in SPLIT_READERS:
+        return SPLIT_READERS[this.reader](files.only(which.files), raw, seed)
     if which.files:
         return read_masks((name, files[name]) for name in which.files)
-    if raw.masks is None:
-        raise DataError(
-            f"card {this.name!r}: split {split!r} has neither files nor train_per_class, and "
-            f"reader {this.reader!r} brings no masks. Add one of the two."
+    if which.fractions is not None:
+        return _by_fractions(this, which, which.fractions, raw, seed)
+    if which.train_per_class is not None and isinstance(which.val, int):
+        masks = per_class_split(
+            raw.tensors["y"],
+            train_per_class=which.train_per_class,
+            num_val=which.val if which.val_per_class is None else None,
+            val_per_class=which.val_per_class,
+            seed=seed,
         )
-    return raw.masks
+        return dict(zip(MASKS, masks, strict=True))
+    if not any(part in key for key in raw.tensors for part in ("train_mask", "split_edge/train")):
+        raise DataError(
+            f"card {this.name!r}: split {split!r} has neither files nor train_per_class nor "
+            f"fractions, and reader {this.reader!r} brings no split. Add one of them."
+        )
+    return {}
 
 
-def _compare(this: Card, split: str, data: Data) -> None:
+def _by_fractions(
+    this: Card, which: Split, fractions: tuple[float, float, float], raw: Raw, seed: int
+) -> dict[str, Tensor]:
+    if this.kind == "link":
+        edge_index, parts = random_link_split(
+            raw.tensors["edge_index"], raw.meta["num_nodes"], fractions=fractions, seed=seed
+        )
+        flat = {
+            f"split_edge/{part}/{key}": value
+            for part, of in parts.items()
+            for key, value in of.items()
+        }
+        return {"edge_index": edge_index, **flat}
+    if this.kind == "temporal":
+        return dict(zip(MASKS, time_split(raw.tensors["t"], fractions=fractions), strict=True))
+    masks = random_split(
+        _items(this, raw),
+        fractions=fractions,
+        seed=seed,
+        stratified=which.stratified,
+        test_mask=None if fractions[2] else raw.tensors.get("test_mask"),
+    )
+    return dict(zip(MASKS, masks, strict=True))
+
+
+def _items(this: Card, raw: Raw) -> Tensor | int:
+    """What is divided: its class numbers, or how many items there are where they have no one class.
+
+    PyG gives some classes as a column of floating-point numbers, NaN where they are not known.
+    """
+    y = raw.tensors.get("y")
+    if y is None:
+        return raw.meta["num_nodes"]
+    if this.task.endswith("classification") and y.numel() == len(y):
+        return y.view(-1).nan_to_num(-1.0).long()
+    return len(y)
+
+
+def _compare_counts(this: Card, data: Any) -> None:
     """Raise :class:`DataError` where the counts of ``data`` differ from the card."""
-    found = _counts(data)
-    for field in ("nodes", "edges", "features", "classes", "directed"):
-        expected = getattr(this, field)
-        if found[field] != expected:
-            raise DataError(_unlike(this.name, field, expected, found[field]))
-    for name in MASKS:
-        size = name.removesuffix("_mask")
-        expected, got = getattr(this.splits[split], size), _sizes(data[name])
+    found = counts(this.kind, data, this.counts)
+    for field, expected in this.counts.items():
+        if found.get(field) != expected:
+            raise DataError(_unlike(this.name, field, expected, found.get(field)))
+
+
+def _compare_split(this: Card, split: str, data: Any) -> None:
+    if not split:
+        return
+    found = part_sizes(this.kind, data) or {}
+    for part in PARTS:
+        expected, got = getattr(this.splits[split], part), found.get(part, [])
         columns = [expected] * len(got) if isinstance(expected, int) else list(expected)
-        if got != columns:
-            raise DataError(_unlike(this.name, f"splits.{split}.{size}", expected, got))
+        if got != columns or not got:
+            raise DataError(_unlike(this.name, f"splits.{split}.{part}", expected, got))
 
 
 def _unlike(name: str, field: str, expected: object, got: object) -> str:
@@ -199,33 +341,20 @@ def _unlike(name: str, field: str, expected: object, got: object) -> str:
     )
 
 
-def _sizes(mask: Tensor) -> list[int]:
-    """How many nodes each split selects, for a mask [N] or [N, S]."""
-    return mask.reshape(len(mask), -1).sum(dim=0).tolist()
-
-
-def _counts(data: Data) -> dict[str, Any]:
-    x, y, edge_index = data["x"], data["y"], data["edge_index"]
-    return {
-        "nodes": x.size(0),
-        "edges": edge_index.size(1),
-        "features": x.size(1),
-        "classes": int(y.max()) + 1,
-        "directed": not data.is_undirected(),
-    }
-
-
-def _found(data: Data) -> dict[str, Any]:
+def _found(this: Card, data: Any) -> dict[str, Any]:
+    """What ``graphkit data info`` shows of the files."""
+    found = counts(this.kind, data, None) | (part_sizes(this.kind, data) or {})
+    if this.kind not in ("node", "structure", "link"):
+        return found
     src, dst = data["edge_index"]
-    y = data["y"]
-    return {
-        **_counts(data),
-        "isolated_nodes": data["x"].size(0)
-        - len(torch.cat([src, dst])[(src != dst).repeat(2)].unique()),
+    connected = torch.cat([src, dst])[(src != dst).repeat(2)]
+    found |= {
+        "isolated_nodes": data.num_nodes - len(connected.unique()),
         "self_loops": int((src == dst).sum()),
         "duplicate_edges": len(src) - len(torch.unique(data["edge_index"], dim=1)[0]),
-        # as PyG counts it: every column of edge_index, self-loops included
-        "edge_homophily": float((y[src] == y[dst]).float().mean()),
-        "class_sizes": torch.bincount(y[y >= 0]).tolist(),
-        **{name.removesuffix("_mask"): _sizes(data[name]) for name in MASKS},
     }
+    y = getattr(data, "y", None)
+    if this.task == "node-classification" and y is not None:
+        # as PyG counts it: every column of edge_index, self-loops included
+        found["edge_homophily"] = float((y[src] == y[dst]).float().mean())
+    return found

@@ -1,54 +1,155 @@
-"""Upstream raw files, given as bytes, to tensors. (opt: sklearn)
+"""What readers are given and what they return: verified files, named tensors.
 
-Nothing here reads or writes the disk: the caller reads a file once, checks its sha256 and hands
-over the very bytes that were checked. Each reader returns what PyG's class of the set returns.
+Pickled upstream files are read by :func:`unpickle` and :func:`unpickle_torch` alone, whose
+allow-lists stand here. They build arrays and containers and can call nothing else, so they are
+safe on a file of unknown sha256 too.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
+import math
 import pickle
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+import zipfile
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from ..errors import DataError
+from ..errors import DataError, StoreError
 
-Masks = tuple[Tensor, Tensor, Tensor]
-
-# 5, 8, 10 and 15 were compared over ten seeds: a two-layer GCN is best and steadiest at 5
-DIGITS_NEIGHBOURS = 5
-
-PLANETOID_NUM_VAL = 500
+_CHUNK = 1 << 24
 
 
 @dataclass(frozen=True)
 class Raw:
-    """x float32 [N, F], y int64 [N], edge_index int64 [2, E], and bool [N] masks if there are."""
+    """Named tensors, and what JSON holds besides them, as :mod:`graphkit.data.assemble` takes them.
 
-    x: Tensor
-    y: Tensor
-    edge_index: Tensor
-    masks: Masks | None = None
+    These are also what the processed form of a set keeps.
+    """
+
+    tensors: dict[str, Tensor]
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+class Files(Mapping[str, bytes]):
+    """The raw files of a set by name: their bytes, after their sha256 was found to be the card's.
+
+    :meth:`path` is for what is too large to hold in memory. A digest of "" is not known: it passes.
+
+    Raises:
+        StoreError: a file cannot be read.
+        DataError: a file has another sha256.
+    """
+
+    def __init__(
+        self, paths: Mapping[str, Path], digests: Mapping[str, str], name: str, source: str
+    ) -> None:
+        self._paths, self._digests = dict(paths), dict(digests)
+        self._name, self._source = name, source
+        self._verified: set[str] = set()
+
+    def __getitem__(self, name: str) -> bytes:
+        data = self._read(lambda path: path.read_bytes(), name)
+        self._verify(name, hashlib.sha256(data).hexdigest())
+        return data
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def path(self, name: str) -> Path:
+        """Where the file ``name`` lies, after a check of its sha256 in pieces."""
+        if name not in self._verified and self._digests[name]:
+            self._verify(name, self._read(_sha256, name))
+            self._verified.add(name)
+        return self._paths[name]
+
+    def known(self, name: str) -> bool:
+        """Is the sha256 of the file on the card? Without, no plain pickle in it is read."""
+        return bool(self._digests[name])
+
+    def only(self, names: Iterable[str]) -> Files:
+        """The files ``names`` of these."""
+        paths = {name: self._paths[name] for name in names}
+        return Files(paths, self._digests, self._name, self._source)
+
+    def where(self, names: Iterable[str]) -> list[Path]:
+        """Where files lie, or should lie; nothing is read."""
+        return [self._paths[name] for name in names]
+
+    def stamps(self, names: Iterable[str]) -> dict[str, list[int]]:
+        """Size and time of change of the files that are here and have no known sha256."""
+        here = [name for name in names if not self._digests[name] and self._paths[name].is_file()]
+        status = {name: self._paths[name].stat() for name in here}
+        return {name: [at.st_size, at.st_mtime_ns] for name, at in status.items()}
+
+    def _read(self, read: Any, name: str) -> Any:
+        try:
+            return read(self._paths[name])
+        except OSError as error:
+            raise StoreError(
+                f"{self._name}: {self._paths[name]} cannot be read: {error}."
+            ) from error
+
+    def _verify(self, name: str, found: str) -> None:
+        expected = self._digests[name]
+        if expected and found != expected:
+            raise DataError(
+                f"{self._name}: {self._paths[name]} has sha256 {found}, expected {expected}. It is "
+                "damaged or another version and was not parsed: replace it by the file from "
+                f"{self._source}."
+            )
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+class _Latin1:
+    """Makes the bytes that old protocols write as text; ``codecs.encode`` itself runs any codec."""
+
+    # no function: a pickle can set the attributes of one for the whole process
+    __slots__ = ()
+
+    def __call__(self, text: str = "", encoding: str = "latin1") -> bytes:
+        if encoding != "latin1":
+            raise DataError(f"the pickle asks for the codec {encoding!r}. Only latin1 is allowed.")
+        return text.encode("latin1")
 
 
 # asked of numpy itself, because the function's module has another name in numpy 1 and 2
 _ARRAY = np.empty(0).__reduce__()[0]
+_SCALAR = np.float64(0).__reduce__()[0]
 
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy.core.multiarray", "_reconstruct"): _ARRAY,
     ("numpy._core.multiarray", "_reconstruct"): _ARRAY,
+    ("numpy.core.multiarray", "scalar"): _SCALAR,
+    ("numpy._core.multiarray", "scalar"): _SCALAR,
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
+    ("_codecs", "encode"): _Latin1(),
+    # empty ones are written as a call without arguments
+    ("__builtin__", "bytes"): _Latin1(),
+    ("collections", "OrderedDict"): OrderedDict,
     ("collections", "defaultdict"): defaultdict,
     ("__builtin__", "list"): list,
     ("builtins", "list"): list,
+    ("__builtin__", "set"): set,
+    ("builtins", "set"): set,
     # not scipy's class: a pickle can set attributes of a Python class for the whole process
     ("scipy.sparse.csr", "csr_matrix"): SimpleNamespace,
     ("scipy.sparse._csr", "csr_matrix"): SimpleNamespace,
@@ -56,13 +157,16 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 
 
 class _Unpickler(pickle.Unpickler):
+    allowed = _ALLOWED
+
     def find_class(self, module: str, name: str) -> Any:
         try:
-            return _ALLOWED[module, name]
+            return self.allowed[module, name]
         except KeyError:
             raise DataError(
                 f"the pickle asks for {module}.{name}, but only numpy arrays, scipy csr matrices, "
-                "lists and dicts are loaded. Do not open this file by other means."
+                "plain torch tensors, lists, sets and dicts are loaded. Do not open this file by "
+                "other means."
             ) from None
 
 
@@ -72,8 +176,22 @@ def unpickle(data: bytes, name: str) -> Any:
     A scipy csr matrix comes back as a namespace with ``data``, ``indices``, ``indptr``, ``_shape``.
     ``name`` is the file's name, for the message.
     """
+    return _guarded(lambda: _Unpickler(io.BytesIO(data), encoding="latin1").load(), name)
+
+
+def unpickle_torch(data: bytes, name: str) -> Any:
+    """What ``torch.save`` wrote, in both its formats, tensors as numpy arrays.
+
+    Numbers, texts, lists, sets, dicts, numpy arrays and dense tensors on any device are read; any
+    other content is a :class:`DataError`. ``name`` is the file's name, for the message.
+    """
+    read = _torch_zip if data.startswith(b"PK") else _torch_legacy
+    return _guarded(lambda: read(data), name)
+
+
+def _guarded(load: Callable[[], Any], name: str) -> Any:
     try:
-        return _Unpickler(io.BytesIO(data), encoding="latin1").load()
+        return load()
     except DataError as error:
         raise DataError(f"{name}: {error}") from None
     # malformed pickles raise nearly any type, from EOFError to AttributeError
@@ -83,142 +201,96 @@ def unpickle(data: bytes, name: str) -> Any:
         ) from error
 
 
-def _dense(value: Any) -> np.ndarray:
-    """A float32 matrix from an array, or from what :func:`unpickle` makes of a csr matrix."""
-    if isinstance(value, np.ndarray):
-        return value.astype(np.float32)
-    out = np.zeros(value._shape, dtype=np.float32)
-    src = np.repeat(np.arange(len(out)), np.diff(value.indptr))
-    np.add.at(out, (src, value.indices), value.data)
-    return out
+class _Tensor:
+    """Makes the dense array that a pickled tensor describes, as a view of its storage."""
+
+    __slots__ = ()
+
+    def __call__(
+        self, storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
+    ) -> np.ndarray:
+        if not isinstance(storage, np.ndarray) or math.prod(size) > storage.size:
+            raise DataError("a tensor in the pickle exceeds its storage. Fetch the file again.")
+        if 0 in size:
+            return np.empty(size, storage.dtype)
+        step = storage.itemsize
+        # numpy refuses what lies outside of the buffer
+        return np.ndarray(
+            size, storage.dtype, storage, offset * step, [step * number for number in stride]
+        )
 
 
-def _tensor(value: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(value))
-
-
-def read_planetoid(files: Mapping[str, bytes]) -> Raw:
-    """Cora, CiteSeer: the eight ``ind.<name>.*`` files, with the public split.
-
-    Test nodes without a row in ``tx`` (15 in CiteSeer) get zero features and label 0, as in PyG.
-    Edges are without self-loops and duplicates, ordered by target, then source.
-    """
-    part = {name.split(".", 2)[2]: (data, name) for name, data in files.items()}
-    test_id = np.array(part["test.index"][0].split(), dtype="S").astype(np.int64)
-    tx, allx, ty, ally, y = (
-        _dense(unpickle(*part[key])) for key in ("tx", "allx", "ty", "ally", "y")
-    )
-    known_id = np.sort(test_id)
-    first = known_id[0]
-
-    def all_rows(head: np.ndarray, tail: np.ndarray) -> np.ndarray:
-        padded = np.zeros((known_id[-1] - first + 1, tail.shape[1]), dtype=tail.dtype)
-        padded[known_id - first] = tail
-        out = np.concatenate([head, padded])
-        out[test_id] = out[known_id]
-        return out
-
-    x, label = all_rows(allx, tx), all_rows(ally, ty).argmax(axis=1)
-    graph = unpickle(*part["graph"])
-    edges = np.array([(src, dst) for src in graph for dst in graph[src]], dtype=np.int64)
-    edges = edges[edges[:, 0] != edges[:, 1]]
-    edge_index = np.unique(edges[:, ::-1], axis=0)[:, ::-1].T
-    node = np.arange(len(x))
-    masks = (
-        _tensor(node < len(y)),
-        _tensor((node >= len(y)) & (node < len(y) + PLANETOID_NUM_VAL)),
-        _tensor(np.isin(node, test_id)),
-    )
-    return Raw(_tensor(x), _tensor(label), _tensor(edge_index), masks)
-
-
-def _rows(data: bytes) -> list[list[str]]:
-    """The tab-separated cells of a geom-gcn table, without its header line."""
-    return [line.split("\t") for line in data.decode("ascii").splitlines()[1:]]
-
-
-def _geom_gcn(files: Mapping[str, bytes], features: Callable[[list[str]], np.ndarray]) -> Raw:
-    node, feature, label = zip(*_rows(files["out1_node_feature_label.txt"]), strict=True)
-    order = np.argsort(np.array(node, dtype=np.int64))
-    edges = np.array(_rows(files["out1_graph_edges.txt"]), dtype=np.int64)
-    return Raw(
-        x=_tensor(features(list(feature))[order]),
-        y=_tensor(np.array(label, dtype=np.int64)[order]),
-        edge_index=_tensor(np.unique(edges, axis=0).T),
-    )
-
-
-def read_geom_gcn(files: Mapping[str, bytes]) -> Raw:
-    """Texas, Wisconsin, Chameleon: directed edges ordered by source, then target, no duplicates."""
-
-    def dense(cells: list[str]) -> np.ndarray:
-        values = np.fromstring(",".join(cells), dtype=np.float32, sep=",")
-        return values.reshape(len(cells), -1)
-
-    return _geom_gcn(files, dense)
-
-
-def read_geom_gcn_sparse(files: Mapping[str, bytes]) -> Raw:
-    """Actor ("film" upstream): as :func:`read_geom_gcn`, features given as columns set to 1."""
-
-    def one_hot(cells: list[str]) -> np.ndarray:
-        column = [np.array(cell.split(","), dtype=np.int64) for cell in cells]
-        out = np.zeros((len(cells), max(c.max() for c in column) + 1), dtype=np.float32)
-        for row, c in zip(out, column, strict=True):
-            row[c] = 1.0
-        return out
-
-    return _geom_gcn(files, one_hot)
-
-
-def read_digits(files: Mapping[str, bytes]) -> Raw:
-    """scikit-learn's 1,797 handwritten digits as a symmetrised nearest-neighbour graph; no files.
-
-    Neighbours by Euclidean distance of the pixels, equal distances by lower node number; edges are
-    ordered by source, then target. Pixels 0..16 are scaled to [0, 1].
-    """
-    from sklearn.datasets import load_digits
-
-    digits: Any = load_digits()
-    pixel = np.asarray(digits.data, dtype=np.float64)
-    # pixels are integers, so these squared distances are exact and ties are real ties: a
-    # neighbour search that breaks them by thread or chunk would give another graph per machine
-    square = (pixel**2).sum(axis=1)
-    distance = square[:, None] + square[None, :] - 2.0 * (pixel @ pixel.T)
-    np.fill_diagonal(distance, np.inf)
-    node = np.arange(len(pixel))
-    rank = distance * len(pixel) + node
-    near = np.argpartition(rank, DIGITS_NEIGHBOURS, axis=1)[:, :DIGITS_NEIGHBOURS]
-    src, dst = np.repeat(node, DIGITS_NEIGHBOURS), near.reshape(-1)
-    edges = np.stack([np.concatenate([src, dst]), np.concatenate([dst, src])], axis=1)
-    return Raw(
-        x=_tensor((pixel / 16.0).astype(np.float32)),
-        y=_tensor(np.asarray(digits.target, dtype=np.int64)),
-        edge_index=_tensor(np.unique(edges, axis=0).T),
-    )
-
-
-def read_masks(files: Iterable[tuple[str, bytes]]) -> Masks:
-    """Train, validation and test masks bool [N, S] from S geom-gcn ``npz`` files, in that order."""
-    columns: dict[str, list[np.ndarray]] = {"train_mask": [], "val_mask": [], "test_mask": []}
-    for name, data in files:
-        try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                for key, column in columns.items():
-                    column.append(arrays[key].astype(bool))
-        # a broken zip, a missing key or a pickled array each raise their own type
-        except Exception as error:
-            raise DataError(
-                f"{name}: not an npz of train_mask, val_mask and test_mask ({error}). "
-                "Fetch the file again."
-            ) from error
-    train, val, test = (_tensor(np.stack(column, axis=1)) for column in columns.values())
-    return train, val, test
-
-
-READERS: dict[str, Callable[[Mapping[str, bytes]], Raw]] = {
-    "digits": read_digits,
-    "geom-gcn": read_geom_gcn,
-    "geom-gcn-sparse": read_geom_gcn_sparse,
-    "planetoid": read_planetoid,
+_STORAGES = {
+    **{"DoubleStorage": "f8", "FloatStorage": "f4", "HalfStorage": "f2", "BoolStorage": "?"},
+    **{"LongStorage": "i8", "IntStorage": "i4", "ShortStorage": "i2", "CharStorage": "i1"},
+    "ByteStorage": "u1",
 }
+_MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+
+
+class _TorchUnpickler(_Unpickler):
+    """Storages come from ``storage(dtype, key, count)``, which the file's format decides on."""
+
+    # a storage's class is a text here: the pickle can neither call nor change it
+    allowed = {
+        **_ALLOWED,
+        **{("torch", name): dtype for name, dtype in _STORAGES.items()},
+        ("torch._utils", "_rebuild_tensor"): _Tensor(),
+        ("torch._utils", "_rebuild_tensor_v2"): _Tensor(),
+    }
+
+    def __init__(self, file: io.BytesIO, storage: Callable[[np.dtype, str, int], np.ndarray]):
+        super().__init__(file, encoding="latin1")
+        self._storage = storage
+
+    def persistent_load(self, pid: Any) -> np.ndarray:
+        kind, dtype, key, _device, count, *view = pid
+        if kind != "storage" or dtype not in _STORAGES.values() or any(view):
+            raise DataError(f"the pickle refers to {pid!r}, which is not a plain storage.")
+        return self._storage(np.dtype(dtype), key, count)
+
+
+def _torch_zip(data: bytes) -> Any:
+    """The format since torch 1.6: a zip of the pickle and one member per storage."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        names = archive.namelist()
+        (pickled,) = [name for name in names if name.endswith("/data.pkl")]
+        home = pickled.removesuffix("data.pkl")
+        if home + "byteorder" in names and archive.read(home + "byteorder") != b"little":
+            raise DataError("written on a big-endian machine. Save it again on another one.")
+        loaded: dict[str, np.ndarray] = {}
+
+        def storage(dtype: np.dtype, key: str, count: int) -> np.ndarray:
+            if key not in loaded:
+                member = bytearray(archive.read(f"{home}data/{key}"))
+                loaded[key] = np.frombuffer(member, dtype, count)
+            return loaded[key]
+
+        return _TorchUnpickler(io.BytesIO(archive.read(pickled)), storage).load()
+
+
+def _torch_legacy(data: bytes) -> Any:
+    """The format before torch 1.6: five pickles one after the other, then the storages."""
+    file = io.BytesIO(data)
+    loaded: dict[str, np.ndarray] = {}
+
+    def storage(dtype: np.dtype, key: str, count: int) -> np.ndarray:
+        if key not in loaded:
+            # the content stands behind the pickle, so that a count too high is a lie
+            if dtype.itemsize * count > len(data):
+                raise DataError("a storage in the pickle is larger than the file. It is damaged.")
+            loaded[key] = np.zeros(count, dtype)
+        return loaded[key]
+
+    magic, protocol, system, content, keys = (
+        _TorchUnpickler(file, storage).load() for _ in range(5)
+    )
+    if (magic, protocol) != (_MAGIC, _PROTOCOL) or not system["little_endian"]:
+        raise DataError("not a file of torch.save, or of a big-endian machine. Fetch it again.")
+    for key in keys:
+        array = loaded[key]
+        count = int.from_bytes(file.read(8), "little")
+        if count != array.size:
+            raise DataError(f"storage {key!r} has {count} numbers, expected {array.size}.")
+        array[:] = np.frombuffer(file.read(array.nbytes), array.dtype, count)
+    return content

@@ -35,58 +35,132 @@ def _mask(num_nodes: int, node_id: Tensor, device: torch.device) -> Tensor:
     return mask.to(device)
 
 
-def per_class_split(y: Tensor, *, train_per_class: int, num_val: int, seed: int) -> Masks:
-    """Bool [N] masks: so many training nodes of each class, ``num_val`` others, and all the rest.
+def per_class_split(
+    y: Tensor,
+    *,
+    train_per_class: int,
+    num_val: int | None = None,
+    val_per_class: int | None = None,
+    seed: int,
+) -> Masks:
+    """Bool [N] masks: so many training nodes of each class, so many others, and all the rest.
 
-    Nodes labelled -1 are in no mask. Raises :class:`DataError` if a class or the rest is too small.
+    The validation nodes are ``num_val`` of the others, or ``val_per_class`` of each class. Nodes
+    labelled -1 are in no mask. Raises :class:`DataError` if a class or the rest is too small.
     """
-    if train_per_class < 1 or num_val < 1:
+    if (num_val is None) == (val_per_class is None):
+        raise ConfigError("per_class_split: give num_val or val_per_class, one of the two.")
+    val = num_val if val_per_class is None else val_per_class
+    if train_per_class < 1 or val is None or val < 1:
+        name = "num_val" if val_per_class is None else "val_per_class"
         raise ConfigError(
-            f"train_per_class and num_val must be at least 1, got {train_per_class} and {num_val}."
+            f"train_per_class and {name} must be at least 1, got {train_per_class} and {val}."
         )
     order = _shuffled(_labelled(y), seed)
     label = y.cpu()[order]
     count = torch.bincount(label).tolist()
-    short = {c: n for c, n in enumerate(count) if n < train_per_class}
+    need = train_per_class + (val_per_class or 0)
+    short = {c: n for c, n in enumerate(count) if n < need}
     if short or not count:
         found = ", ".join(f"class {c} has {n}" for c, n in short.items()) or "no node has a label"
         raise DataError(
-            f"per_class_split needs {train_per_class} training nodes of each class, but {found}. "
+            f"per_class_split needs {need} training nodes of each class, but {found}. "
             "Lower train_per_class, or merge or drop the small classes."
         )
-    train_id = torch.cat([order[label == c][:train_per_class] for c in range(len(count))])
-    train = _mask(len(y), train_id, y.device)
+    by_class = [order[label == c] for c in range(len(count))]
+    train = _mask(len(y), torch.cat([ids[:train_per_class] for ids in by_class]), y.device)
     rest = order[~train.cpu()[order]]
-    if len(rest) <= num_val:
+    chosen = rest[:val]
+    if val_per_class is not None:
+        chosen = torch.cat([ids[train_per_class:need] for ids in by_class])
+    if len(rest) <= len(chosen):
         raise DataError(
-            f"{len(rest)} labelled nodes remain after {len(train_id)} training nodes, so {num_val} "
-            "for validation leave none for the test. Lower num_val or train_per_class."
+            f"{len(rest)} labelled nodes remain after {int(train.sum())} training nodes, so "
+            f"{len(chosen)} for validation leave none for the test. Lower it or train_per_class."
         )
-    val, test = _mask(len(y), rest[:num_val], y.device), _mask(len(y), rest[num_val:], y.device)
-    return train, val, test
+    validation = _mask(len(y), chosen, y.device)
+    test = _mask(len(y), rest, y.device) & ~validation
+    return train, validation, test
 
 
 def random_split(
-    y: Tensor | int, *, fractions: tuple[float, float, float] = (0.6, 0.2, 0.2), seed: int
+    y: Tensor | int,
+    *,
+    fractions: tuple[float, float, float] = (0.6, 0.2, 0.2),
+    seed: int,
+    stratified: bool = False,
+    test_mask: Tensor | None = None,
 ) -> Masks:
-    """Bool [N] masks over the labelled nodes of ``y``, or over ``y`` nodes if it is a number.
+    """Bool [N] masks over the labelled nodes (or graphs) of ``y``, or over ``y`` of them.
 
-    Each part is within one node of its fraction of the labelled nodes; if the fractions sum to less
-    than one, some nodes are in no mask. Raises :class:`DataError` if a part would be empty.
+    Each part is within one of its fraction of the labelled nodes; if the fractions sum to less than
+    one, some are in no mask. ``stratified`` keeps these sizes and gives every part the classes in
+    proportion, within a few nodes. With ``test_mask`` that is the test part, the third fraction is
+    0 and the others divide the rest.
+
+    Raises :class:`DataError` if a part, or with ``stratified`` a class in a part, would be empty.
     """
-    if len(fractions) != 3 or not all(0 < f < 1 for f in fractions) or sum(fractions) > 1 + 1e-6:
-        raise ConfigError(
-            f"fractions must be three numbers between 0 and 1 with a sum of at most 1, "
-            f"got {fractions}."
-        )
+    _check_fractions(fractions, test_mask is not None)
+    if stratified and isinstance(y, int):
+        raise ConfigError(f"random_split: stratified needs the labels y, got their number {y}.")
     size, device = (y, torch.device("cpu")) if isinstance(y, int) else (len(y), y.device)
-    order = _shuffled(torch.arange(max(y, 0)) if isinstance(y, int) else _labelled(y), seed)
+    free = torch.arange(max(y, 0)) if isinstance(y, int) else _labelled(y)
+    if test_mask is not None:
+        _check_test_mask(test_mask, size)
+        free = free[~test_mask.cpu()[free]]
+    order = _shuffled(free, seed)
+    label = y.cpu()[order] if stratified and isinstance(y, Tensor) else None
+    order = order if label is None else order[_interleaved(label)]
     ends = [round(math.fsum(fractions[: k + 1]) * len(order)) for k in range(3)]
     parts = [order[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    if test_mask is not None:
+        parts[2] = test_mask.cpu().nonzero().view(-1)
     if not all(len(part) for part in parts):
         raise DataError(
             f"{len(order)} labelled nodes split by {fractions} give parts of "
             f"{[len(part) for part in parts]} nodes, and none may be empty. Use other fractions."
         )
+    if isinstance(y, Tensor) and stratified:
+        _check_classes(y.cpu(), parts[: 2 if test_mask is not None else 3])
     train, val, test = (_mask(size, part, device) for part in parts)
     return train, val, test
+
+
+def _check_fractions(fractions: tuple[float, float, float], test_is_given: bool) -> None:
+    drawn = fractions[:2] if test_is_given else fractions
+    fits = len(fractions) == 3 and all(0 < f < 1 for f in drawn) and sum(fractions) <= 1 + 1e-6
+    if not fits or (test_is_given and fractions[2] != 0):
+        third = ", the third 0 beside a test_mask" if test_is_given else ""
+        raise ConfigError(
+            f"fractions must be three numbers between 0 and 1 with a sum of at most 1{third}, "
+            f"got {fractions}."
+        )
+
+
+def _check_test_mask(test_mask: Tensor, size: int) -> None:
+    if test_mask.dtype != torch.bool or list(test_mask.shape) != [size]:
+        raise DataError(
+            f"test_mask must be bool of shape [{size}], got {test_mask.dtype} of shape "
+            f"{list(test_mask.shape)}. Take one column of masks with several splits."
+        )
+
+
+def _interleaved(label: Tensor) -> Tensor:
+    """An order in which every stretch has the classes in proportion; within a class it is kept."""
+    by_class = torch.argsort(label, stable=True)
+    count = torch.bincount(label)
+    first = count.cumsum(0) - count
+    rank = torch.empty(len(label), dtype=torch.float64)
+    position = torch.arange(len(label)) - first[label[by_class]]
+    rank[by_class] = (position.double() + 0.5) / count[label[by_class]]
+    return torch.argsort(rank, stable=True)
+
+
+def _check_classes(y: Tensor, parts: list[Tensor]) -> None:
+    for c in y[y >= 0].unique().tolist():
+        found = [int((y[part] == c).sum()) for part in parts]
+        if not all(found):
+            raise DataError(
+                f"class {c} has {int((y == c).sum())} labelled nodes, too few for each part: they "
+                f"would get {found}. Merge or drop the class, or split without stratified."
+            )

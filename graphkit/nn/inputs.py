@@ -87,7 +87,7 @@ def _refuse_to_be_ignored(layer: str) -> None:
     frame = sys._getframe(2)
     while frame is not None:
         module = frame.f_globals.get("__name__", "")
-        if module == "graphkit.interop":
+        if module.startswith("graphkit.interop"):
             return
         if module.startswith("torch_geometric.explain."):
             owner = frame.f_locals.get("self")

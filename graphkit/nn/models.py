@@ -24,37 +24,57 @@ class Stack(nn.Module):
     """Convolutions one after another, with dropout on every input and an activation between.
 
     ``forward(x [N, in], edge_index)`` returns the last layer's output; a tensor ``edge_index`` is
-    sorted once for all layers. Any layer called as ``conv(x, graph)`` fits.
+    sorted once for all layers. Any layer called as ``conv(x, graph)`` fits. ``norms`` stand behind
+    all layers but the last, before the activation; ``drop_input=False`` leaves x itself whole.
     """
 
     def __init__(
-        self, convs: Iterable[nn.Module], *, dropout: float = 0.0, act: str = "relu"
+        self,
+        convs: Iterable[nn.Module],
+        *,
+        dropout: float = 0.0,
+        act: str = "relu",
+        norms: Iterable[nn.Module] = (),
+        drop_input: bool = True,
     ) -> None:
         super().__init__()
         if act not in _ACTIVATIONS:
             raise ConfigError(f"Stack: unknown act {act!r}. {nearest(act, _ACTIVATIONS)}")
         self.convs = nn.ModuleList(convs)
+        self.norms = nn.ModuleList(norms)
+        if len(self.norms) not in (0, len(self.convs) - 1):
+            raise ConfigError(
+                f"Stack: got {len(self.norms)} norms for {len(self.convs)} layers, but one behind "
+                "each layer except the last is expected, or none."
+            )
         self.dropout = dropout
         self.act = act
+        self.drop_input = drop_input
 
     def reset_parameters(self) -> None:
-        for conv in self.convs:
-            reset(conv)
+        for module in (*self.convs, *self.norms):
+            reset(module)
 
     def forward(self, x: Tensor, edge_index: Adj) -> Tensor:
         graph = as_graph(edge_index, x.size(0), x.size(0))
         for layer, conv in enumerate(self.convs):
-            x = x if layer == 0 else _ACTIVATIONS[self.act](x)
-            x = functional.dropout(x, self.dropout, self.training)
+            if layer:
+                x = self.norms[layer - 1](x) if self.norms else x
+                x = _ACTIVATIONS[self.act](x)
+            if layer or self.drop_input:
+                x = functional.dropout(x, self.dropout, self.training)
             x = conv(x, graph)
         return x
 
 
 def _stack(layer: Callable[[int, int, bool], nn.Module], act: str = "relu") -> Callable[..., Stack]:
-    def build(widths: list[int], dropout: float) -> Stack:
+    def build(
+        widths: list[int], dropout: float, norm: str | None = None, drop_input: bool = True
+    ) -> Stack:
         pairs = list(zip(widths[:-1], widths[1:], strict=True))
         convs = [layer(a, b, i == len(pairs) - 1) for i, (a, b) in enumerate(pairs)]
-        return Stack(convs, dropout=dropout, act=act)
+        norms = [nn.BatchNorm1d(width) for width in widths[1:-1]] if norm else []
+        return Stack(convs, dropout=dropout, act=act, norms=norms, drop_input=drop_input)
 
     return build
 
@@ -77,8 +97,22 @@ def _gin(in_channels: int, out_channels: int, last: bool) -> nn.Module:
     return GINConv(MLP([in_channels, hidden, out_channels]), train_eps=True)
 
 
+def _mlp(
+    widths: list[int], dropout: float, norm: str | None = None, drop_input: bool = False
+) -> MLP:
+    # its input is never dropped
+    return MLP(widths, dropout=dropout, norm=norm)
+
+
 def _acm(variant: str) -> Callable[..., ACMGCN]:
-    def build(widths: list[int], dropout: float) -> ACMGCN:
+    def build(
+        widths: list[int], dropout: float, norm: str | None = None, drop_input: bool = True
+    ) -> ACMGCN:
+        if norm is not None or not drop_input:
+            raise ConfigError(
+                f"Model '{variant}-gcn' has no norm and drops its input, but norm={norm!r} and "
+                f"drop_input={drop_input} were asked for. Leave them at None and True."
+            )
         return ACMGCN(
             widths[0],
             widths[1],
@@ -91,17 +125,18 @@ def _acm(variant: str) -> Callable[..., ACMGCN]:
     return build
 
 
-MODELS: dict[str, Callable[[list[int], float], nn.Module]] = {
+MODELS: dict[str, Callable[..., nn.Module]] = {
     "acm-gcn": _acm("acm"),
     "acmii-gcn": _acm("acmii"),
     "gat": _stack(_attention(GATConv), act="elu"),
     "gatv2": _stack(_attention(GATv2Conv), act="elu"),
     "gcn": _stack(lambda a, b, last: GCNConv(a, b)),
     "gin": _stack(_gin),
-    "mlp": lambda widths, dropout: MLP(widths, dropout=dropout, norm=None),
+    "mlp": _mlp,
     "sage": _stack(lambda a, b, last: SAGEConv(a, b)),
 }
-"""Model name to a function of the layer widths, input to output, and the dropout probability."""
+"""Model name to a function of the layer widths, input to output, the dropout probability, and
+optionally ``norm`` and ``drop_input`` as :func:`build_model` takes them."""
 
 
 def build_model(
@@ -112,8 +147,13 @@ def build_model(
     *,
     num_layers: int = 2,
     dropout: float = 0.5,
+    norm: str | None = None,
+    drop_input: bool = True,
 ) -> nn.Module:
     """The model ``name`` of :data:`MODELS`, called as ``model(x, edge_index_or_graph)``.
+
+    ``norm="batch_norm"`` puts one behind every layer but the last; ``drop_input=False`` applies
+    dropout between the layers alone.
 
     Raises :class:`ConfigError` for an unknown name (the nearest is offered) or impossible sizes.
     """
@@ -127,5 +167,7 @@ def build_model(
         )
     if not 0 <= dropout < 1:
         raise ConfigError(f"Model {name!r}: dropout={dropout}, but 0 <= dropout < 1 is expected.")
+    if norm not in (None, "batch_norm"):
+        raise ConfigError(f"Model {name!r}: norm={norm!r}, but None or 'batch_norm' is expected.")
     widths = [in_channels, *[hidden_channels] * (num_layers - 1), out_channels]
-    return builder(widths, dropout)
+    return builder(widths, dropout, norm, drop_input)

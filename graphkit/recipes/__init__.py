@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from .graph import graph
+from .link import link
 from .node import node
+from .predict import predict
 from .presets import PRESETS, Preset
 from .report import Record, Row
 
-__all__ = ["PRESETS", "Preset", "RECIPES", "Record", "Row", "node"]
+__all__ = ["PRESETS", "Preset", "RECIPES", "Record", "Row", "graph", "link", "node", "predict"]
 
-RECIPES = {"node": node}
+RECIPES = {"node": node, "link": link, "graph": graph}

@@ -1,24 +1,21 @@
-"""The full-batch training loop: fit on the training rows, choose by the validation rows."""
+"""The training loop: fit on the training part, choose by the validation part, survive."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import astuple, dataclass
+from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ..graph import Graph
-from ..metrics import accuracy
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch scored; ``epoch`` counts from 1, losses are mean cross-entropies in nats."""
+    """What one epoch scored; ``epoch`` counts from 1, losses are means over what they are of."""
 
     epoch: int
     train_loss: float
@@ -27,101 +24,123 @@ class Epoch:
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """Features ``x [N, F]``, graph and labels ``y [N]`` of all nodes, on one device."""
+class Problem:
+    """What one seed is to learn, as three functions that close over its model and data.
 
-    x: Tensor
-    graph: Graph
-    y: Tensor
-
-
-# callers may have switched gradients off
-@torch.enable_grad()
-def fit(
-    model: nn.Module,
-    inputs: Inputs,
-    train_id: Tensor,
-    val_id: Tensor,
-    *,
-    epochs: int,
-    patience: int,
-    lr: float,
-    weight_decay: float,
-    select: Literal["score", "loss"] = "score",
-    amp: Literal["bf16"] | None = None,
-    progress: Callable[[Epoch], None] | None = None,
-) -> tuple[Epoch, list[Epoch]]:
-    """The selected epoch and all epochs; ``model`` is left with the selected epoch's weights.
-
-    The test rows are not an argument, so nothing here can look at them. Training stops early when
-    the validation loss exceeds the mean of the ``patience`` validation losses before it, as in the
-    code of Kipf and Welling (2017); ``patience=0`` never stops early.
-
-    Raises:
-        ConfigError: the loss became NaN or infinite.
+    ``train(optimizer)`` is one epoch and returns its mean loss, ``validate()`` the validation loss
+    and score, ``test()`` the test score: called once, with the chosen weights. ``split`` is the
+    number of the split, None where there is one.
     """
-    optimizer = torch.optim.Adam(model.parameters(), lr=lr, weight_decay=weight_decay)
-    kept = {name: value.detach().clone() for name, value in model.state_dict().items()}
-    history: list[Epoch] = []
-    best, best_rank = None, ()
-    for number in range(1, epochs + 1):
-        model.train()
-        optimizer.zero_grad()
-        loss = _forward(model, inputs, train_id, amp)[0]
-        loss.backward()
-        optimizer.step()
-        train_loss = _finite(loss)
-        # the backward graph holds every activation: drop it before the validation pass
-        del loss
-        val_loss, val_score = evaluate(model, inputs, val_id, amp=amp)
-        now = Epoch(number, train_loss, val_loss, val_score)
-        history.append(now)
-        by_score = (now.val_score, -now.val_loss)
-        rank = by_score if select == "score" else by_score[1:]
-        if best is None or rank > best_rank:
-            best, best_rank = now, rank
-            for name, value in model.state_dict().items():
-                kept[name].copy_(value)
-        if progress is not None:
-            progress(now)
-        if _stalled(history, patience):
-            break
-    assert best is not None, "epochs is at least 1"
-    model.load_state_dict(kept)
-    return best, history
+
+    split: int | None
+    train: Callable[[torch.optim.Optimizer], float]
+    validate: Callable[[], tuple[float, float]]
+    test: Callable[[], float]
 
 
-@torch.no_grad()
-def evaluate(
-    model: nn.Module, inputs: Inputs, row_id: Tensor, *, amp: Literal["bf16"] | None = None
-) -> tuple[float, float]:
-    """The mean cross-entropy (nats) and the accuracy (fraction) of the rows ``row_id``.
+class Training:
+    """One model on its way: weights, best weights so far, optimizer, history.
 
-    Raises:
-        ConfigError: the loss is NaN or infinite.
+    Args:
+        select: keep the weights of the best validation score, or of the lowest validation loss.
+        higher: is a higher score better?
+        patience: stop when the validation loss exceeds the mean of so many before it, as in the
+            code of Kipf and Welling (2017); 0 never stops early.
     """
-    model.eval()
-    loss, logits = _forward(model, inputs, row_id, amp)
-    return _finite(loss), accuracy(logits, inputs.y[row_id])
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        epochs: int,
+        patience: int,
+        lr: float,
+        weight_decay: float,
+        select: Literal["score", "loss"] = "score",
+        higher: bool = True,
+    ) -> None:
+        self.model = model
+        self.epochs, self.patience = epochs, patience
+        self.select, self.higher = select, higher
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=lr, weight_decay=weight_decay)
+        self.kept = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        self.history: list[Epoch] = []
+        self.best: Epoch | None = None
+
+    def run(self, problem: Problem) -> Iterator[Epoch]:
+        """Train on, giving each epoch when it is complete: the moment to keep :meth:`state`.
+
+        Raises:
+            ConfigError: a loss became NaN or infinite.
+        """
+        while len(self.history) < self.epochs and not stalled(self.history, self.patience):
+            self.model.train()
+            # callers may have switched gradients off
+            with torch.enable_grad():
+                train_loss = finite(problem.train(self.optimizer))
+            self.model.eval()
+            with torch.no_grad():
+                val_loss, val_score = problem.validate()
+            now = Epoch(len(self.history) + 1, train_loss, finite(val_loss), val_score)
+            self.history.append(now)
+            if self.best is None or self._rank(now) > self._rank(self.best):
+                self.best = now
+                for name, value in self.model.state_dict().items():
+                    self.kept[name].copy_(value)
+            yield now
+
+    def finish(self) -> Epoch:
+        """The chosen epoch; the model is left with its weights, and in evaluation mode."""
+        assert self.best is not None, "epochs is at least 1"
+        self.model.load_state_dict(self.kept)
+        self.model.eval()
+        return self.best
+
+    def state(self) -> dict[str, Any]:
+        """Everything that :meth:`restore` needs to go on as if nothing had happened."""
+        return {
+            "model": dict(self.model.state_dict()),
+            "kept": self.kept,
+            "optimizer": self.optimizer.state_dict(),
+            "history": [astuple(epoch) for epoch in self.history],
+            "best": None if self.best is None else self.best.epoch,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Bring back a :meth:`state` of a model that was built in the same way."""
+        self.model.load_state_dict(state["model"])
+        # the tensors of a state may be mapped from a file
+        self.optimizer.load_state_dict(_cloned(state["optimizer"]))
+        for name, value in state["kept"].items():
+            self.kept[name].copy_(value)
+        self.history = [Epoch(*values) for values in state["history"]]
+        self.best = None if state["best"] is None else self.history[state["best"] - 1]
+
+    def _rank(self, epoch: Epoch) -> tuple[float, ...]:
+        score = epoch.val_score if self.higher else -epoch.val_score
+        by_score = (score, -epoch.val_loss)
+        return by_score if self.select == "score" else by_score[1:]
 
 
-def _finite(loss: Tensor) -> float:
-    value = loss.item()
+def finite(loss: float | Tensor) -> float:
+    """``loss`` as a number; :class:`ConfigError` if training diverged."""
+    value = loss.item() if isinstance(loss, Tensor) else loss
     if not math.isfinite(value):
         raise ConfigError(f"Training diverged: the loss is {value}. Lower lr or scale x.")
     return value
 
 
-def _forward(
-    model: nn.Module, inputs: Inputs, row_id: Tensor, amp: Literal["bf16"] | None
-) -> tuple[Tensor, Tensor]:
-    with torch.autocast(inputs.x.device.type, dtype=torch.bfloat16, enabled=amp == "bf16"):
-        logits = model(inputs.x, inputs.graph)[row_id].float()
-        return F.cross_entropy(logits, inputs.y[row_id]), logits
-
-
-def _stalled(history: list[Epoch], patience: int) -> bool:
+def stalled(history: list[Epoch], patience: int) -> bool:
+    """Does the last validation loss exceed the mean of the ``patience`` before it?"""
     if patience == 0 or len(history) < patience + 2:
         return False
     before = history[-patience - 1 : -1]
     return history[-1].val_loss > sum(e.val_loss for e in before) / patience
+
+
+def _cloned(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.clone()
+    if isinstance(value, dict):
+        return {key: _cloned(inner) for key, inner in value.items()}
+    return [_cloned(inner) for inner in value] if isinstance(value, list) else value

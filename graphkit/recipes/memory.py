@@ -25,7 +25,7 @@ from torch.utils._pytree import tree_leaves
 
 from .. import __version__
 from ..errors import BackendError, ConfigError, nearest
-from .loop import Inputs
+from ..graph import Graph
 
 MB = 10**6
 # multiply-adds of the widest layer; below it a second thread was measured to gain under 20 %
@@ -152,7 +152,14 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 
 @torch.enable_grad()
-def predict(model: nn.Module, inputs: Inputs, train_id: Tensor) -> Prediction | None:
+def predict(
+    model: nn.Module,
+    x: Tensor,
+    graph: Graph,
+    y: Tensor,
+    train_id: Tensor,
+    loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+) -> Prediction | None:
     """The peak that training ``model`` will reach, or None if one of its ops has no shape function.
 
     Forward and backward run once on the meta device, which computes shapes and no values, while
@@ -160,18 +167,17 @@ def predict(model: nn.Module, inputs: Inputs, train_id: Tensor) -> Prediction | 
     the best weights are added. Memory that an op uses inside and allocator slack are not seen.
     """
     shapes = copy.deepcopy(model).to("meta").train()
-    x, y, row_id = inputs.x.to("meta"), inputs.y.to("meta"), train_id.to("meta")
-    graph = inputs.graph.to("meta")
+    place = x.device
+    x, y, row_id, graph = x.to("meta"), y.to("meta"), train_id.to("meta"), graph.to("meta")
     tracker = _LiveBytes()
     try:
         with tracker:
-            F.cross_entropy(shapes(x, graph)[row_id].float(), y[row_id]).backward()
+            loss(shapes(x, graph)[row_id].float(), y[row_id]).backward()
     except (NotImplementedError, RuntimeError):
         return None
     weights = sum(p.nbytes for p in model.parameters())
-    device = inputs.x.device.type
-    held = torch.cuda.memory_allocated(inputs.x.device) if device == "cuda" else resident()
-    return Prediction(held, tracker.peak + 3 * weights, device)
+    held = torch.cuda.memory_allocated(place) if place.type == "cuda" else resident()
+    return Prediction(held, tracker.peak + 3 * weights, place.type)
 
 
 def resident() -> int:

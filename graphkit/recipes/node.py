@@ -1,33 +1,49 @@
-"""The recipe ``node``: full-batch node classification. (opt: torch_geometric)"""
+"""The recipe ``node``: full-batch node classification and regression. (opt: torch_geometric)"""
 
 # annotations are evaluated here: the command line takes its types from them, and knows those that
 # stay strings as being for Python callers
-import os
-import sys
-import time
+import shlex
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict
-from datetime import datetime
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import IO, TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from ..data import check, load
+from ..data import card, check, is_path, load
+from ..errors import DataError
 from ..graph import Graph
-from ..nn import build_model
+from ..nn import MODELS, build_model
+from ..store import digest
 from . import memory, plots, report
-from .loop import Epoch, Inputs, evaluate, fit
-from .options import locate, settle
-from .steady import Steady, deferred
+from .loop import Problem, finite
+from .options import hints, prepare
+from .runs import Job, carry_out
+from .task import Task, task_of
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
 
 PARTS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Features ``x [N, F]``, graph, labels ``y``, and masks of the three parts, on one device."""
+
+    x: Tensor
+    graph: Graph
+    y: Tensor
+    masks: Mapping[str, Tensor]
+
+    def split(self, seed: int) -> tuple[int | None, dict[str, Tensor]]:
+        """The split that ``seed`` uses (None if there is one), and the rows of each part."""
+        columns = {part: mask.reshape(len(mask), -1) for part, mask in self.masks.items()}
+        count = columns["train"].size(1)
+        rows = {part: mask[:, seed % count].nonzero().squeeze(1) for part, mask in columns.items()}
+        return seed % count if count > 1 else None, rows
 
 
 def node(
@@ -44,29 +60,35 @@ def node(
     hidden: int = 64,
     num_layers: int = 2,
     dropout: float = 0.5,
+    norm: Literal["batch_norm"] | None = None,
+    drop_input: bool = True,
     lr: float = 0.01,
     weight_decay: float = 5e-4,
     epochs: int = 300,
     patience: int = 100,
     select: Literal["score", "loss"] = "score",
+    metric: str | None = None,
     undirected: bool = False,
     row_normalize: bool = False,
     allow_nonfinite: bool = False,
     quiet: bool = False,
+    submission: str | None = None,
+    resume: "str | None" = None,
     command: "str | None" = None,
     note: "str | None" = None,
 ) -> report.Record:
-    """Full-batch node classification with any model.
+    """Full-batch node classification or regression with any model.
 
     Returns the record of the run and leaves a folder with its configuration, curves, scores and
     weights. The epoch is chosen and training is stopped by the validation nodes alone; the test
     nodes are scored once for each seed, after training.
 
-    Ctrl-C and SIGTERM keep the seeds that are finished: the folder is left as usual, result.json
-    names those seeds and says "interrupted": true, and KeyboardInterrupt tells how to run the rest.
+    A run that is stopped, by Ctrl-C, SIGTERM or a kill, goes on with graphkit train --resume and
+    ends with the same bits. After Ctrl-C and SIGTERM result.json names the finished seeds and says
+    "interrupted": true, and KeyboardInterrupt tells the command that goes on.
 
     Args:
-        data: data set to train on (see: graphkit data list); in Python also a PyG Data
+        data: data set (see: graphkit data list), or path of your own; in Python also a PyG Data
         model: gcn, sage, gat, gatv2, gin, mlp, acm-gcn or acmii-gcn
         seeds: seeds to run, such as 0, 0-9 or 0,3,5; of S splits, seed i trains on split i mod S
         root: folder of downloaded data sets
@@ -78,15 +100,21 @@ def node(
         hidden: width of the hidden layers
         num_layers: number of layers
         dropout: share of the inputs of each layer dropped in training
+        norm: batch_norm puts one behind every layer but the last
+        drop_input: drop inputs of the first layer too, not between the layers alone
         lr: learning rate of Adam
         weight_decay: L2 penalty of Adam, on all parameters
         epochs: most epochs to train
         patience: stop when the validation loss exceeds its mean over so many epochs before; 0 never
         select: keep the weights of the best validation score, or of the lowest validation loss
+        metric: accuracy, rocauc, ap or f1 for classes and labels, rmse or mae for values; the
+            data set's own if not given
         undirected: add the reverse of every edge
         row_normalize: scale the features of each node to sum 1
         allow_nonfinite: accept NaN and Inf among the features of a Data object
         quiet: print nothing
+        submission: file to write the form of OGB's leaderboard to; must not exist
+        resume: folder of a run of these options that was stopped, to go on in
         command: command that repeats the run, where it is not made of these options
         note: line to print under the result
 
@@ -96,74 +124,60 @@ def node(
         StoreError: the run folder exists or cannot be written.
         BackendError: the device is not there.
     """
-    options = settle(locals())
-    numbers, place = report.parse_seeds(seeds), memory.find_device(options["device"])
-    options["seeds"] = (seeds if isinstance(seeds, str) else report.join(numbers)).replace(" ", "")
+    settled = prepare(node, locals(), MODELS)
+    options, place = settled.options, settled.device
     if isinstance(data, str):
-        named = locate(data, root, split)
-        options["data"] = named["data"]
-        command = command or report.command("node", options, report.defaults(node))
-        if named["root"] and (root or os.environ.get("GRAPHKIT_DATA")):
-            command = report.amend(command, "root", named["root"])
-        nodes = load(data, root, split=split)
+        about = None if is_path(data) else card(data)
+        if about is not None and about.kind != "node":
+            raise DataError(
+                f"{about.name} is for {about.task}, but this recipe learns the nodes of one graph. "
+                "See graphkit data list --kind node for those."
+            )
+        found = load(data, root, split=split)
+        metric = metric or (about.metric if about else None)
     else:
-        named, nodes = {"data": "custom"}, check(data, allow_nonfinite=allow_nonfinite)
-    options |= {**named, "device": str(place)}
-    title = f"{options['model']} on {options['data']}"
-    console = Console(file=cast(IO[str], Steady(sys.stdout)), quiet=quiet)
-    inputs, masks = _read(nodes, place, undirected, row_normalize)
-    given = getattr(nodes, "num_classes", None)
-    widths = inputs.x.size(1), hidden, int(inputs.y.max()) + 1 if given is None else int(given)
-    build = partial(build_model, options["model"], *widths, num_layers=num_layers, dropout=dropout)
-    memory.reset_peak(place)
-    rows: list[report.Row] = []
-    histories: dict[int, list[Epoch]] = {}
-    stopped = None
-    started = f"{datetime.now():%Y%m%d-%H%M%S}"
-    folder = report.RunFolder(out, f"node-{options['data']}-{options['model']}-{started}")
-    with ExitStack() as late, folder as run, memory.threads(inputs.x.numel() * hidden):
-        run.write_config("node", options, command)
-        run.write("environment.json", memory.environment(place))
-        if any(getattr(nodes, key, None) is not None for key in ("edge_weight", "edge_attr")):
-            plots.say(console, "edge_weight and edge_attr are not used by this recipe")
-        with memory.seeded(numbers[0], place):
-            _announce(console, options, build().to(place), inputs, _split(masks, numbers[0]))
-        began = time.perf_counter()
-        try:
-            with plots.Progress(console, numbers, epochs) as progress:
-                for seed in numbers:
-                    with memory.seeded(seed, place):
-                        net = build().to(place)
-                        row, history = _train(net, inputs, masks, seed, options, progress)
-                    # a seed is kept whole or not at all
-                    with deferred():
-                        run.add_seed(seed, net.state_dict(), history)
-                        rows.append(row)
-                        histories[seed] = history
-                    progress.finish(row)
-        except KeyboardInterrupt as error:
-            stopped = error
-            if not rows:
-                raise
-        # until the folder has its name: a second Ctrl-C must not take away what is finished
-        late.enter_context(deferred(deliver=stopped is None))
-        most, seconds = memory.peak(place) / memory.MB, time.perf_counter() - began
-        about = "node", options["data"], options["model"], "accuracy"
-        record = report.record(*about, rows, seconds, most, run.target)
-        cut = {"interrupted": True} if len(rows) < len(numbers) else {}
-        run.write("result.json", asdict(record) | cut)
-        chosen = {row.seed: row.best_epoch for row in rows}
-        plots.curves(run.path, histories, chosen, title=title, metric="accuracy")
-    plots.show(console, record, _closing(record, command, note))
-    if stopped is not None:
-        raise type(stopped)(_rest(record, numbers, command)) from None
-    return record
+        found = check(data, allow_nonfinite=allow_nonfinite)
+    nodes = read_nodes(found, place, undirected, row_normalize)
+    task = task_of(nodes.y, metric, getattr(found, "num_classes", None))
+    options["metric"] = task.metric
+    widths = nodes.x.size(1), hidden, task.width
+    kept = {"num_layers": num_layers, "dropout": float(dropout)}
+    kept |= {"norm": norm, "drop_input": drop_input}
+    unused = [key for key in ("edge_weight", "edge_attr") if getattr(found, key, None) is not None]
+    job = Job(
+        task="node",
+        title=f"{options['model']} on {options['data']}",
+        metric=task.metric,
+        higher=task.higher,
+        options=options,
+        seeds=settled.seeds,
+        device=place,
+        work=nodes.x.numel() * hidden,
+        data_digest=digest(
+            {"x": nodes.x, "y": nodes.y, "edge_index": found["edge_index"], **nodes.masks}
+        ),
+        build=partial(build_model, options["model"], *widths, **kept),
+        problem=partial(problem, nodes=nodes, task=task, amp=amp),
+        announce=partial(
+            _announce, nodes=nodes, task=task, options=options, unused=unused, seed=settled.seeds[0]
+        ),
+        about={"model": options["model"], "widths": widths, "task": asdict(task), **kept},
+        command=settled.command,
+        note=note,
+        quiet=quiet,
+        submission=submission,
+        closing=partial(_closing, command=settled.command),
+    )
+    return carry_out(job, out, resume)
 
 
-def _read(
-    data: "Data", device: torch.device, undirected: bool, row_normalize: bool
-) -> tuple[Inputs, dict[str, Tensor]]:
-    """Features, graph and labels on ``device``, and the masks of the three parts."""
+def read_nodes(data: "Data", device: torch.device, undirected: bool, row_normalize: bool) -> Nodes:
+    """Features, graph, labels and masks of ``data``, prepared as asked for, on ``device``."""
+    if getattr(data, "x", None) is None:
+        raise DataError(
+            f"{getattr(data, 'name', 'data')} has no node features x, which this recipe needs. "
+            "Give it some, such as one-hot degrees: torch_geometric.transforms.OneHotDegree."
+        )
     x, edge_index, y = data["x"].float(), data["edge_index"], data["y"]
     if row_normalize:
         sums = x.abs().sum(dim=1, keepdim=True)
@@ -174,83 +188,67 @@ def _read(
         edge_index = to_undirected(edge_index, num_nodes=x.size(0))
     graph = Graph.from_edge_index(edge_index, num_nodes=x.size(0))
     masks = {part: data[f"{part}_mask"].to(device) for part in PARTS}
-    return Inputs(x.to(device), graph.to(device), y.to(device)), masks
+    return Nodes(x.to(device), graph.to(device), y.to(device), masks)
 
 
-def _split(masks: Mapping[str, Tensor], seed: int) -> tuple[int | None, Tensor, Tensor, Tensor]:
-    """The number of the split that ``seed`` uses (None if there is one) and its three parts."""
-    columns = [masks[part].reshape(len(masks[part]), -1) for part in PARTS]
-    count = columns[0].size(1)
-    train_id, val_id, test_id = (mask[:, seed % count].nonzero().squeeze(1) for mask in columns)
-    return seed % count if count > 1 else None, train_id, val_id, test_id
+def problem(
+    model: nn.Module, seed: int, *, nodes: Nodes, task: Task, amp: Literal["bf16"] | None
+) -> Problem:
+    """One seed: full-batch steps on its training rows; the test rows are read by ``test`` alone."""
+    split, rows = nodes.split(seed)
+
+    def outputs(part: str) -> tuple[Tensor, Tensor]:
+        with torch.autocast(nodes.x.device.type, dtype=torch.bfloat16, enabled=amp == "bf16"):
+            out = model(nodes.x, nodes.graph)
+        return out[rows[part]], nodes.y[rows[part]]
+
+    def train(optimizer: torch.optim.Optimizer) -> float:
+        optimizer.zero_grad()
+        loss = task.loss(*outputs("train"))
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    def validate() -> tuple[float, float]:
+        out, y = outputs("val")
+        return finite(task.loss(out, y)), task.score(out, y)
+
+    return Problem(split, train, validate, lambda: task.score(*outputs("test")))
 
 
 def _announce(
     console: Console,
+    model: nn.Module,
+    *,
+    nodes: Nodes,
+    task: Task,
     options: Mapping[str, Any],
-    net: nn.Module,
-    inputs: Inputs,
-    split: tuple[int | None, Tensor, Tensor, Tensor],
+    unused: Sequence[str],
+    seed: int,
 ) -> None:
     """Say what is about to be trained on what, and the memory that will take."""
-    _, train_id, val_id, test_id = split
+    rows = nodes.split(seed)[1]
     made = " (made undirected)" if options["undirected"] else ""
-    weights = sum(p.numel() for p in net.parameters())
-    predicted = memory.predict(net, inputs, train_id)
-    lines = (
-        f"{options['data']}: {inputs.x.size(0):,} nodes, {inputs.graph.num_edges:,} edges{made}, "
-        f"{inputs.x.size(1):,} features, {int(inputs.y.max()) + 1} classes",
-        f"split: {len(train_id):,} training, {len(val_id):,} validation, {len(test_id):,} test",
-        f"{options['model']}: {weights:,} parameters on {inputs.x.device}",
-        f"predicted peak memory: {predicted or 'unknown (an op has no shape function)'}",
+    weights = sum(p.numel() for p in model.parameters())
+    predicted = memory.predict(model, nodes.x, nodes.graph, nodes.y, rows["train"], task.loss)
+    sizes = ", ".join(
+        f"{len(rows[part]):,} {name}"
+        for part, name in zip(PARTS, ("training", "validation", "test"), strict=True)
     )
+    lines = [
+        f"{options['data']}: {nodes.x.size(0):,} nodes, {nodes.graph.num_edges:,} edges{made}, "
+        f"{nodes.x.size(1):,} features, {task.width} {task.kind}",
+        f"split: {sizes}",
+        f"{options['model']}: {weights:,} parameters on {nodes.x.device}",
+        f"predicted peak memory: {predicted or 'unknown (an op has no shape function)'}",
+    ]
+    if unused:
+        lines.append("edge_weight and edge_attr are not used by this recipe")
     for line in lines:
         plots.say(console, line)
 
 
-def _train(
-    net: nn.Module,
-    inputs: Inputs,
-    masks: Mapping[str, Tensor],
-    seed: int,
-    options: Mapping[str, Any],
-    progress: plots.Progress,
-) -> tuple[report.Row, list[Epoch]]:
-    """Fit ``net`` on the seed's split, then score its test nodes: the only look at them."""
-    began = time.perf_counter()
-    split, train_id, val_id, test_id = _split(masks, seed)
-    if options["compile"]:
-        net.compile()
-    names = ("epochs", "patience", "lr", "weight_decay", "select", "amp")
-    best, history = fit(
-        net, inputs, train_id, val_id, progress=progress, **{name: options[name] for name in names}
-    )
-    test = evaluate(net, inputs, test_id, amp=options["amp"])[1]
-    seconds = time.perf_counter() - began
-    row = report.Row(seed, split, best.epoch, len(history), best.val_score, test, seconds)
-    return row, history
-
-
-def _closing(record: report.Record, command: str | None, note: str | None) -> list[str]:
-    """The lines under the table: where the run is, how to repeat it, what to try next."""
-    lines = [note] if note else []
-    lines += [f"peak memory: {record.peak_mb:,.0f} MB", f"run folder:  {record.run}"]
-    if command is None:
-        return lines
-    hint = report.amend(command, "seeds", "0-9")
-    if len(record.rows) > 1:
-        other = "acm-gcn" if record.model != "acm-gcn" else "gcn"
-        hint = report.amend(command, "model", other)
-    return [*lines, f"repeat:      {command}", f"try next:    {hint}"]
-
-
-def _rest(record: report.Record, seeds: Sequence[int], command: str | None) -> str:
-    """What an interrupted run kept, and how to run the seeds that it did not."""
-    missing = report.join([seed for seed in seeds if seed not in record.seeds])
-    if not missing:
-        return f"Interrupted: all {len(seeds)} seeds are kept in {record.run}."
-    todo = f"seeds {missing}" if command is None else report.amend(command, "seeds", missing)
-    return (
-        f"Interrupted: {len(record.seeds)} of {len(seeds)} seeds are kept in {record.run}. "
-        f"The others: {todo}"
-    )
+def _closing(record: report.Record, command: str | None) -> list[str]:
+    """The last lines under the table: how to use the weights, to repeat the run, what to try."""
+    predict = f"predict:     graphkit predict {shlex.quote(record.run)}"
+    return [predict, *hints(record, command, MODELS)] if command else []

@@ -4,67 +4,133 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
-from ..data import card, data_root
+import torch
+
+from ..data import card, data_root, is_path
 from ..errors import ConfigError, nearest
 from ..nn import MODELS
+from . import memory, report
 
-_COUNTS = {"hidden": 1, "num_layers": 1, "epochs": 1, "patience": 0}
+# a batch of one graph has no spread for a batch norm
+_COUNTS = {"hidden": 1, "num_layers": 1, "epochs": 1, "patience": 0, "batch_size": 2}
 _NUMBERS = {
     "lr": (lambda x: 0 < x < float("inf"), "a number above 0"),
     "weight_decay": (lambda x: 0 <= x < float("inf"), "0 or more"),
     "dropout": (lambda x: 0 <= x < 1, "from 0 to below 1"),
+    "clip": (lambda x: 0 <= x < float("inf"), "0 or more"),
 }
-_CHOICES = {"amp": (None, "bf16"), "select": ("score", "loss")}
+_CHOICES = {
+    "amp": (None, "bf16"),
+    "select": ("score", "loss"),
+    "norm": (None, "batch_norm"),
+    "pool": ("mean", "sum"),
+}
 _SWITCHES = ("compile", "undirected", "row_normalize", "allow_nonfinite", "quiet")
+_SWITCHES += ("drop_input", "virtual_node")
+_PATH = (str, os.PathLike)
+_TEXTS = {"split": str, "root": _PATH, "out": _PATH, "resume": _PATH, "submission": _PATH}
 
 
-def settle(options: Mapping[str, Any]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Settled:
+    """The plain ``options`` of a run, its seeds and device, and the command that repeats it."""
+
+    options: dict[str, Any]
+    seeds: list[int]
+    device: torch.device
+    command: str | None
+
+
+def settle(options: Mapping[str, Any], models: Iterable[str] = tuple(MODELS)) -> dict[str, Any]:
     """``options`` as plain values; :class:`ConfigError` for the first one that is out of place."""
     kept = dict(options)
-    kept["model"] = _model(options["model"])
+    kept["model"] = _model(options["model"], list(models))
     # also a torch.device
     kept["device"] = str(options["device"])
-    for name, low in _COUNTS.items():
-        kept[name] = _whole(name, options[name], low)
-    for name, (fits, wanted) in _NUMBERS.items():
+    for name in filter(options.__contains__, _COUNTS):
+        kept[name] = _whole(name, options[name], _COUNTS[name])
+    for name in filter(options.__contains__, _NUMBERS):
+        fits, wanted = _NUMBERS[name]
         value = options[name]
         if isinstance(value, bool) or not isinstance(value, Real) or not fits(value):
             raise _unlike(name, value, wanted)
         kept[name] = float(value)
-    for name, choices in _CHOICES.items():
-        if options[name] not in choices:
-            words = ["None" if choice is None else choice for choice in choices]
+    for name in filter(options.__contains__, _CHOICES):
+        if options[name] not in _CHOICES[name]:
+            words = ["None" if choice is None else choice for choice in _CHOICES[name]]
             raise _unlike(name, options[name], " or ".join(sorted(words, key="None".__eq__)))
-    for name in _SWITCHES:
+    for name in filter(options.__contains__, _SWITCHES):
         if not isinstance(options[name], bool):
             raise _unlike(name, options[name], "True or False")
-    for name, kinds in (("split", str), ("root", (str, os.PathLike)), ("out", (str, os.PathLike))):
-        if options[name] is not None and not isinstance(options[name], kinds):
-            raise _unlike(name, options[name], "text or None")
-        if options[name] is not None and name != "out" and not isinstance(options["data"], str):
-            raise ConfigError(
-                f"{name} is {str(options[name])!r}, but it is for data sets given by name, and "
-                f"data is a {type(options['data']).__name__}. Leave {name} out."
-            )
+    _check_texts(options)
     return kept
 
 
+def _check_texts(options: Mapping[str, Any]) -> None:
+    for name, kinds in _TEXTS.items():
+        value = options.get(name)
+        if value is not None and not isinstance(value, kinds):
+            raise _unlike(name, value, "text or None")
+        by_name = name not in ("split", "root") or isinstance(options["data"], str)
+        if value is not None and not by_name:
+            raise ConfigError(
+                f"{name} is {str(value)!r}, but it is for data sets given by name, and "
+                f"data is a {type(options['data']).__name__}. Leave {name} out."
+            )
+
+
+def prepare(
+    recipe: Callable[..., report.Record], given: Mapping[str, Any], models: Iterable[str]
+) -> Settled:
+    """The options ``given`` to ``recipe``, settled, and where and how often they are to be run.
+
+    Raises:
+        ConfigError: an option is out of place.
+        BackendError: the device is not there.
+    """
+    options, seeds, command = settle(given, models), given["seeds"], given["command"]
+    numbers, place = report.parse_seeds(seeds), memory.find_device(options["device"])
+    options["seeds"] = (seeds if isinstance(seeds, str) else report.join(numbers)).replace(" ", "")
+    named = {"data": "custom"}
+    if isinstance(given["data"], str):
+        named = locate(given["data"], given["root"], given["split"])
+        options["data"] = named["data"]
+        command = command or report.command(recipe.__name__, options, report.defaults(recipe))
+        if named["root"] and (given["root"] or os.environ.get("GRAPHKIT_DATA")):
+            command = report.amend(command, "root", named["root"])
+    return Settled({**options, **named, "device": str(place)}, numbers, place, command)
+
+
+def hints(record: report.Record, command: str | None, models: Iterable[str]) -> list[str]:
+    """The lines under a result: how to repeat the run, and what to try next."""
+    if command is None:
+        return []
+    hint = report.amend(command, "seeds", "0-9")
+    if len(record.rows) > 1:
+        hint = report.amend(command, "model", next(m for m in models if m != record.model))
+    return [f"repeat:      {command}", f"try next:    {hint}"]
+
+
 def locate(data: str, root: str | os.PathLike[str] | None, split: str | None) -> dict[str, Any]:
-    """The name, folder and split that a data set is read by; ``root`` is None if it is embedded."""
+    """The name, folder and split that a data set is read by; ``root`` is None if it needs none."""
+    if is_path(data):
+        return {"data": str(Path(data).absolute()), "root": root, "split": split}
     this = card(data)
     folder = str(data_root(root).absolute()) if this.files else None
     return {"data": this.name, "root": folder, "split": (split or this.default_split).lower()}
 
 
-def _model(model: Any) -> str:
+def _model(model: Any, models: list[str]) -> str:
     if not isinstance(model, str):
-        raise _unlike("model", model, f"one of {', '.join(MODELS)}")
-    if model.lower() not in MODELS:
-        raise ConfigError(f"Unknown model {model!r}. {nearest(model, MODELS)}")
+        raise _unlike("model", model, f"one of {', '.join(models)}")
+    if model.lower() not in models:
+        raise ConfigError(f"Unknown model {model!r}. {nearest(model, models)}")
     return model.lower()
 
 

@@ -15,6 +15,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
+from ..metrics import LOWER_IS_BETTER
 from .loop import Epoch
 from .report import Record, Row
 
@@ -63,10 +64,10 @@ class Progress:
             self.told = now
             say(self.console, text)
 
-    def finish(self, row: Row) -> None:
+    def finish(self, row: Row, silent: bool = False) -> None:
         """Close the current seed and, if there are more, say how it did."""
         self.finished.append(row.epochs)
-        if len(self.seeds) > 1:
+        if len(self.seeds) > 1 and not silent:
             say(
                 self.console,
                 f"seed {row.seed}: validation {row.val:.4f}  test {row.test:.4f}  "
@@ -89,31 +90,38 @@ def say(console: Console, text: str) -> None:
 def show(console: Console, record: Record, lines: Sequence[str]) -> None:
     """Print the result table of ``record`` and under it ``lines``."""
     table = Table(box=SIMPLE_HEAD, show_edge=False)
+    # errors have the unit of the labels, all other scores are fractions
+    scale, digits = (1, 4) if record.metric in LOWER_IS_BETTER else (100, 2)
     splits = any(row.split is not None for row in record.rows)
     names = ["seed", *(["split"] if splits else []), "best epoch", "epochs"]
     for name in (*names, "validation", "test", "seconds"):
         table.add_column(name, justify="right")
     for row in record.rows:
         split = [str(row.split)] if splits else []
-        scores = [f"{100 * row.val:.2f}", f"{100 * row.test:.2f}", f"{row.seconds:.1f}"]
+        scores = [f"{scale * row.val:.{digits}f}", f"{scale * row.test:.{digits}f}"]
+        scores.append(f"{row.seconds:.1f}")
         table.add_row(str(row.seed), *split, str(row.best_epoch), str(row.epochs), *scores)
     if record.test_std is not None:
         blank = [""] * (len(names) - 1)
-        test = f"{100 * record.test_mean:.2f} ± {100 * record.test_std:.2f}"
-        cells = [f"{100 * record.val_mean:.2f}", test, f"{record.seconds:.1f}"]
+        mean, std = scale * record.test_mean, scale * record.test_std
+        cells = [f"{scale * record.val_mean:.{digits}f}", f"{mean:.{digits}f} ± {std:.{digits}f}"]
+        cells.append(f"{record.seconds:.1f}")
         table.add_section()
         table.add_row("mean", *blank, *cells, style="bold")
-    console.print(f"\n{record.model} on {record.data}, {record.metric} in %\n", style="bold")
+    unit = " in %" if scale == 100 else ""
+    data = Path(record.data).name
+    console.print(f"\n{record.model} on {data}, {record.metric}{unit}\n", style="bold")
     console.print(table)
     say(console, "\n".join(["", *lines]))
 
 
 def show_rows(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print a table of ``rows``, which have the same keys."""
-    table = Table(box=SIMPLE_HEAD)
-    for name, value in rows[0].items():
-        number = isinstance(value, int) and not isinstance(value, bool)
-        table.add_column(name, justify="right" if number else "left")
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in rows[0]:
+        values = [row[name] for row in rows]
+        number = any(isinstance(value, int) and not isinstance(value, bool) for value in values)
+        table.add_column(name, justify="right" if number else "left", no_wrap=True)
     for row in rows:
         table.add_row(*(_text(value) for value in row.values()))
     Console().print(table)
@@ -166,10 +174,12 @@ def curves(
         style = dict(color=MARK, s=28, zorder=5, edgecolors="white", linewidths=0.8)
         left.scatter([epoch], [at.val_loss], label=label, **style)
         right.scatter([epoch], [at.val_score], label=label, **style)
-    left.set(title="Loss", ylabel="cross-entropy (nats)")
+    error = metric in LOWER_IS_BETTER
+    left.set(title="Loss", ylabel="squared error" if error else "cross-entropy (nats)")
     left.set_ylim(bottom=0)
     right.set(title=f"Validation {metric}", ylabel=metric)
-    right.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
+    if not error:
+        right.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
     for panel in (left, right):
         panel.set_xlabel("epoch")
         panel.set_xlim(1, max(2, *(len(h) for h in histories.values())))

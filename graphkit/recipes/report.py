@@ -16,14 +16,19 @@ from types import TracebackType
 from typing import Any
 
 import torch
-from safetensors.torch import save
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from ..errors import ConfigError, StoreError
+from ..store import atomic, save_tensors
 from .loop import Epoch
 
+RESULT, CHECKPOINT, LOCK = "result.json", "checkpoint.safetensors", ".lock"
+
 # options that say how a run is shown and kept, not what it computes
-_ASIDE = ("out", "quiet", "command", "note")
+_ASIDE = ("out", "quiet", "command", "note", "resume")
+# nor does a form that is there already belong into the command that repeats the run
+_FILES = (*_ASIDE, "submission")
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Record:
-    """The result of a run: scores are fractions in [0, 1], ``test_std`` is None for one seed."""
+    """The result of a run: scores are fractions in [0, 1], or errors in the unit of the labels.
+
+    The standard deviations are unbiased, None for one seed; ``num_params`` counts the parameters
+    of the model, None where that is not known.
+    """
 
     task: str
     data: str
@@ -55,10 +64,13 @@ class Record:
     peak_mb: float
     run: str
     rows: tuple[Row, ...]
+    val_std: float | None = None
+    num_params: int | None = None
 
     def to_json(self) -> str:
-        """One line of JSON with every field but ``rows``."""
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "rows"}
+        """One line of JSON with the fields from ``task`` to ``run``."""
+        aside = ("rows", "val_std", "num_params")
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in aside}
         return json.dumps(values, allow_nan=False)
 
 
@@ -71,9 +83,11 @@ def record(
     seconds: float,
     peak_mb: float,
     run: Path,
+    num_params: int | None = None,
 ) -> Record:
-    """The record of ``rows``: means, and the unbiased standard deviation of the test scores."""
+    """The record of ``rows``: means and unbiased standard deviations of their scores."""
     test = torch.tensor([row.test for row in rows], dtype=torch.float64)
+    val = torch.tensor([row.val for row in rows], dtype=torch.float64)
     return Record(
         task=task,
         data=data,
@@ -87,6 +101,8 @@ def record(
         peak_mb=round(peak_mb, 1),
         run=str(run),
         rows=tuple(rows),
+        val_std=val.std(correction=1).item() if len(rows) > 1 else None,
+        num_params=num_params,
     )
 
 
@@ -125,34 +141,78 @@ def join(seeds: Sequence[int]) -> str:
 
 
 class RunFolder:
-    """A folder that appears under its name only when it is complete.
+    """The folder of one run, held by one process at a time; its files appear whole or not at all.
 
-    ``path`` is a hidden sibling of ``target``, made on entry so that a place that cannot be written
-    is found before training, and renamed on a clean exit; on an exception it is removed.
+    It is made on entry, so that a place that cannot be written is found before training. When the
+    block raises before a checkpoint or a finished seed was written, the folder is removed again.
+
+    Args:
+        out: the folder to make; None makes ``runs/<name>``, with -2, -3, ... if that is there.
+        resume: the folder of a run that was stopped, to go on in.
 
     Raises:
-        StoreError: the target exists, or its parent cannot be written.
+        StoreError: the folder exists, or cannot be written; with ``resume``: there is no such run,
+            another process is at work in it, or it is finished.
     """
 
-    def __init__(self, out: str | os.PathLike[str] | None, name: str) -> None:
-        self.target = Path(out) if out is not None else _free(Path("runs"), name)
-        self.path = self.target.parent / f".{self.target.name}.partial-{os.getpid()}"
+    def __init__(
+        self,
+        out: str | os.PathLike[str] | None,
+        name: str,
+        resume: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.resumed = resume is not None
+        where = resume if resume is not None else out
+        self.path = Path(where) if where is not None else _free(Path("runs"), name)
+        self._lock = FileLock(self.path / LOCK, blocking=False)
 
     def __enter__(self) -> RunFolder:
-        if self.target.exists() or self.target.is_symlink():
-            raise StoreError(
-                f"The run folder {str(self.target)!r} exists already, and runs are never "
-                "overwritten. Choose another --out, or remove it."
-            )
+        if self.resumed:
+            self._reopen()
+            return self
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.mkdir()
         except OSError as error:
+            if self.path.exists() or self.path.is_symlink():
+                raise StoreError(
+                    f"The run folder {str(self.path)!r} exists already, and runs are never "
+                    "overwritten. Choose another --out, or remove it; graphkit train --resume goes "
+                    "on with a run that was stopped."
+                ) from error
             raise StoreError(
-                f"The run folder {str(self.target)!r} cannot be written: {error.strerror}. "
+                f"The run folder {str(self.path)!r} cannot be written: {error.strerror}. "
                 "Choose a place you may write to with --out."
             ) from error
+        self._lock.acquire()
         return self
+
+    def _reopen(self) -> None:
+        if not (self.path / "config.json").is_file():
+            raise StoreError(
+                f"{str(self.path)!r} is not the folder of a run: it holds no config.json. "
+                "Give the folder that graphkit train named."
+            )
+        try:
+            self._lock.acquire()
+        except Timeout as error:
+            raise StoreError(
+                f"The run in {str(self.path)!r} is at work in another process. "
+                "Wait for it, or stop it."
+            ) from error
+        except OSError as error:
+            raise StoreError(
+                f"The run folder {str(self.path)!r} cannot be written: {error.strerror}."
+            ) from error
+        # what a killed process was writing
+        for stale in self.path.glob(".*.tmp"):
+            stale.unlink(missing_ok=True)
+        if (self.path / RESULT).is_file() and not (self.path / CHECKPOINT).is_file():
+            self._lock.release()
+            raise StoreError(
+                f"The run in {str(self.path)!r} is finished: there is nothing to resume. "
+                "Its scores are in result.json."
+            )
 
     def __exit__(
         self,
@@ -160,36 +220,43 @@ class RunFolder:
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if kind is not None:
+        kept = self.checkpoint.is_file() or (self.path / RESULT).is_file()
+        self._lock.release(force=True)
+        (self.path / LOCK).unlink(missing_ok=True)
+        if kind is not None and not kept and not self.resumed:
             shutil.rmtree(self.path, ignore_errors=True)
-            return
-        for file in [*self.path.iterdir(), self.path]:
-            _sync(file)
-        try:
-            self.path.rename(self.target)
-        except OSError as error:
-            raise StoreError(
-                f"The run folder {str(self.target)!r} cannot be created: {error.strerror}. "
-                f"The finished run is kept in {str(self.path)!r}."
-            ) from error
-        _sync(self.target.parent)
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file of the state that :func:`graphkit.checkpoint.save_state` writes."""
+        return self.path / CHECKPOINT
+
+    def read(self, name: str) -> Any:
+        """The content of the JSON file ``name``; :class:`StoreError` if it cannot be read."""
+        return read_json(self.path / name)
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
         """Write ``content`` to the file ``name`` as indented JSON."""
         text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-        (self.path / name).write_text(text, encoding="utf-8")
+        with atomic(self.path / name) as side:
+            side.write_text(text, encoding="utf-8")
 
-    def write_config(self, recipe: str, options: Mapping[str, Any], command: str | None) -> None:
+    def write_config(self, recipe: str, options: Mapping[str, Any], **about: str | None) -> None:
         """Write ``config.json``, from which ``graphkit train --config`` repeats the run."""
         kept = {name: value for name, value in options.items() if name not in _ASIDE}
-        self.write("config.json", {"recipe": recipe, "command": command, "options": kept})
+        self.write("config.json", {"recipe": recipe, "options": kept, **about})
 
-    def add_seed(self, seed: int, weights: dict[str, Tensor], epochs: Sequence[Epoch]) -> None:
-        """Write the weights of ``seed``, and append one line per epoch to ``metrics.jsonl``."""
-        # save_file would make a file that only its owner can read, whatever the umask
-        (self.path / f"weights-seed{seed}.safetensors").write_bytes(save(weights))
-        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
-            file.writelines(json.dumps({"seed": seed, **asdict(e)}) + "\n" for e in epochs)
+    def write_metrics(self, histories: Mapping[int, Sequence[Epoch]]) -> None:
+        """Write ``metrics.jsonl``: one line for each epoch of each seed."""
+        with atomic(self.path / "metrics.jsonl") as side, side.open("w", encoding="utf-8") as file:
+            for seed, epochs in histories.items():
+                file.writelines(json.dumps({"seed": seed, **asdict(e)}) + "\n" for e in epochs)
+
+    def write_weights(
+        self, seed: int, weights: Mapping[str, Tensor], about: Mapping[str, Any]
+    ) -> None:
+        """Write the weights of ``seed``, a safetensors file with a checksum, and what they are."""
+        save_tensors(self.path / f"weights-seed{seed}.safetensors", weights, about)
 
 
 def defaults(recipe: Callable[..., Record]) -> dict[str, Any]:
@@ -201,7 +268,7 @@ def command(target: str, options: Mapping[str, Any], defaults: Mapping[str, Any]
     """The shell command that repeats a run: ``target`` and the options that are not default."""
     words = ["graphkit", "train", target]
     for name, value in options.items():
-        if name in _ASIDE or _word(value) == _word(defaults[name]):
+        if name in _FILES or _word(value) == _word(defaults[name]):
             continue
         option = name.replace("_", "-")
         if isinstance(value, bool):
@@ -220,19 +287,35 @@ def amend(command: str, name: str, value: str) -> str:
     return shlex.join([*words, option, value])
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """The content of a ``config.json``, given by its own path or by that of its run folder."""
+def resume_command(path: Path) -> str:
+    """The shell command that goes on with the run in ``path``."""
+    return shlex.join(["graphkit", "train", "--resume", str(path)])
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; :class:`StoreError` if it cannot be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read: {error}. Restore it.") from error
+
+
+def read_config(path: Path, own_data: bool = False) -> dict[str, Any]:
+    """The content of a ``config.json``, given by its own path or by that of its run folder.
+
+    ``own_data``: also of a run on a Data object, which no command line can give.
+    """
     path = path / "config.json" if path.is_dir() else path
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise StoreError(f"--config: {path} cannot be read: {error.strerror}.") from error
+        raise StoreError(f"{path} cannot be read: {error.strerror}.") from error
     except ValueError as error:
-        raise ConfigError(f"--config: {path} is not JSON: {error}.") from error
+        raise ConfigError(f"{path} is not JSON: {error}.") from error
     if not isinstance(config, dict) or not isinstance(config.get("options"), dict):
-        raise ConfigError(f"--config: {path} is not the config.json of a run folder.")
-    if config["options"].get("data") == "custom":
-        raise ConfigError(f"--config: {path} trained on a Data object. Repeat it from Python.")
+        raise ConfigError(f"{path} is not the config.json of a run folder.")
+    if not own_data and config["options"].get("data") == "custom":
+        raise ConfigError(f"{path} trained on a Data object. Repeat it from Python.")
     return config
 
 
@@ -246,20 +329,10 @@ def _word(value: Any) -> str:
 
 
 def _free(parent: Path, name: str) -> Path:
-    """``parent/name``, or with -2, -3, ... if it, or an unfinished run of that name, is there."""
+    """``parent/name``, or with -2, -3, ... if that is there."""
     number = 1
     while True:
         path = parent / (name if number == 1 else f"{name}-{number}")
-        if not path.exists() and not any(parent.glob(f".{path.name}.partial-*")):
+        if not path.exists():
             return path
         number += 1
-
-
-def _sync(path: Path) -> None:
-    if path.is_dir() and os.name == "nt":
-        return
-    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -69,6 +69,42 @@ def terminable() -> Iterator[None]:
 
     with _handled({signal.SIGTERM: stop}):
         yield
+
+
+class Patient:
+    """Inside, the first Ctrl-C or SIGTERM is noted, for :meth:`obey` to raise where it suits.
+
+    A second one raises at once.
+    """
+
+    def __init__(self, console: Any) -> None:
+        self._console = console
+        self._came: int | None = None
+        self._stack = ExitStack()
+
+    @property
+    def asked(self) -> bool:
+        """Did a signal come?"""
+        return self._came is not None
+
+    def obey(self) -> None:
+        """Raise the KeyboardInterrupt, or :class:`Terminated`, of a signal that came."""
+        if self._came is not None:
+            raise Terminated if self._came == signal.SIGTERM else KeyboardInterrupt
+
+    def __enter__(self) -> Patient:
+        self._stack.enter_context(_handled(dict.fromkeys(SIGNALS, self._note)))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def _note(self, number: int, frame: object) -> None:
+        if self._came is not None:
+            self._came = number
+            self.obey()
+        self._came = number
+        self._console.print("stopping after this epoch; Ctrl-C again stops at once", style="bold")
 
 
 @contextmanager

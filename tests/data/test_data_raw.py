@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import pickle
 from collections import defaultdict
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,13 @@ import torch
 from scipy.sparse import csr_matrix
 from sklearn.neighbors import NearestNeighbors
 
-from graphkit.data.raw import DIGITS_NEIGHBOURS, read_digits, read_masks, read_planetoid, unpickle
+from graphkit.data.raw import unpickle
+from graphkit.data.readers.classic import (
+    DIGITS_NEIGHBOURS,
+    read_digits,
+    read_masks,
+    read_planetoid,
+)
 from graphkit.errors import DataError
 
 
@@ -95,11 +102,16 @@ def npz(**arrays: np.ndarray) -> bytes:
     return out.getvalue()
 
 
+def stacked(files):
+    masks = read_masks(files)
+    return masks["train_mask"], masks["val_mask"], masks["test_mask"]
+
+
 def test_masks_are_stacked_in_order():
     one = np.eye(3, dtype=np.uint8)
     parts = {"train_mask": one[0], "val_mask": one[1], "test_mask": one[2]}
     flipped = {"train_mask": one[2], "val_mask": one[1], "test_mask": one[0]}
-    train, val, test = read_masks([("a", npz(**parts)), ("b", npz(**flipped))])
+    train, val, test = stacked([("a", npz(**parts)), ("b", npz(**flipped))])
     assert train.dtype == torch.bool
     assert train.tolist() == [[True, False], [False, False], [False, True]]
     assert val.tolist() == [[False, False], [True, True], [False, False]]
@@ -127,7 +139,7 @@ class HostileEntry:
 
 
 def test_digits_are_the_nearest_neighbours_in_both_directions():
-    raw = read_digits({})
+    raw = SimpleNamespace(**read_digits({}).tensors)
     src, dst = raw.edge_index.numpy()
     linked = np.zeros((len(raw.x), len(raw.x)), dtype=bool)
     linked[src, dst] = True
@@ -146,7 +158,7 @@ def test_digits_are_the_nearest_neighbours_in_both_directions():
 
 
 def test_digits_are_real_and_scaled():
-    raw = read_digits({})
+    raw = SimpleNamespace(**read_digits({}).tensors)
     assert (raw.x.dtype, raw.y.dtype, raw.edge_index.dtype) == (
         torch.float32,
         torch.int64,

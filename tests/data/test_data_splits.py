@@ -121,3 +121,57 @@ def test_sizes_and_seeds_out_of_range():
         per_class_split(torch.zeros(9, dtype=torch.int64), train_per_class=0, num_val=5, seed=0)
     with pytest.raises(ConfigError, match="seed must lie in .* got -1"):
         random_split(9, seed=-1)
+
+
+@pace
+@given(labels(), st.sampled_from([(0.6, 0.2, 0.2), (1 / 3, 1 / 3, 1 / 3)]), st.integers(0, 99))
+def test_stratified_parts_have_the_sizes_of_others_and_the_classes_in_proportion(
+    y, fractions, seed
+):
+    masks = random_split(y, fractions=fractions, seed=seed, stratified=True)
+    plain = random_split(y, fractions=fractions, seed=seed)
+    assert [int(m.sum()) for m in masks] == [int(m.sum()) for m in plain]
+    assert torch.equal(sum(m.long() for m in masks), (y >= 0).long())
+    count = torch.bincount(y[y >= 0])
+    for mask, fraction in zip(masks, fractions, strict=True):
+        found = torch.bincount(y[mask], minlength=len(count))
+        bound = 1 + (len(count) + 1) * count / count.sum()
+        assert ((found - fraction * count).abs() <= bound).all()
+
+
+def test_a_stratified_split_is_pinned():
+    y = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0])
+    masks = random_split(y, fractions=(0.5, 0.25, 0.25), seed=7, stratified=True)
+    pinned = [m.nonzero().view(-1).tolist() for m in masks]
+    assert pinned == [[0, 3, 4, 5, 9, 11], [1, 7, 8], [2, 6, 10]]
+    assert [y[ids].sum() for ids in pinned] == [2, 1, 1]
+
+
+def test_a_given_test_part_stays_and_the_others_divide_the_rest():
+    y = torch.arange(3).repeat(20)
+    given = torch.arange(60) >= 50
+    for stratified in (False, True):
+        train, val, test = random_split(
+            y, fractions=(0.9, 0.1, 0.0), seed=0, stratified=stratified, test_mask=given
+        )
+        assert torch.equal(test, given) and not (train & val).any()
+        assert [int(train.sum()), int((train | val).sum())] == [45, 50]
+    assert not random_split(60, fractions=(0.5, 0.1, 0.0), seed=0, test_mask=given)[0][50:].any()
+
+
+def test_a_class_that_a_part_would_lack():
+    y = torch.tensor([0] * 20 + [1, 1])
+    with pytest.raises(
+        DataError, match=r"class 1 has 2 labelled nodes, too few .* get \[\d, \d, \d\]"
+    ):
+        random_split(y, seed=0, stratified=True)
+
+
+def test_what_a_stratified_or_given_split_needs():
+    with pytest.raises(ConfigError, match="stratified needs the labels y, got their number 9"):
+        random_split(9, seed=0, stratified=True)
+    with pytest.raises(ConfigError, match="the third 0 beside a test_mask, got"):
+        random_split(9, seed=0, test_mask=torch.ones(9).bool())
+    for wrong in (torch.ones(8).bool(), torch.ones(9)):
+        with pytest.raises(DataError, match=r"test_mask must be bool of shape \[9\], got torch"):
+            random_split(9, fractions=(0.9, 0.1, 0.0), seed=0, test_mask=wrong)

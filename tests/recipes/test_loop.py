@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from graphkit.errors import ConfigError
 from graphkit.graph import Graph
-from graphkit.recipes.loop import Epoch, Inputs, _stalled, evaluate, fit
-
-TRAIN, VAL, TEST = torch.arange(40), torch.arange(40, 80), torch.arange(80, 120)
+from graphkit.recipes.loop import Epoch, Training, stalled
+from graphkit.recipes.node import Nodes
+from graphkit.recipes.node import problem as node_problem
+from graphkit.recipes.task import task_of
 
 
 class Linear(nn.Module):
@@ -26,70 +30,122 @@ class Linear(nn.Module):
 
 
 @pytest.fixture
-def inputs() -> Inputs:
+def nodes() -> Nodes:
     y = torch.randint(0, 3, (120,))
     x = torch.randn(3, 4)[y] + 0.7 * torch.randn(120, 4)
-    return Inputs(x, Graph.from_edge_index(torch.zeros(2, 0, dtype=torch.long), 120), y)
+    return learnable(x, y)
 
 
-OPTIONS = dict(epochs=60, patience=0, lr=0.05, weight_decay=0.0)
+def learnable(x: Tensor, y: Tensor) -> Nodes:
+    part = torch.arange(120) // 40
+    masks = {name: part == number for number, name in enumerate(("train", "val", "test"))}
+    return Nodes(x, Graph.from_edge_index(torch.zeros(2, 0, dtype=torch.long), 120), y, masks)
 
 
-def test_fit_learns_and_keeps_the_weights_of_the_selected_epoch(inputs: Inputs) -> None:
+OPTIONS: dict[str, Any] = dict(epochs=60, patience=0, lr=0.05, weight_decay=0.0)
+
+
+def problem(model: nn.Module, nodes: Nodes, amp: Any = None) -> Any:
+    return node_problem(model, 0, nodes=nodes, task=task_of(nodes.y, None, 3), amp=amp)
+
+
+def fit(model: nn.Module, nodes: Nodes, amp: Any = None, **options: Any) -> Training:
+    training = Training(model, **{**OPTIONS, **options})
+    for _ in training.run(problem(model, nodes, amp)):
+        pass
+    training.finish()
+    return training
+
+
+def test_training_learns_and_keeps_the_weights_of_the_selected_epoch(nodes: Nodes) -> None:
     model = Linear()
-    before = evaluate(model, inputs, VAL)[1]
-    best, history = fit(model, inputs, TRAIN, VAL, **OPTIONS)
-    assert best.val_score > max(before, 0.8)
-    assert [e.epoch for e in history] == list(range(1, 61))
-    assert evaluate(model, inputs, VAL) == (best.val_loss, best.val_score)
+    before = problem(model, nodes).validate()[1]
+    training = fit(model, nodes)
+    best = training.best
+    assert best and best.val_score > max(before, 0.8)
+    assert [e.epoch for e in training.history] == list(range(1, 61))
+    assert problem(model, nodes).validate() == (best.val_loss, best.val_score)
 
 
-def test_the_best_score_wins_and_ties_go_to_the_lower_loss(inputs: Inputs) -> None:
-    best, history = fit(Linear(0.5), inputs, TRAIN, VAL, **OPTIONS)
-    assert best == min(history, key=lambda e: (-e.val_score, e.val_loss, e.epoch))
+def test_the_best_score_wins_and_ties_go_to_the_lower_loss(nodes: Nodes) -> None:
+    training = fit(Linear(0.5), nodes)
+    assert training.best == min(training.history, key=lambda e: (-e.val_score, e.val_loss, e.epoch))
 
 
-def test_the_lowest_loss_wins_if_asked(inputs: Inputs) -> None:
-    options = {**OPTIONS, "lr": 0.5}
-    best, history = fit(Linear(0.5), inputs, TRAIN, VAL, **options, select="loss")
-    assert best == min(history, key=lambda e: e.val_loss)
-    assert best.epoch < len(history)
+def test_the_lowest_loss_wins_if_asked(nodes: Nodes) -> None:
+    training = fit(Linear(0.5), nodes, lr=0.5, select="loss")
+    assert training.best == min(training.history, key=lambda e: e.val_loss)
+    assert training.best and training.best.epoch < len(training.history)
 
 
-def test_fit_never_reads_a_test_label(inputs: Inputs) -> None:
+def test_where_lower_is_better_the_lowest_score_wins(nodes: Nodes) -> None:
+    training = fit(Linear(0.5), nodes, higher=False)
+    assert training.best == min(training.history, key=lambda e: (e.val_score, e.val_loss, e.epoch))
+
+
+def test_training_never_reads_a_test_label(nodes: Nodes) -> None:
     """A class that does not exist makes any loss over the test rows fail."""
-    inputs.y[TEST] = 1000
-    fit(Linear(), inputs, TRAIN, VAL, **OPTIONS)
+    task = task_of(nodes.y, None, 3)
+    nodes.y[80:] = 1000
+    model = Linear()
+    training = Training(model, **OPTIONS)
+    whole = node_problem(model, 0, nodes=nodes, task=task, amp=None)
+    assert len(list(training.run(whole))) == 60
     with pytest.raises(IndexError):
-        evaluate(Linear(), inputs, TEST)
+        task.loss(model(nodes.x, nodes.graph)[80:], nodes.y[80:])
+    assert whole.test() == 0.0
 
 
-def test_same_seed_same_bits(inputs: Inputs) -> None:
+def test_same_seed_same_bits(nodes: Nodes) -> None:
     runs = []
     for _ in range(2):
         torch.manual_seed(3)
         model = Linear(0.5)
-        runs.append((fit(model, inputs, TRAIN, VAL, **OPTIONS), model.lin.weight))
+        runs.append((fit(model, nodes).history, model.lin.weight))
     assert runs[0][0] == runs[1][0]
     assert torch.equal(runs[0][1], runs[1][1])
 
 
-def test_progress_sees_every_epoch(inputs: Inputs) -> None:
-    seen: list[Epoch] = []
-    _, history = fit(Linear(), inputs, TRAIN, VAL, **OPTIONS, progress=seen.append)
-    assert seen == history
+@given(st.integers(1, 29))
+@settings(max_examples=10)
+def test_a_restored_training_goes_on_with_the_same_bits(at: int) -> None:
+    y = torch.arange(120) % 3
+    noise = torch.sin(torch.arange(480.0)).view(120, 4)
+    nodes = learnable(torch.nn.functional.one_hot(y, 4) + noise, y)
+    ends = []
+    for stop in (None, at):
+        torch.manual_seed(5)
+        model = Linear(0.5)
+        training = Training(model, **{**OPTIONS, "epochs": 30})
+        for epoch in training.run(problem(model, nodes)):
+            if epoch.epoch == stop:
+                state, random = copy.deepcopy(training.state()), torch.get_rng_state()
+                torch.rand(100)
+                model = Linear(0.5)
+                training = Training(model, **{**OPTIONS, "epochs": 30})
+                training.restore(state)
+                torch.set_rng_state(random)
+                list(training.run(problem(model, nodes)))
+                break
+        ends.append((training.history, training.finish(), model.lin.weight.tolist()))
+    assert ends[0] == ends[1]
 
 
-def test_bf16_learns_too(inputs: Inputs) -> None:
-    best, history = fit(Linear(), inputs, TRAIN, VAL, **OPTIONS, amp="bf16")
-    assert best.val_score > 0.8
-    assert history != fit(Linear(), inputs, TRAIN, VAL, **OPTIONS)[1]
+def test_gradients_that_the_caller_switched_off_are_on_for_training(nodes: Nodes) -> None:
+    with torch.no_grad():
+        assert fit(Linear(), nodes).history[-1].val_score > 0.8
 
 
-def test_divergence_is_an_error(inputs: Inputs) -> None:
-    inputs.x.mul_(3e38)
+def test_bf16_learns_too(nodes: Nodes) -> None:
+    training = fit(Linear(), nodes, amp="bf16")
+    assert training.best and training.best.val_score > 0.8
+    assert training.history != fit(Linear(), nodes).history
+
+
+def test_divergence_is_an_error(nodes: Nodes) -> None:
+    nodes.x.mul_(3e38)
     with pytest.raises(ConfigError, match="diverged: the loss is (nan|inf). Lower lr"):
-        fit(Linear(), inputs, TRAIN, VAL, **OPTIONS)
+        fit(Linear(), nodes)
 
 
 @given(st.lists(st.integers(0, 20), max_size=30), st.integers(1, 6))
@@ -98,15 +154,14 @@ def test_the_window_rule_is_that_of_kipf_and_welling(losses: list[int], patience
     history = [Epoch(i + 1, 0.0, float(loss), 0.0) for i, loss in enumerate(losses)]
     window = losses[-(patience + 1) : -1]
     expected = len(losses) - 1 > patience and losses[-1] > sum(window) / len(window)
-    assert _stalled(history, patience) == expected
+    assert stalled(history, patience) == expected
 
 
 def test_patience_zero_never_stops() -> None:
-    assert not _stalled([Epoch(i, 0.0, float(i), 0.0) for i in range(100)], 0)
+    assert not stalled([Epoch(i, 0.0, float(i), 0.0) for i in range(100)], 0)
 
 
-def test_stopping_early_ends_the_history(inputs: Inputs) -> None:
-    options = {**OPTIONS, "epochs": 3000, "patience": 5, "lr": 0.3}
-    _, history = fit(Linear(), inputs, TRAIN, VAL, **options)
+def test_stopping_early_ends_the_history(nodes: Nodes) -> None:
+    history = fit(Linear(), nodes, epochs=3000, patience=5, lr=0.3).history
     assert 7 <= len(history) < 3000
-    assert not any(_stalled(history[:n], 5) for n in range(len(history)))
+    assert not any(stalled(history[:n], 5) for n in range(len(history)))

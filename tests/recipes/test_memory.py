@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from graphkit.errors import BackendError, ConfigError
 from graphkit.graph import Graph
 from graphkit.recipes import memory
-from graphkit.recipes.loop import Inputs
 
 ROOT = Path(__file__).parents[2]
 NODES, FEATURES, HIDDEN, CLASSES = 1000, 32, 64, 10
@@ -35,15 +34,19 @@ class Unpredictable(TwoLayers):
         return super().forward(x[rows], graph)
 
 
+Inputs = tuple[Tensor, Graph, Tensor, Tensor]
+
+
 @pytest.fixture
 def inputs() -> Inputs:
     graph = Graph.from_edge_index(torch.randint(0, NODES, (2, 4000)), NODES)
-    return Inputs(torch.randn(NODES, FEATURES), graph, torch.randint(0, CLASSES, (NODES,)))
+    x, y = torch.randn(NODES, FEATURES), torch.randint(0, CLASSES, (NODES,))
+    return x, graph, y, torch.arange(NODES)
 
 
 def test_prediction_counts_what_a_step_keeps(inputs: Inputs) -> None:
     model = TwoLayers()
-    predicted = memory.predict(model, inputs, torch.arange(NODES))
+    predicted = memory.predict(model, *inputs)
     assert predicted is not None
     weights = 4 * sum(p.numel() for p in model.parameters())
     # the hidden layer before and after relu (one buffer where relu is in place), and the logits
@@ -56,7 +59,7 @@ def test_prediction_leaves_the_model_alone(inputs: Inputs) -> None:
     model = TwoLayers().eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     state = torch.get_rng_state()
-    memory.predict(model, inputs, torch.arange(NODES))
+    memory.predict(model, *inputs)
     assert not model.training
     assert all(p.grad is None and p.device.type == "cpu" for p in model.parameters())
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
@@ -66,12 +69,12 @@ def test_prediction_leaves_the_model_alone(inputs: Inputs) -> None:
 def test_prediction_grows_with_the_model(inputs: Inputs) -> None:
     small, large = TwoLayers(), TwoLayers()
     large.first, large.last = nn.Linear(FEATURES, 8 * HIDDEN), nn.Linear(8 * HIDDEN, CLASSES)
-    steps = [memory.predict(model, inputs, torch.arange(NODES)) for model in (small, large)]
+    steps = [memory.predict(model, *inputs) for model in (small, large)]
     assert steps[0] and steps[1] and 4 < steps[1].step / steps[0].step < 9
 
 
 def test_an_op_without_shapes_is_no_prediction(inputs: Inputs) -> None:
-    assert memory.predict(Unpredictable(), inputs, torch.arange(NODES)) is None
+    assert memory.predict(Unpredictable(), *inputs) is None
 
 
 MEASURE = """
@@ -79,15 +82,20 @@ import sys, torch
 from graphkit.graph import Graph
 from graphkit.nn import build_model
 from graphkit.recipes import memory
-from graphkit.recipes.loop import Inputs, fit
+from graphkit.recipes.loop import Training
+from graphkit.recipes.node import Nodes
+from graphkit.recipes.node import problem as node_problem
+from graphkit.recipes.task import task_of
 
 def train(nodes):
     graph = Graph.from_edge_index(torch.randint(0, nodes, (2, 8 * nodes)), nodes)
-    inputs = Inputs(torch.randn(nodes, 128), graph, torch.randint(0, 10, (nodes,)))
-    half = torch.arange(nodes // 2)
+    x, y = torch.randn(nodes, 128), torch.randint(0, 10, (nodes,))
+    half = torch.arange(nodes) < nodes // 2
+    inputs = Nodes(x, graph, y, {"train": half, "val": half, "test": half})
     model = build_model(sys.argv[1], 128, 256, 10)
-    predicted = memory.predict(model, inputs, half)
-    fit(model, inputs, half, half, epochs=2, patience=0, lr=0.01, weight_decay=0.0)
+    predicted = memory.predict(model, x, graph, y, half.nonzero().squeeze(1))
+    training = Training(model, epochs=2, patience=0, lr=0.01, weight_decay=0.0)
+    list(training.run(node_problem(model, 0, nodes=inputs, task=task_of(y, None, 10), amp=None)))
     return predicted
 
 with memory.threads(0):

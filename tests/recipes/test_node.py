@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,41 +16,15 @@ from torch_geometric.data import Data
 from graphkit import data as data_sets
 from graphkit.errors import DataError, StoreError
 from graphkit.graph import Graph
+from graphkit.metrics import accuracy
 from graphkit.nn import build_model
 from graphkit.recipes import PRESETS, node
-from graphkit.recipes.loop import Inputs, evaluate
 
 # the package's attribute of this name is the function
 MODULE = importlib.import_module("graphkit.recipes.node")
 FILES = ["config.json", "curves.png", "curves.svg", "environment.json", "metrics.jsonl"]
+Digests = Callable[[str], dict[str, str]]
 QUICK = dict(epochs=8, hidden=16, quiet=True)
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def own() -> Data:
-    """Three groups that the graph shows and the features hint at, in four splits."""
-    y = torch.arange(90) % 3
-    src, dst = torch.randint(0, 90, (2, 1500))
-    same = y[src] == y[dst]
-    part = torch.stack([torch.randperm(90) % 3 for _ in range(4)], dim=1)
-    return Data(
-        x=torch.eye(3)[y] + torch.randn(90, 3),
-        edge_index=torch.stack([src[same], dst[same]]),
-        y=y,
-        train_mask=part == 0,
-        val_mask=part == 1,
-        test_mask=part == 2,
-    )
-
-
-def digests(run: str) -> dict[str, str]:
-    kept = [p for p in Path(run).iterdir() if p.suffix in (".safetensors", ".jsonl")]
-    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in kept}
 
 
 def test_digits_are_learnt_and_the_folder_tells_all(capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,12 +59,12 @@ def test_the_saved_weights_give_the_recorded_score() -> None:
     model = build_model("gcn", 64, 16, 10)
     run = next(Path("runs").iterdir())
     model.load_state_dict(load_file(run / "weights-seed0.safetensors"))
-    inputs = Inputs(digits.x, Graph.from_edge_index(digits.edge_index, 1797), digits.y)
-    test_id = digits.test_mask.nonzero().squeeze(1)
-    assert evaluate(model, inputs, test_id)[1] == row.test
+    model.eval()
+    out = model(digits.x, Graph.from_edge_index(digits.edge_index, 1797))
+    assert accuracy(out[digits.test_mask], digits.y[digits.test_mask]) == row.test
 
 
-def test_same_seed_same_bits_and_the_rest_of_the_program_undisturbed() -> None:
+def test_same_seed_same_bits_and_the_rest_of_the_program_undisturbed(digests: Digests) -> None:
     torch.manual_seed(1), random.seed(1)
     expected = torch.rand(1), random.random()
     torch.manual_seed(1), random.seed(1)
@@ -116,7 +90,7 @@ def test_own_data_in_a_few_lines(own: Data, capsys: pytest.CaptureFixture[str]) 
     assert config["options"]["seeds"] == "0,1,2,3,4,5" and config["command"] is None
 
 
-def test_a_seed_trains_on_its_own_split(own: Data) -> None:
+def test_a_seed_trains_on_its_own_split(own: Data, digests: Digests) -> None:
     alone = own.clone()
     for part in ("train_mask", "val_mask", "test_mask"):
         alone[part] = own[part][:, 3]
@@ -135,26 +109,30 @@ def test_bad_data_is_refused_before_anything_is_written(own: Data) -> None:
 def test_the_test_nodes_are_scored_once_per_seed(
     own: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """``fit`` is given no test rows; ``evaluate`` gets them once, after it."""
-    scored: list[Any] = []
+    scored: list[int] = []
+    make = MODULE.problem
 
-    def spy(model: Any, inputs: Any, row_id: Any, **options: Any) -> tuple[float, float]:
-        scored.append(row_id)
-        return evaluate(model, inputs, row_id, **options)
+    def spy(*args: Any, **options: Any) -> Any:
+        made = make(*args, **options)
 
-    monkeypatch.setattr(MODULE, "evaluate", spy)
+        def test() -> float:
+            scored.append(made.split)
+            return made.test()
+
+        return dataclasses.replace(made, test=test)
+
+    monkeypatch.setattr(MODULE, "problem", spy)
     node(data=own, seeds="0-2", **QUICK)
-    expected = [own.test_mask[:, k].nonzero().squeeze(1).tolist() for k in range(3)]
-    assert [ids.tolist() for ids in scored] == expected
+    assert scored == [0, 1, 2]
 
 
 def test_undirected_and_row_normalize(own: Data, capsys: pytest.CaptureFixture[str]) -> None:
     cpu = torch.device("cpu")
     own.edge_index = torch.tensor([[0, 1, 3], [1, 2, 3]])
     own.x[5] = 0
-    plain = MODULE._read(own, cpu, False, False)[0]
+    plain = MODULE.read_nodes(own, cpu, False, False)
     assert plain.graph.num_edges == 3 and torch.equal(plain.x, own.x)
-    both = MODULE._read(own, cpu, True, True)[0]
+    both = MODULE.read_nodes(own, cpu, True, True)
     assert both.graph.num_edges == 5
     sums = both.x.abs().sum(dim=1)
     assert sums[5] == 0 and torch.allclose(sums[sums > 0], torch.ones(()))
@@ -171,7 +149,7 @@ def test_every_model_trains(own: Data, name: str) -> None:
     assert record.rows[0].epochs == 30 and record.val_mean > 0.5
 
 
-def test_bf16(own: Data) -> None:
+def test_bf16(own: Data, digests: Digests) -> None:
     plain, half = node(data=own, **QUICK), node(data=own, **QUICK, amp="bf16")
     assert digests(plain.run) != digests(half.run)
 
@@ -186,7 +164,7 @@ def test_compiled_runs_learn_the_same(own: Data) -> None:
 def test_an_existing_folder_is_refused_before_training(
     own: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(MODULE, "fit", lambda *args, **options: pytest.fail("trained"))
+    monkeypatch.setattr(MODULE, "problem", lambda *args, **options: pytest.fail("trained"))
     Path("there").mkdir()
     with pytest.raises(StoreError, match="'there' exists already"):
         node(data=own, out="there", **QUICK)

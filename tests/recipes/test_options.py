@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,35 +15,8 @@ from graphkit.recipes import PRESETS, node
 
 # the package's attribute of this name is the function
 MODULE = importlib.import_module("graphkit.recipes.node")
+Digests = Callable[[str], dict[str, str]]
 QUICK = dict(epochs=8, hidden=16, quiet=True)
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("GRAPHKIT_DATA", raising=False)
-
-
-@pytest.fixture
-def own() -> Data:
-    """Three groups that the graph shows and the features hint at, in four splits."""
-    y = torch.arange(90) % 3
-    src, dst = torch.randint(0, 90, (2, 1500))
-    same = y[src] == y[dst]
-    part = torch.stack([torch.randperm(90) % 3 for _ in range(4)], dim=1)
-    return Data(
-        x=torch.eye(3)[y] + torch.randn(90, 3),
-        edge_index=torch.stack([src[same], dst[same]]),
-        y=y,
-        train_mask=part == 0,
-        val_mask=part == 1,
-        test_mask=part == 2,
-    )
-
-
-def digests(run: str) -> dict[str, str]:
-    kept = [p for p in Path(run).iterdir() if p.suffix in (".safetensors", ".jsonl")]
-    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in kept}
 
 
 @pytest.mark.parametrize(
@@ -97,7 +70,7 @@ def test_the_root_of_the_environment_is_written_down(
     assert config["command"].endswith(f" --data cora --hidden 16 --epochs 8 --root '{folder}'")
 
 
-def test_gradients_that_the_caller_switched_off(own: Data) -> None:
+def test_gradients_that_the_caller_switched_off(own: Data, digests: Digests) -> None:
     plain = node(data=own, **QUICK)
     with torch.no_grad():
         assert digests(node(data=own, **QUICK).run) == digests(plain.run)

@@ -91,15 +91,14 @@ def test_parse_seeds_refuses(seeds: str | int | list[int]) -> None:
         report.parse_seeds(seeds)
 
 
-def test_the_folder_appears_complete(tmp_path: Path) -> None:
+def test_the_folder_holds_what_was_written(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "run"
     with report.RunFolder(target, "unused") as run:
         run.write("result.json", {"a": 1})
-        run.add_seed(3, {"w": torch.ones(2)}, [Epoch(1, 0.5, 0.25, 1.0)])
-        run.add_seed(4, {"w": torch.ones(2)}, [Epoch(1, 0.5, 0.25, 1.0)])
-        assert not target.exists()
-        assert run.path.name.startswith(".run.partial-")
-    assert [p.name for p in target.parent.iterdir()] == ["run"]
+        run.write_weights(3, {"w": torch.ones(2)}, {"model": "m"})
+        run.write_metrics({3: [Epoch(1, 0.5, 0.25, 1.0)], 4: [Epoch(1, 0.5, 0.25, 1.0)]})
+    names = ["metrics.jsonl", "result.json", "weights-seed3.safetensors"]
+    assert sorted(p.name for p in target.iterdir()) == names
     assert json.loads((target / "result.json").read_text()) == {"a": 1}
     lines = [json.loads(line) for line in (target / "metrics.jsonl").read_text().splitlines()]
     expected = {"seed": 3, "epoch": 1, "train_loss": 0.5, "val_loss": 0.25, "val_score": 1.0}
@@ -109,11 +108,21 @@ def test_the_folder_appears_complete(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_an_exception_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
+def test_an_exception_before_anything_is_kept_leaves_nothing(
+    tmp_path: Path, error: type[BaseException]
+) -> None:
     with pytest.raises(error), report.RunFolder(tmp_path / "run", "unused") as run:
-        run.write("result.json", {})
+        run.write("config.json", {})
         raise error
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["result.json", "checkpoint.safetensors"])
+def test_an_exception_after_that_leaves_the_folder(tmp_path: Path, name: str) -> None:
+    with pytest.raises(RuntimeError), report.RunFolder(tmp_path / "run", "unused") as run:
+        run.write(name, {})
+        raise RuntimeError
+    assert [p.name for p in (tmp_path / "run").iterdir()] == [name]
 
 
 def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
@@ -124,14 +133,31 @@ def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
         pytest.fail("entered")
 
 
-def test_a_target_that_appears_meanwhile_keeps_the_run(tmp_path: Path) -> None:
-    with (
-        pytest.raises(StoreError, match="finished run is kept in '.*partial"),
-        report.RunFolder(tmp_path / "run", "u") as run,
-    ):
-        run.write("result.json", {})
-        (tmp_path / "run" / "other").mkdir(parents=True)
-    assert (run.path / "result.json").exists()
+def test_two_runs_never_share_a_folder(tmp_path: Path) -> None:
+    with report.RunFolder(tmp_path / "run", "u") as first:
+        first.write("config.json", {})
+        with pytest.raises(StoreError, match="exists already"), report.RunFolder(first.path, "u"):
+            pytest.fail("entered")
+        again = report.RunFolder(None, "u", resume=first.path)
+        with pytest.raises(StoreError, match="at work in another process"), again:
+            pytest.fail("entered")
+
+
+def test_what_cannot_be_resumed(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="holds no config.json"):
+        report.RunFolder(None, "u", resume=tmp_path).__enter__()
+    for name in ("config.json", "result.json"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(StoreError, match="is finished: there is nothing to resume"):
+        report.RunFolder(None, "u", resume=tmp_path).__enter__()
+
+
+def test_what_a_killed_process_was_writing_is_cleared(tmp_path: Path) -> None:
+    for name in ("config.json", ".checkpoint.safetensors.7.tmp"):
+        (tmp_path / name).write_text("{}")
+    with report.RunFolder(None, "u", resume=tmp_path) as run:
+        assert run.read("config.json") == {}
+    assert [p.name for p in tmp_path.iterdir()] == ["config.json"]
 
 
 def test_a_place_that_cannot_be_written_is_found_first(tmp_path: Path) -> None:
@@ -146,11 +172,10 @@ def test_a_place_that_cannot_be_written_is_found_first(tmp_path: Path) -> None:
 def test_default_names_do_not_collide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with report.RunFolder(None, "a") as first, report.RunFolder(None, "a") as second:
-        pass
+        first.write("result.json", {}), second.write("result.json", {})
     with report.RunFolder(None, "a") as third:
         pass
-    assert [str(r.target) for r in (first, second, third)] == ["runs/a", "runs/a-2", "runs/a-3"]
-    assert sorted(p.name for p in Path("runs").iterdir()) == ["a", "a-2", "a-3"]
+    assert [str(r.path) for r in (first, second, third)] == ["runs/a", "runs/a-2", "runs/a-3"]
 
 
 def test_the_command_has_only_what_differs() -> None:

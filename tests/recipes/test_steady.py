@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib
 import io
 import json
 import signal
@@ -11,98 +10,84 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from torch_geometric.data import Data
 
-from graphkit.recipes import node
+from graphkit.recipes import node, plots, steady
+from graphkit.recipes.loop import Epoch
 
-# the package's attribute of this name is the function
-MODULE = importlib.import_module("graphkit.recipes.node")
 FILES = ["config.json", "curves.png", "curves.svg", "environment.json", "metrics.jsonl"]
 QUICK = dict(epochs=8, hidden=16, quiet=True)
 
 
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("GRAPHKIT_DATA", raising=False)
+def signal_at(epoch: int, monkeypatch: pytest.MonkeyPatch, number: int = signal.SIGINT) -> None:
+    """The run gets a signal when its ``epoch``-th epoch of all seeds is shown."""
+    left, show, sent = iter(range(epoch - 1)), plots.Progress.__call__, []
+
+    def send(self: plots.Progress, now: Epoch) -> None:
+        show(self, now)
+        if next(left, None) is None and not sent:
+            sent.append(number)
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(plots.Progress, "__call__", send)
 
 
-@pytest.fixture
-def own() -> Data:
-    """Three groups that the graph shows and the features hint at, in four splits."""
-    y = torch.arange(90) % 3
-    src, dst = torch.randint(0, 90, (2, 1500))
-    same = y[src] == y[dst]
-    part = torch.stack([torch.randperm(90) % 3 for _ in range(4)], dim=1)
-    return Data(
-        x=torch.eye(3)[y] + torch.randn(90, 3),
-        edge_index=torch.stack([src[same], dst[same]]),
-        y=y,
-        train_mask=part == 0,
-        val_mask=part == 1,
-        test_mask=part == 2,
-    )
-
-
-def interrupt_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """``fit`` works ``count`` times and then gets a Ctrl-C."""
-    left, fit = iter(range(count)), MODULE.fit
-
-    def interrupt(*args: Any, **options: Any) -> Any:
-        if next(left, None) is None:
-            raise KeyboardInterrupt
-        return fit(*args, **options)
-
-    monkeypatch.setattr(MODULE, "fit", interrupt)
-
-
-def test_a_run_interrupted_in_its_first_seed_leaves_nothing(
+def test_a_run_stopped_in_its_first_seed_keeps_its_epochs(
     own: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    interrupt_after(0, monkeypatch)
-    with pytest.raises(KeyboardInterrupt):
-        node(data=own, out="here/run", **QUICK)
-    assert list(Path("here").iterdir()) == []
-
-
-def test_an_interrupted_run_keeps_the_finished_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
-    interrupt_after(2, monkeypatch)
+    signal_at(3, monkeypatch)
     with pytest.raises(KeyboardInterrupt) as caught:
-        node(seeds="0-3", out="here/run", **QUICK)
+        node(data=own, out="here/run", **QUICK)
     assert str(caught.value) == (
-        "Interrupted: 2 of 4 seeds are kept in here/run. The others: "
-        "graphkit train node --hidden 16 --epochs 8 --seeds 2,3"
+        "Interrupted: 0 of 1 seeds are finished. To go on: graphkit train --resume here/run"
     )
+    kept = {"checkpoint.safetensors", "config.json", "environment.json"}
+    assert {p.name for p in Path("here/run").iterdir()} == kept
+
+
+def test_a_stopped_run_delivers_its_finished_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    signal_at(19, monkeypatch)
+    with pytest.raises(KeyboardInterrupt, match="2 of 4 seeds are finished"):
+        node(seeds="0-3", out="here/run", **QUICK)
     assert [path.name for path in Path("here").iterdir()] == ["run"]
     run = Path("here/run")
     result = json.loads((run / "result.json").read_text())
     assert result["interrupted"] is True and result["seeds"] == [0, 1]
-    weights = ["weights-seed0.safetensors", "weights-seed1.safetensors"]
-    assert sorted(p.name for p in run.iterdir()) == [*FILES, "result.json", *weights]
+    more = ["result.json", "weights-seed0.safetensors", "weights-seed1.safetensors"]
+    assert sorted(p.name for p in run.iterdir()) == ["checkpoint.safetensors", *FILES, *more]
     assert (run / "metrics.jsonl").read_text().count("\n") == 16
 
 
-def test_a_second_interrupt_waits_until_the_run_is_kept(
+def test_a_second_signal_stops_at_once(own: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    def twice(self: plots.Progress, now: Epoch) -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+        pytest.fail("went on")
+
+    monkeypatch.setattr(plots.Progress, "__call__", twice)
+    with pytest.raises(steady.Terminated, match="before the first epoch was complete"):
+        node(data=own, out="here/run", **QUICK)
+    assert list(Path("here").iterdir()) == []
+
+
+def test_a_signal_while_results_are_written_takes_nothing_away(
     own: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    interrupt_after(1, monkeypatch)
-    monkeypatch.setattr(MODULE.plots, "curves", lambda *a, **o: signal.raise_signal(signal.SIGINT))
-    with pytest.raises(KeyboardInterrupt, match="1 of 4 seeds are kept in run. The others: seeds"):
+    signal_at(9, monkeypatch)
+    monkeypatch.setattr(plots, "curves", lambda *a, **o: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt, match="1 of 4 seeds are finished"):
         node(data=own, seeds="0-3", out="run", **QUICK)
     assert json.loads(Path("run/result.json").read_text())["seeds"] == [0]
-    assert [path.name for path in Path().iterdir()] == ["run"]
 
 
-def test_an_interrupt_after_the_last_seed_keeps_all(
+def test_a_signal_in_the_last_epoch_ends_the_run_as_usual(
     own: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop(*args: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(MODULE.plots.Progress, "finish", stop)
-    with pytest.raises(KeyboardInterrupt, match="all 1 seeds are kept in run"):
-        node(data=own, out="run", **QUICK)
+    monkeypatch.setattr(
+        plots.Progress, "finish", lambda *a, **o: signal.raise_signal(signal.SIGINT)
+    )
+    record = node(data=own, out="run", **QUICK)
+    assert record.seeds == [0] and not Path("run/checkpoint.safetensors").exists()
     assert "interrupted" not in json.loads(Path("run/result.json").read_text())
 
 
@@ -168,10 +153,5 @@ def test_signals_keep_the_finished_seeds(shell: Any, number: signal.Signals, cod
     result = json.loads(Path("run/result.json").read_text())
     assert result["interrupted"] and result["seeds"][:2] == [0, 1] and len(result["seeds"]) < 100
     kept = len(result["seeds"])
-    assert err.startswith(f"error: Interrupted: {kept} of 100 seeds are kept in run. The others: ")
-    assert f"--seeds {kept}" in err and err.count("\n") == 1
-    again = subprocess.Popen(line[:-1] + ["next"], stdout=subprocess.PIPE, text=True)
-    assert again.stdout and again.stdout.readline()
-    again.send_signal(number)
-    again.communicate(timeout=60)
-    assert again.returncode == code and [path.name for path in Path().iterdir()] == ["run"]
+    told = f"error: Interrupted: {kept} of 100 seeds are finished. To go on: "
+    assert err.endswith(f"{told}graphkit train --resume run\n") and err.count("error") == 1

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .errors import ConfigError, need
+from ..errors import ConfigError, need
 
 need("torch_geometric")
 

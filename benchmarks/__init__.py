@@ -1,0 +1,1 @@
+"""Speed and accuracy figures; run.py measures an entry of a folder below this one."""

@@ -1,0 +1,162 @@
+"""Timing that is fair: checked first, interleaved, and summed up by order statistics."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from graphkit.errors import BackendError
+
+from .entry import Call, Entry, Outputs
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The median of some values, and the values that a tenth of them lie below and above."""
+
+    median: float
+    p10: float
+    p90: float
+
+
+@dataclass
+class Contest:
+    """One contender in one case: ``status`` is ok, absent, failed or wrong; the rest follows it.
+
+    ``error`` is the largest deviation from the reference over the reference's largest value,
+    ``seconds`` one time for each round.
+    """
+
+    status: str = "ok"
+    reason: str | None = None
+    error: float | None = None
+    seconds: list[float] = field(default_factory=list)
+
+    def stop(self, status: str, reason: str) -> None:
+        """Take the contender out of the contest, without figures."""
+        self.status, self.reason, self.seconds = status, reason, []
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """The median and the 10th and 90th percentile of ``values``, linear between neighbours."""
+    p10, median, p90 = np.percentile(values, (10, 50, 90)).tolist()
+    return Spread(median, p10, p90)
+
+
+def ratio(seconds: Sequence[float], baseline: Sequence[float]) -> Spread:
+    """The ratio of the two medians; its percentiles are those of the ratios of each round.
+
+    Both run in every round, so that what slows a round slows both.
+    """
+    rounds = spread([a / b for a, b in zip(seconds, baseline, strict=True)])
+    return Spread(spread(seconds).median / spread(baseline).median, rounds.p10, rounds.p90)
+
+
+def order(names: Sequence[str], number: int) -> list[str]:
+    """``names`` as round ``number`` runs them: each round begins one further on."""
+    at = number % len(names)
+    return [*names[at:], *names[:at]]
+
+
+def deviation(got: Outputs, want: Outputs) -> float:
+    """The largest ``|got - want| / max |want|`` of all outputs; inf for other shapes or nan."""
+    if len(got) != len(want):
+        return float("inf")
+    worst = 0.0
+    for mine, reference in zip(got, want, strict=True):
+        if mine.shape != reference.shape or not bool(mine.isfinite().all()):
+            return float("inf")
+        if reference.numel():
+            scale = float(reference.abs().max()) or 1.0
+            worst = max(worst, float((mine.double() - reference).abs().max()) / scale)
+    return worst
+
+
+def contest(
+    entry: Entry,
+    params: Mapping[str, Any],
+    rounds: int,
+    warmup: int,
+    tell: Callable[[str], None] = lambda text: None,
+) -> dict[str, Contest]:
+    """Every contender's checked result in the case ``params``; ``tell`` hears what is going on.
+
+    A contender is compared with the float64 reference before the first round and, by the output of
+    its last round, after it. One that is absent, fails or is wrong has no times.
+    """
+    tell("reference")
+    problem = entry.problem(**params)
+    want = entry.reference(problem)
+    results = {name: Contest() for name in entry.contenders}
+    calls: dict[str, Call] = {}
+    for name, prepare in entry.contenders.items():
+        tell(f"check {name}")
+        with _recorded(results[name]):
+            calls[name] = prepare(problem)
+            _check(results[name], calls[name](), want, entry.tolerance)
+    calls = {name: call for name, call in calls.items() if results[name].status == "ok"}
+    for name, out in _race(calls, results, rounds, warmup, tell).items():
+        _check(results[name], out, want, entry.tolerance)
+    return results
+
+
+def _race(
+    calls: dict[str, Call],
+    results: Mapping[str, Contest],
+    rounds: int,
+    warmup: int,
+    tell: Callable[[str], None],
+) -> dict[str, Outputs]:
+    """The last outputs of those that came through; their times go to ``results``."""
+    last: dict[str, Outputs] = {}
+    names = list(calls)
+    gc.collect()
+    # a collection in the middle of a call would be charged to whoever runs then
+    gc.disable()
+    try:
+        for number in range(-warmup, rounds):
+            tell(f"round {number + 1}/{rounds}" if number >= 0 else "warm-up")
+            for name in order(names, number + warmup) if names else ():
+                if results[name].status != "ok":
+                    continue
+                # what the last round returned is freed before, not during, the next call
+                last.pop(name, None)
+                with _recorded(results[name]):
+                    began = time.perf_counter()
+                    out = calls[name]()
+                    took = time.perf_counter() - began
+                    if number >= 0:
+                        results[name].seconds.append(took)
+                    if number == rounds - 1:
+                        last[name] = out
+                    del out
+    finally:
+        gc.enable()
+    return last
+
+
+@contextmanager
+def _recorded(result: Contest) -> Iterator[None]:
+    """Inside, an exception becomes the contender's status; an absent package is no failure."""
+    try:
+        yield
+    except BackendError as error:
+        result.stop("absent", str(error))
+    except Exception as error:
+        lines = str(error).splitlines() or [""]
+        result.stop("failed", f"{type(error).__name__}: {lines[0]}")
+
+
+@torch.no_grad()
+def _check(result: Contest, got: Outputs, want: Outputs, tolerance: float) -> None:
+    error = deviation(got, want)
+    if not error <= tolerance:
+        result.stop("wrong", f"off by {error:.1e} of the largest value, {tolerance:.0e} is allowed")
+    result.error = error if np.isfinite(error) else None

@@ -1,0 +1,157 @@
+"""A run's figures for people: tables and a plot. (opt: matplotlib)"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from graphkit.errors import StoreError
+
+Row = Mapping[str, Any]
+
+# Paul Tol's bright scheme, which colour-blind readers can tell apart
+_COLORS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb")
+
+
+def groups(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """``rows`` by all of their case but its last parameter, which is the axis of tables and plots.
+
+    The names of the groups are the values of these parameters; yes and no become the name or
+    nothing.
+    """
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        words = []
+        for name, value in list(row["case"].items())[:-1]:
+            words += [name] if value is True else [] if value is False else [str(value)]
+        found.setdefault(", ".join(words), []).append(row)
+    return found
+
+
+def cell(row: Row) -> str:
+    """What a table says of ``row``: median ms, times the baseline, and the percentiles below."""
+    if row["status"] != "ok":
+        return row["status"]
+    times = "" if row["ratio"] is None else f" {row['ratio']:.2f}x"
+    return f"{_ms(row['median_ms'])}{times}\n{_ms(row['p10_ms'])}-{_ms(row['p90_ms'])}"
+
+
+def tables(console: Console, rows: Sequence[Row]) -> None:
+    """Print a table for each group: a line for each contender, a column for each axis value."""
+    for name, group in groups(rows).items():
+        axis = list(group[0]["case"])[-1]
+        values = list(dict.fromkeys(row["case"][axis] for row in group))
+        cells = {(row["contender"], row["case"][axis]): cell(row) for row in group}
+        added = {row["contender"]: row["call_mb"] for row in group if row["call_mb"] is not None}
+        table = Table(box=SIMPLE_HEAD, title=name, title_justify="left", padding=(0, 1, 0, 0))
+        table.add_column("ms, times baseline;\np10-p90 below")
+        for value in values:
+            table.add_column(f"{axis} {value}", justify="right")
+        table.add_column("adds MB\nat last", justify="right")
+        for contender in dict.fromkeys(row["contender"] for row in group):
+            most = f"{added[contender]:,.0f}" if contender in added else "-"
+            table.add_row(contender, *(cells[contender, value] for value in values), most)
+        console.print(table)
+
+
+def reasons(rows: Sequence[Row]) -> list[str]:
+    """One line for each contender without a figure: how it ended, why, and in how many cases."""
+    count: dict[tuple[str, str, str], int] = {}
+    for row in rows:
+        if row["status"] != "ok":
+            key = (row["contender"], row["status"], row["reason"])
+            count[key] = count.get(key, 0) + 1
+    return [f"{n}: {status} in {cases} cases. {why}" for (n, status, why), cases in count.items()]
+
+
+def last_run(path: Path) -> list[Row]:
+    """The rows of the newest run kept in ``path``.
+
+    Raises:
+        StoreError: there is no such file, or it holds no rows.
+    """
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read: {error}. Measure first.") from error
+    if not rows:
+        raise StoreError(f"{path} holds no rows. Measure first.")
+    return [row for row in rows if row["run"] == rows[-1]["run"]]
+
+
+def plot(rows: Sequence[Row], path: Path, title: str) -> None:
+    """Write a panel for each group to ``path`` (svg, png, pdf): medians, a band from p10 to p90."""
+    # the object-oriented interface: pyplot would keep global state and choose a window system
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    found = groups([row for row in rows if row["status"] == "ok"])
+    columns = min(3, len(found)) or 1
+    lines = -(-len(found) // columns) or 1
+    figure = Figure(figsize=(0.8 + 3.4 * columns, 1.3 + 2.9 * lines), facecolor="white")
+    figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.08)
+    FigureCanvasAgg(figure)
+    panels = list(figure.subplots(lines, columns, squeeze=False).flat)
+    contenders = list(dict.fromkeys(row["contender"] for row in rows))
+    colors = {name: _COLORS[at % len(_COLORS)] for at, name in enumerate(contenders)}
+    for panel, (name, group) in zip(panels, found.items(), strict=False):
+        _panel(panel, group, colors)
+        panel.set_title(name, loc="left", fontsize=10)
+    for panel in panels[len(found) :]:
+        panel.set_axis_off()
+    shown = [panel.get_legend_handles_labels() for panel in panels]
+    handles = {text: line for pair in shown for line, text in zip(*pair, strict=True)}
+    place = {"loc": "outside lower center", "ncols": 3, "frameon": False}
+    figure.legend(list(handles.values()), list(handles), **place)
+    figure.suptitle(f"{title}\n{_where(rows[-1])}", x=0.01, ha="left", fontsize=10)
+    # a plot of the same figures is the same file
+    with matplotlib.rc_context({"svg.hashsalt": "graphkit"}):
+        kind = path.suffix.lower()
+        figure.savefig(path, dpi=160, metadata={"Date": None} if kind == ".svg" else None)
+
+
+def _panel(panel: Any, group: Sequence[Row], colors: Mapping[str, str]) -> None:
+    axis = list(group[0]["case"])[-1]
+    values = list(dict.fromkeys(row["case"][axis] for row in group))
+    for number, (name, color) in enumerate(colors.items()):
+        mine = [row for row in group if row["contender"] == name]
+        if not mine:
+            continue
+        median, low, high = ([row[f"{key}_ms"] for row in mine] for key in ("median", "p10", "p90"))
+        style = {"color": color, "label": name}
+        if len(values) == 1:
+            error = [[median[0] - low[0]], [high[0] - median[0]]]
+            panel.bar([number], median, yerr=error, ecolor="#333333", **style)
+        else:
+            at = [values.index(row["case"][axis]) for row in mine]
+            panel.plot(at, median, linewidth=1.6, marker="o", markersize=4, **style)
+            panel.fill_between(at, low, high, color=color, alpha=0.18, linewidth=0)
+    if len(values) == 1:
+        panel.set_xticks([])
+        panel.set(xlabel=f"{axis} {values[0]}", ylabel="ms")
+    else:
+        panel.set_xticks(range(len(values)), [str(value) for value in values])
+        panel.set(xlabel=axis, ylabel="ms", yscale="log")
+    panel.grid(color="#e4e4e4", linewidth=0.8, axis="y")
+    panel.set_axisbelow(True)
+    panel.spines[["top", "right"]].set_visible(False)
+
+
+def _where(row: Row) -> str:
+    """The conditions of ``row`` in one line."""
+    machine = row["machine"]
+    return (
+        f"{machine['cpu']}, {machine['threads']} threads, torch {machine['torch']}, allocator "
+        f"{machine['allocator']}, others used {row['others_cores']} cores, {row['run']}"
+    )
+
+
+def _ms(value: float) -> str:
+    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"

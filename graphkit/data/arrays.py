@@ -1,0 +1,178 @@
+"""A user's graph as arrays: an npz, or a folder of npy and csv files called like PyG's tensors."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import DataError, nearest
+from .columns import Csv, content, find
+from .graphs import MASKS
+from .readers.pairs import single
+from .targets import from_array, from_texts
+
+NAMES = ("x", "edge_index", "y", *MASKS, "edge_weight", "edge_attr")
+_SUFFIXES = (".npy", ".csv")
+# the names of Platonov et al., whose edges and masks lie the other way round
+_OTHER = {
+    **{"node_features": "x", "node_labels": "y", "edges": "edge_index"},
+    **{f"{mask}s": mask for mask in MASKS},
+}
+_TURNED = ("edges", *(f"{mask}s" for mask in MASKS))
+
+
+def read_npz(path: Path) -> dict[str, Any]:
+    """What a Data is made of, by PyG's names, from an npz with those of :data:`NAMES`.
+
+    Or with node_features, node_labels, edges [E, 2] and train_masks [S, N], ...; x, edge_index and
+    y are needed, of the masks all or none.
+
+    Raises:
+        StoreError: the file cannot be read.
+        DataError: it is damaged or pickled, or an array is missing, unknown or of a wrong kind.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    for name, value in _open_npz(path).items():
+        if name not in NAMES and name not in _OTHER:
+            raise DataError(f"{path} has an array {name!r}. {nearest(name, [*NAMES, *_OTHER])}")
+        kept = _OTHER.get(name, name)
+        if kept in arrays:
+            raise DataError(f"{path} has {name!r} beside {kept!r}. Leave one of them out.")
+        arrays[kept] = value.T if name in _TURNED else value
+    return _parts(arrays, {name: f"{path}, array {name!r}" for name in NAMES}, str(path), None)
+
+
+def is_arrays(folder: Path) -> bool:
+    """Does the folder hold the file of an array?"""
+    return any(find(folder, name, _SUFFIXES) for name in NAMES)
+
+
+def read_arrays(folder: Path, task: str | None) -> dict[str, Any]:
+    """As :func:`read_npz`, from one file for each array: ``x.npy`` or ``x.csv``, and so on.
+
+    A csv file has no header and one line for each node or edge, so that edge_index.csv holds
+    ``source,target``. ``task`` says what y is, where its content does not.
+    """
+    found = {name: path for name in NAMES if (path := find(folder, name, _SUFFIXES))}
+    tables = {
+        name: Csv(path, header=False) for name, path in found.items() if path.suffix != ".npy"
+    }
+    arrays = {name: _open_npy(path) for name, path in found.items() if name not in tables}
+    for name, table in tables.items():
+        if name != "y":
+            arrays[name] = _squeezed(name, table.read([], table.names)[1])
+    text = tables.get("y")
+    return _parts(arrays, {n: str(p) for n, p in found.items()}, str(folder), task, text)
+
+
+def _open_npz(path: Path) -> dict[str, np.ndarray]:
+    data = content(path)
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    # a broken zip, a bare array and a pickled one each raise their own type
+    except Exception as error:
+        raise _unreadable(path, "npz", error) from error
+
+
+def _open_npy(path: Path) -> np.ndarray:
+    data = content(path)
+    try:
+        return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+    except Exception as error:
+        raise _unreadable(path, "npy", error) from error
+
+
+def _unreadable(path: Path, kind: str, error: Exception) -> DataError:
+    return DataError(
+        f"{path} is not a {kind} file of plain arrays ({error}). Pickled objects are never read: "
+        "write arrays of numbers or fixed-width texts again."
+    )
+
+
+def _squeezed(name: str, values: np.ndarray) -> np.ndarray:
+    """Numbers of a csv file in the shape that PyG gives them."""
+    if name == "edge_index":
+        whole = bool((np.isfinite(values) & (values == np.trunc(values))).all())
+        return values.T.astype(np.int64) if whole else values.T
+    return values[:, 0] if name != "x" and values.shape[1] == 1 else values
+
+
+def _parts(
+    arrays: Mapping[str, np.ndarray],
+    where: Mapping[str, str],
+    home: str,
+    task: str | None,
+    text: Csv | None = None,
+) -> dict[str, Any]:
+    """Tensors of the dtypes that are wanted; shapes that concern nodes are left to the check."""
+    here = {*arrays, *(["y"] if text else [])}
+    for name in ("x", "edge_index", "y"):
+        if name not in here:
+            raise DataError(
+                f"{home} has no {name}, only {', '.join(sorted(here)) or 'nothing'}. Add it: x, "
+                "edge_index and y are needed."
+            )
+    masks = [name for name in MASKS if name in here]
+    if masks and len(masks) < len(MASKS):
+        raise DataError(
+            f"{home} has {masks[0]}, but not all of {', '.join(MASKS)}. Give all of them, or none "
+            "for a random split."
+        )
+    if text is None:
+        targets = from_array(arrays["y"], task, where["y"])
+    else:
+        texts, _ = text.read(text.names, [])
+        stacked = np.stack([texts[name] for name in text.names], axis=1)
+        targets = from_texts(
+            stacked,
+            task,
+            lambda row, column: f"{text.path}, {text.place(row)}, column {column}",
+        )
+    parts: dict[str, Any] = {"x": _floats(arrays["x"], where["x"]), "y": targets.y}
+    parts["edge_index"] = _edges(arrays["edge_index"], where["edge_index"])
+    for name in ("edge_weight", "edge_attr"):
+        if name in arrays:
+            parts[name] = _of_edges(arrays[name], parts["edge_index"], where[name])
+    parts |= {name: _mask(arrays[name], where[name]) for name in masks}
+    return parts if targets.class_names is None else parts | {"class_names": targets.class_names}
+
+
+def _floats(array: np.ndarray, where: str) -> Tensor:
+    if array.dtype.kind not in "iubf":
+        raise DataError(f"{where} is {array.dtype}, but numbers are expected. Encode them.")
+    return torch.from_numpy(np.ascontiguousarray(single(array)))
+
+
+def _edges(array: np.ndarray, where: str) -> Tensor:
+    if array.dtype.kind not in "iu":
+        raise DataError(
+            f"{where} is {array.dtype}, but whole numbers are expected: the rows of x, from 0. "
+            "Number the nodes."
+        )
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.int64))
+
+
+def _of_edges(array: np.ndarray, edge_index: Tensor, where: str) -> Tensor:
+    values = _floats(array, where)
+    if values.dim() not in (1, 2) or len(values) != edge_index.size(-1):
+        raise DataError(
+            f"{where} has shape {list(values.shape)}, but one row for each of the "
+            f"{edge_index.size(-1)} edges is expected. Give every edge one."
+        )
+    return values
+
+
+def _mask(array: np.ndarray, where: str) -> Tensor:
+    if array.dtype.kind not in "iubf" or not np.isin(array, (0, 1)).all():
+        raise DataError(
+            f"{where} must hold True and False, or 1 and 0, one for each node. Node numbers need "
+            "torch_geometric.utils.index_to_mask."
+        )
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=bool))

@@ -1,0 +1,175 @@
+"""Doors for a user's own links, events and hypergraphs, beside :func:`graphkit.data.check`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import DataError, GraphError
+from ..graph import check_edge_index, check_range
+
+PARTS = ("train", "valid", "test")
+
+
+def check_links(data: Any) -> Any:
+    """``data`` itself if a link predictor may be measured on it; else :class:`DataError` says why.
+
+    Wanted: edge_index int64 or int32 [2, E], and ``split_edge`` with the parts train, valid, test,
+    whose ``edge`` and ``edge_neg`` (needed in valid and test) are int64 [n, 2]. No edge of valid or
+    test may be in edge_index or in an earlier part, and no negative may be a positive of any part.
+    Where edge_index holds every edge in both directions, a pair and its reverse are the same.
+    """
+    num_nodes = _num_nodes(data)
+    edge = _index(data, num_nodes, num_nodes).t().long()
+    parts = getattr(data, "split_edge", None)
+    if not isinstance(parts, dict) or set(parts) != set(PARTS):
+        found = sorted(parts) if isinstance(parts, dict) else type(parts).__name__
+        raise DataError(
+            f"data.split_edge must be a dict of train, valid and test, got {found}. "
+            "graphkit.data.random_link_split makes one."
+        )
+    forward, backward = edge[:, 0] * num_nodes + edge[:, 1], edge[:, 1] * num_nodes + edge[:, 0]
+    directed = not torch.equal(forward.sort().values, backward.sort().values)
+
+    def keys(part: str, name: str) -> Tensor:
+        pairs = _pairs(parts[part], f"split_edge[{part!r}][{name!r}]", name, num_nodes)
+        return _key(pairs, num_nodes, directed)
+
+    positive = {f"split_edge[{part!r}]['edge']": keys(part, "edge") for part in PARTS}
+    messages = {"edge_index": _key(edge, num_nodes, directed)}
+    train, valid, test = positive
+    _disjoint(valid, positive[valid], messages | {train: positive[train]}, num_nodes)
+    earlier = {train: positive[train], valid: positive[valid]}
+    _disjoint(test, positive[test], messages | earlier, num_nodes)
+    for part in PARTS:
+        if part != "train" or "edge_neg" in parts[part]:
+            name = f"split_edge[{part!r}]['edge_neg']"
+            _disjoint(name, keys(part, "edge_neg"), positive, num_nodes)
+    return data
+
+
+def check_events(data: Any) -> Any:
+    """``data`` itself if it is a stream of events fit for training; else :class:`DataError`.
+
+    Wanted: src and dst int64 [events] of 0 or more, t [events] that never falls, msg floating
+    [events, F] if there is one, all of one length.
+    """
+    src, dst, t = (_events(data, name) for name in ("src", "dst", "t"))
+    msg = getattr(data, "msg", None)
+    for name, value in (("src", src), ("dst", dst), ("msg", t if msg is None else msg)):
+        if len(value) != len(t):
+            raise DataError(
+                f"{name} has {len(value)} entries but t has {len(t)}. Give every event one of each."
+            )
+    for name, node in (("src", src), ("dst", dst)):
+        if node.dtype != torch.int64 or int(node.min()) < 0:
+            raise DataError(
+                f"{name} must be int64 node numbers of 0 or more, got {node.dtype} from "
+                f"{node.min().item()}. Number the nodes from 0."
+            )
+    if msg is not None and (msg.dim() != 2 or not msg.is_floating_point()):
+        raise DataError(
+            f"msg must be floating point [events, F], got {msg.dtype} of shape {list(msg.shape)}. "
+            "Use msg.float().view(len(msg), -1)."
+        )
+    falls = (t.diff() < 0).nonzero()
+    if len(falls):
+        event = int(falls[0])
+        raise DataError(
+            f"t falls from {t[event].item()} to {t[event + 1].item()} after event {event}, but "
+            "events must be in the order of their times. "
+            "Select them with t.argsort(stable=True)."
+        )
+    return data
+
+
+def check_hypergraph(data: Any) -> Any:
+    """``data`` itself if its incidences are a hypergraph; else :class:`DataError` says why not.
+
+    Wanted: edge_index int64 or int32 [2, I], row 0 nodes, row 1 hyperedges numbered from 0, no pair
+    twice, no hyperedge without members.
+    """
+    # what HyperGraphData.num_nodes returns is a guess in PyG 2.8
+    num_nodes = data["num_nodes"] if "num_nodes" in data else len(data.x)
+    edge_index = _index(data, num_nodes, None)
+    node, hyperedge = edge_index.long()
+    pair = hyperedge * num_nodes + node
+    if len(pair.unique()) < len(pair):
+        raise DataError(
+            f"edge_index has {len(pair)} incidences but {len(pair.unique())} different ones. "
+            "Use torch.unique(edge_index, dim=1)."
+        )
+    size = torch.bincount(hyperedge)
+    if not len(size) or not bool(size.all()):
+        empty = int((size == 0).int().argmax()) if len(size) else 0
+        raise DataError(
+            f"Hyperedge {empty} has no member. Number the hyperedges without gaps: "
+            "torch.unique(edge_index[1], return_inverse=True)[1]."
+        )
+    return data
+
+
+def _num_nodes(data: Any) -> int:
+    count = data.num_nodes
+    if not count:
+        raise DataError("data has no nodes. Set data.num_nodes or data.x.")
+    return count
+
+
+def _events(data: Any, name: str) -> Tensor:
+    value = getattr(data, name, None)
+    if not isinstance(value, Tensor) or value.dim() != 1 or not len(value):
+        found = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise DataError(f"{name} must be a tensor [events], got {found}. Set data.{name}.")
+    return value
+
+
+def _index(data: Any, num_nodes: int, num_columns: int | None) -> Tensor:
+    """Edge_index after a check; ``num_columns`` None takes whatever row 1 holds, from 0 on."""
+    index = getattr(data, "edge_index", None)
+    if not isinstance(index, Tensor):
+        raise DataError(f"edge_index must be a tensor, got {type(index).__name__}. Set it.")
+    try:
+        check_edge_index(index)
+        check_range(index[0], num_nodes, "edge_index[0]", "nodes")
+        if num_columns is not None:
+            check_range(index[1], num_columns, "edge_index[1]", "nodes")
+        elif index.numel():
+            check_range(index[1], int(index[1].max()) + 1, "edge_index[1]", "hyperedges")
+    except GraphError as error:
+        raise DataError(str(error)) from None
+    return index
+
+
+def _pairs(part: Any, where: str, name: str, num_nodes: int) -> Tensor:
+    pairs = part.get(name) if isinstance(part, dict) else None
+    if not isinstance(pairs, Tensor) or pairs.dim() != 2 or pairs.size(1) != 2 or not len(pairs):
+        found = list(pairs.shape) if isinstance(pairs, Tensor) else type(pairs).__name__
+        raise DataError(f"{where} must be a tensor [n, 2] of pairs, got {found}. Set it.")
+    try:
+        check_edge_index(pairs.t())
+        for column in (0, 1):
+            check_range(pairs[:, column], num_nodes, f"{where}[:, {column}]", "nodes")
+    except GraphError as error:
+        raise DataError(str(error)) from None
+    return pairs.long()
+
+
+def _key(pairs: Tensor, num_nodes: int, directed: bool) -> Tensor:
+    """One number for each of ``pairs [n, 2]``; undirected, the same for both directions."""
+    if directed:
+        return pairs[:, 0] * num_nodes + pairs[:, 1]
+    return pairs.amin(dim=1) * num_nodes + pairs.amax(dim=1)
+
+
+def _disjoint(name: str, key: Tensor, known: dict[str, Tensor], num_nodes: int) -> None:
+    for other, theirs in known.items():
+        both = key[torch.isin(key, theirs)]
+        if len(both):
+            src, dst = divmod(int(both[0]), num_nodes)
+            raise DataError(
+                f"{name} shares {len(both)} pairs with {other}, for example {src} and {dst}. "
+                "Scores on known pairs are not comparable: remove them."
+            )

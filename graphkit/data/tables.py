@@ -1,0 +1,391 @@
+"""A user's own graph, read by its path. (opt: pandas, torch_geometric)
+
+Three forms: a folder of tables ``nodes``, ``edges`` and maybe ``splits``, each csv or parquet; an
+npz; a folder of arrays called like PyG's tensors. Beside tables and arrays may lie ``graph.toml``,
+whose keys are ``undirected``, ``task`` and ``[columns]`` with the names that columns have.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import DataError, nearest
+from .arrays import NAMES, is_arrays, read_arrays, read_npz
+from .check import check
+from .columns import Table, content, open_table
+from .graphs import MASKS
+from .readers.pairs import single
+from .splits import Masks, random_split
+from .targets import TASKS, from_texts
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # pyright: ignore[reportMissingImports]
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
+
+_log = logging.getLogger(__name__)
+
+_WORDS = ("train", "val", "test")
+_KEYS = {"undirected": bool, "task": str, "columns": dict}
+_LISTS = ("label", "split", "features")
+_COLUMNS = {
+    **dict.fromkeys(("id", "source", "target", "weight"), str),
+    **dict.fromkeys(_LISTS, list),
+}
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """The content of graph.toml; ``columns`` has a list of names for each of ``_LISTS``."""
+
+    undirected: bool = False
+    task: str | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_folder(
+    path: str | os.PathLike[str], *, seed: int = 0, allow_nonfinite: bool = False
+) -> Data:
+    """A graph of yours from a folder or an npz, as :func:`graphkit.data.check` wants it.
+
+    x float32 [N, F]; y int64 [N] of classes, -1 where not known, or float32 [N, T] of values or of
+    labels 0 and 1, NaN where not known; edge_index int64 [2, E]; train_mask, val_mask, test_mask
+    bool [N] or [N, S]; maybe edge_weight float32 [E] and edge_attr float32 [E, D]. ``name`` is that
+    of the folder or file; ``num_classes`` is there for classes, ``class_names`` if they were
+    renumbered. Nodes and edges keep their order.
+
+    Args:
+        path: see docs/own-data.md for what may lie there.
+        seed: draws a split of 60, 20 and 20 per cent where the data brings none.
+        allow_nonfinite: accept NaN and Inf in x; what is missing in the file becomes NaN.
+
+    Raises:
+        DataError: the content is malformed; the message names file, line and column.
+        StoreError: a file cannot be read.
+        BackendError: pandas, or pyarrow for parquet, is not installed.
+    """
+    from torch_geometric.data import Data
+
+    place = Path(path).expanduser()
+    parts, undirected = _read(place, allow_nonfinite)
+    try:
+        if MASKS[0] not in parts:
+            parts |= dict(zip(MASKS, _drawn(parts["y"], seed, place), strict=True))
+        data = check(Data(**parts), allow_nonfinite=allow_nonfinite)
+    except DataError as error:
+        raise DataError(f"{place}: {error}") from None
+    if undirected:
+        _add_reverses(data)
+    data.name = place.stem if place.is_file() else place.resolve().name
+    if not parts["y"].is_floating_point():
+        names = parts.get("class_names")
+        data.num_classes = int(parts["y"].max()) + 1 if names is None else len(names)
+    return data
+
+
+def _read(place: Path, allow_nonfinite: bool) -> tuple[dict[str, Any], bool]:
+    """What a Data is made of, and whether every edge goes both ways."""
+    if not place.exists():
+        raise DataError(
+            f"There is no file or folder {place}. Give the path of a folder with nodes and edges, "
+            "or of an npz; graphkit data list shows the data sets that have a name."
+        )
+    if place.is_file():
+        if place.suffix != ".npz":
+            raise DataError(
+                f"{place} is a file, but a folder or an npz is expected. Give the folder it is in."
+            )
+        return read_npz(place), False
+    settings = _settings(place / "graph.toml")
+    nodes, edges, splits = (open_table(place, stem) for stem in ("nodes", "edges", "splits"))
+    arrays = is_arrays(place)
+    if arrays and not (nodes or edges or splits):
+        if settings.columns:
+            raise DataError(
+                f"{place / 'graph.toml'} has [columns], but these arrays have none. Remove it."
+            )
+        return read_arrays(place, settings.task), settings.undirected
+    if nodes is None or edges is None or arrays:
+        here = ", ".join(sorted(item.name for item in place.iterdir())) or "nothing"
+        raise DataError(
+            f"{place} must hold nodes and edges, each .csv or .parquet, or else {', '.join(NAMES)},"
+            f" each .npy or .csv. It holds {here}."
+        )
+    return _from_tables(nodes, edges, splits, settings, allow_nonfinite), settings.undirected
+
+
+def _settings(path: Path) -> _Settings:
+    if not path.exists():
+        return _Settings()
+    try:
+        table = tomllib.loads(content(path).decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not valid TOML: {error}.") from None
+    _check_keys(path, "", table, _KEYS)
+    task = table.get("task")
+    if task is not None and task not in TASKS:
+        raise DataError(f"{path}: task is {task!r}. {nearest(task, TASKS)}")
+    columns = dict(table.get("columns", {}))
+    for key in _LISTS:
+        if isinstance(columns.get(key), str):
+            columns[key] = [columns[key]]
+    _check_keys(path, "columns.", columns, _COLUMNS)
+    return _Settings(table.get("undirected", False), task, columns)
+
+
+def _check_keys(path: Path, prefix: str, table: Mapping[str, Any], known: dict[str, type]) -> None:
+    for key, value in table.items():
+        if key not in known:
+            raise DataError(f"{path}: unknown key {prefix + key!r}. {nearest(key, known)}")
+        names = [value] if known[key] is not list else value
+        inner = str if known[key] is list else known[key]
+        fits = isinstance(names, list) and names and all(type(name) is inner for name in names)
+        if not fits:
+            wanted = "a list of names" if known[key] is list else known[key].__name__
+            raise DataError(f"{path}: {prefix + key!r} must be {wanted}, got {value!r}.")
+
+
+def _from_tables(
+    nodes: Table, edges: Table, splits: Table | None, settings: _Settings, allow_nonfinite: bool
+) -> dict[str, Any]:
+    named = settings.columns
+    id_name = named.get("id") or ("id" if "id" in nodes.names else None)
+    labels = _label_names(nodes, named.get("label"))
+    needed = "split" in named and splits is None
+    words = _split_names(nodes, named.get("split"), required=needed)
+    if words and splits is not None:
+        raise DataError(
+            f"{nodes.path} has a column {words[0]!r}, and there is {splits.path.name} too. Leave "
+            "one of them out."
+        )
+    texts = [*([id_name] if id_name else []), *labels, *words]
+    features = _feature_names(nodes, named.get("features"), texts)
+    _need_columns(nodes, [*texts, *features])
+    text, values = nodes.read(texts, features)
+    if not allow_nonfinite:
+        remedy = "Fill it in, or pass allow_nonfinite=True to keep it as NaN"
+        _check_finite(nodes, features, values, remedy)
+    index = _Index(nodes, text[id_name] if id_name else None, len(values))
+    targets = from_texts(
+        np.stack([text[name] for name in labels], axis=1),
+        settings.task,
+        lambda row, column: f"{nodes.path}, {nodes.place(row)}, column {labels[column]!r}",
+    )
+    parts: dict[str, Any] = {"x": torch.from_numpy(single(values)), "y": targets.y}
+    if targets.class_names is not None:
+        parts["class_names"] = targets.class_names
+    parts |= _edge_parts(edges, named, index)
+    if splits is not None:
+        parts |= _split_parts(splits, named, index)
+    elif words:
+        parts |= _masks(nodes, [text[name] for name in words], words, np.arange(len(values)), index)
+    return parts
+
+
+def _label_names(nodes: Table, named: list[str] | None) -> list[str]:
+    """``y``, or ``y0``, ``y1``, ... by number, or those that begin with ``y_``."""
+    if named:
+        return named
+    kinds = [
+        [name for name in nodes.names if name == "y"],
+        _numbered(nodes.names, "y"),
+        [name for name in nodes.names if name.startswith("y_")],
+    ]
+    found = [kind for kind in kinds if kind]
+    if len(found) != 1:
+        both = f"{found[0][0]!r} and {found[1][0]!r}" if found else "none"
+        raise DataError(
+            f"{nodes.path}: the labels stand in a column y, or in y0, y1, ..., or in y_NAME, ..., "
+            f"one of the three, but there are {both} among {_listed(nodes.names)}. "
+            "Rename them, or set label under [columns] in graph.toml."
+        )
+    return found[0]
+
+
+def _split_names(table: Table, named: list[str] | None, required: bool) -> list[str]:
+    if named and (required or any(name in table.names for name in named)):
+        return named
+    found = ["split"] if "split" in table.names else _numbered(table.names, "split")
+    return found or (["split"] if required else [])
+
+
+def _feature_names(nodes: Table, named: list[str] | None, others: Sequence[str]) -> list[str]:
+    """The features listed; else ``x0``, ``x1``, ... if they are there; else all that is left."""
+    left = [name for name in nodes.names if name not in others]
+    numbered = _numbered(left, "x")
+    counted = numbered == [f"x{k}" for k in range(len(numbered))]
+    chosen = named or (numbered if counted else []) or left
+    if not chosen:
+        raise DataError(
+            f"{nodes.path} has no column of features, only {_listed(nodes.names)}. Add one, such "
+            "as the number of neighbours of each node."
+        )
+    unused = [name for name in left if name not in chosen]
+    if unused:
+        _log.warning("%s: columns not used: %s", nodes.path, _listed(unused))
+    return chosen
+
+
+def _numbered(names: Sequence[str], prefix: str) -> list[str]:
+    found = [name for name in names if re.fullmatch(f"{prefix}(0|[1-9][0-9]*)", name)]
+    return sorted(found, key=lambda name: int(name[len(prefix) :]))
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f", ... ({len(names)} in all)" if len(names) > 12 else ""
+    return ", ".join(names[:12]) + more
+
+
+def _need_columns(table: Table, names: Sequence[str]) -> None:
+    for name in names:
+        if name not in table.names:
+            raise DataError(
+                f"{table.path} has no column {name!r}, only {_listed(table.names)}. Columns are "
+                "separated by commas; other names are given under [columns] in graph.toml."
+            )
+        if names.count(name) > 1:
+            raise DataError(
+                f"{table.path}: the column {name!r} is asked for twice. Correct [columns] in "
+                "graph.toml."
+            )
+
+
+def _check_finite(table: Table, names: Sequence[str], values: np.ndarray, remedy: str) -> None:
+    bad = np.argwhere(~np.isfinite(single(values)))
+    if len(bad):
+        row, column = bad[0].tolist()
+        value = values[row, column]
+        found = "nothing" if np.isnan(value) else f"{value:g}, more than float32 holds"
+        raise DataError(
+            f"{table.path}, {table.place(row)}, column {names[column]!r}: {found}, but a number is "
+            f"expected. {remedy}; {len(bad)} values are so."
+        )
+
+
+class _Index:
+    """The row of each node by its id, a text; without ids the row itself is the id."""
+
+    def __init__(self, nodes: Table, ids: np.ndarray | None, count: int) -> None:
+        import pandas as pd
+
+        self.size, self._nodes, self._given = count, nodes, ids is not None
+        names = np.array([str(row) for row in range(count)], object) if ids is None else ids
+        self._index = pd.Index(names, dtype=object)
+        if not self._index.is_unique:
+            row = int(self._index.duplicated().argmax())
+            raise DataError(
+                f"{nodes.path}, {nodes.place(row)}: the id {names[row]!r} was there before, in "
+                f"{nodes.place(int((names == names[row]).argmax()))}. Give every node one row."
+            )
+        if ids is not None and (ids == "").any():
+            row = int((ids == "").argmax())
+            raise DataError(f"{nodes.path}, {nodes.place(row)}: no id. Give every node one.")
+
+    def rows(self, table: Table, column: str, ids: np.ndarray) -> np.ndarray:
+        """The rows, int64, of the nodes in a column of ``table``."""
+        rows = self._index.get_indexer(ids)
+        if (rows < 0).any():
+            row = int((rows < 0).argmax())
+            known = f"in {self._nodes.path.name}"
+            if not self._given:
+                known = (
+                    f"{known}, which has no column id, so that its {self.size} rows count from 0"
+                )
+            raise DataError(
+                f"{table.path}, {table.place(row)}, column {column!r}: the node {ids[row]!r} is "
+                f"not {known}. Add it there, or leave out what names it."
+            )
+        return rows.astype(np.int64)
+
+
+def _edge_parts(edges: Table, named: Mapping[str, Any], index: _Index) -> dict[str, Tensor]:
+    ends = [named.get("source", "source"), named.get("target", "target")]
+    weight = named.get("weight") or ("weight" if "weight" in edges.names else None)
+    first = [weight] if weight else []
+    values_of = [*first, *(name for name in edges.names if name not in (*ends, *first))]
+    _need_columns(edges, [*ends, *values_of])
+    text, values = edges.read(ends, values_of)
+    _check_finite(edges, values_of, values, "Fill it in")
+    rows = [index.rows(edges, name, text[name]) for name in ends]
+    parts = {"edge_index": torch.from_numpy(np.stack(rows))}
+    numbers = torch.from_numpy(single(values))
+    if weight:
+        parts["edge_weight"] = numbers[:, 0].contiguous()
+    if len(values_of) > len(first):
+        parts["edge_attr"] = numbers[:, len(first) :].contiguous()
+    return parts
+
+
+def _split_parts(splits: Table, named: Mapping[str, Any], index: _Index) -> dict[str, Tensor]:
+    id_name = named.get("id", "id")
+    words = _split_names(splits, named.get("split"), required=True)
+    _need_columns(splits, [id_name, *words])
+    text, _ = splits.read([id_name, *words], [])
+    rows = index.rows(splits, id_name, text[id_name])
+    if len(np.unique(rows)) < len(rows):
+        seen, first = np.unique(rows, return_index=True)
+        row = int(np.setdiff1d(np.arange(len(rows)), first)[0])
+        raise DataError(
+            f"{splits.path}, {splits.place(row)}: the node {text[id_name][row]!r} was there "
+            "before. Give every node one row, with a column split0, split1, ... for each split."
+        )
+    return _masks(splits, [text[name] for name in words], words, rows, index)
+
+
+def _masks(
+    table: Table, columns: list[np.ndarray], names: list[str], rows: np.ndarray, index: _Index
+) -> dict[str, Tensor]:
+    """The masks [N] or [N, S] of columns of words, whose entries belong to the nodes ``rows``."""
+    words = np.stack(columns, axis=1)
+    wrong = np.argwhere(~np.isin(words, ("", *_WORDS)))
+    if len(wrong):
+        row, column = wrong[0].tolist()
+        word = str(words[row, column])
+        raise DataError(
+            f"{table.path}, {table.place(row)}, column {names[column]!r}: unknown part {word!r}; "
+            f"empty is for none. {nearest(word, _WORDS)}"
+        )
+    masks: dict[str, Tensor] = {}
+    for word, name in zip(_WORDS, MASKS, strict=True):
+        mask = np.zeros((index.size, len(names)), dtype=bool)
+        mask[rows] = words == word
+        masks[name] = torch.from_numpy(mask[:, 0].copy() if len(names) == 1 else mask)
+    return masks
+
+
+def _drawn(y: Tensor, seed: int, place: Path) -> Masks:
+    """A random split of the labelled nodes, stratified where no class is too rare for that."""
+    _log.warning("%s brings no split: 60/20/20 per cent of it are drawn from seed %d", place, seed)
+    if y.is_floating_point():
+        known = ~y.isnan().reshape(len(y), -1).all(dim=1)
+        return random_split(known.long() - 1, seed=seed)
+    try:
+        return random_split(y, seed=seed, stratified=True)
+    except DataError as error:
+        _log.warning("%s: the split is not stratified: %s", place, error)
+        return random_split(y, seed=seed)
+
+
+def _add_reverses(data: Data) -> None:
+    """Every edge of ``data`` both ways and once; numbers of merged edges are their mean."""
+    from torch_geometric.utils import to_undirected
+
+    names = [name for name in ("edge_weight", "edge_attr") if name in data]
+    numbers = [data[name] for name in names]
+    data.edge_index, values = to_undirected(data["edge_index"], numbers, data.num_nodes, "mean")
+    for name, value in zip(names, values, strict=True):
+        data[name] = value

@@ -1,0 +1,269 @@
+"""One run of a recipe: its seeds one after another, kept so that it survives being stopped."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any, cast
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from ..checkpoint import load_state, random_state, save_state, set_random_state
+from ..errors import ConfigError
+from . import leaderboard, memory, plots, report
+from .loop import Epoch, Problem, Training
+from .steady import Patient, Steady, deferred
+
+# seconds between two checkpoints: a kill loses at most these, writing takes milliseconds
+INTERVAL = 20.0
+
+# what must be equal for the bits to be equal
+_SAME = ("graphkit", "commit", "python", "torch", "numpy", "cpu", "device", "threads")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a recipe hands over, once its options are settled and its data is read.
+
+    ``build`` makes a new model, ``problem(model, seed)`` what it is to learn, ``announce(console,
+    model)`` says what is about to happen. ``about`` is kept beside the weights for ``graphkit
+    predict``; ``work`` are the multiply-adds of the widest layer; ``data_digest`` tells other data;
+    ``submission`` is the file for OGB's form.
+    """
+
+    task: str
+    title: str
+    metric: str
+    options: Mapping[str, Any]
+    seeds: Sequence[int]
+    device: torch.device
+    work: int
+    data_digest: str
+    build: Callable[[], nn.Module]
+    problem: Callable[[nn.Module, int], Problem]
+    announce: Callable[[Console, nn.Module], None]
+    higher: bool = True
+    about: Mapping[str, Any] = field(default_factory=dict)
+    command: str | None = None
+    note: str | None = None
+    quiet: bool = False
+    submission: str | None = None
+    closing: Callable[[report.Record], Sequence[str]] = lambda record: ()
+
+
+@dataclass
+class _Progress:
+    """How far a run is: finished seeds, their histories, seconds of work so far."""
+
+    rows: list[report.Row]
+    histories: dict[int, list[Epoch]]
+    seconds: float = 0.0
+    num_params: int | None = None
+
+
+def carry_out(job: Job, out: str | None, resume: str | None) -> report.Record:
+    """The record of ``job``, run in a new folder, or in the folder ``resume`` from where it was.
+
+    A run that is killed at any moment goes on from its last checkpoint and ends with the same bits
+    as one that was not. Ctrl-C and SIGTERM let the epoch finish, keep it, and raise
+    KeyboardInterrupt with the command that goes on; the second one stops at once.
+
+    Raises:
+        StoreError: the run folder exists or cannot be written, or there is nothing to resume.
+        ConfigError: the machine, a version or the data differ from those of the run to resume, or
+            training diverged.
+    """
+    console = Console(file=cast(IO[str], Steady(sys.stdout)), quiet=job.quiet)
+    stamp = f"{datetime.now():%Y%m%d-%H%M%S}"
+    # the data may be a path
+    data = Path(job.options["data"]).stem
+    name = f"{job.task}-{data}-{job.options['model']}-{stamp}"
+    memory.reset_peak(job.device)
+    if job.submission is not None:
+        leaderboard.check_target(job.submission, job.options["data"])
+    with ExitStack() as late:
+        folder = late.enter_context(report.RunFolder(out, name, resume))
+        late.enter_context(memory.threads(job.work))
+        so_far, state = _begin(job, folder)
+        with memory.seeded(job.seeds[0], job.device):
+            model = job.build().to(job.device)
+            so_far.num_params = sum(p.numel() for p in model.parameters())
+            job.announce(console, model)
+            del model
+        if resume is not None:
+            plots.say(console, _resuming(so_far, state, folder))
+        patient = late.enter_context(Patient(console))
+        try:
+            _seeds(job, folder, so_far, state, console, patient)
+        except KeyboardInterrupt as error:
+            late.enter_context(deferred(deliver=False))
+            raise _interrupted(job, folder, so_far, error) from None
+        # until all is written: a Ctrl-C must not take away what is finished
+        late.enter_context(deferred())
+        record = _deliver(job, folder, so_far, finished=True)
+        folder.checkpoint.unlink(missing_ok=True)
+        if job.submission is not None:
+            leaderboard.write(job.submission, record, job.device, job.options, job.command)
+    lines = leaderboard.lines(record, job.device)
+    lines += [job.note] if job.note else []
+    lines += [f"peak memory: {record.peak_mb:,.0f} MB", f"run folder:  {record.run}"]
+    plots.show(console, record, [*lines, *job.closing(record)])
+    return record
+
+
+def _begin(job: Job, folder: report.RunFolder) -> tuple[_Progress, dict[str, Any] | None]:
+    """Write the start of a new run, or read how far the one to resume was."""
+    environment = memory.environment(job.device)
+    if not folder.resumed:
+        about = {"command": job.command, "note": job.note, "data_digest": job.data_digest}
+        folder.write_config(job.task, job.options, **about)
+        folder.write("environment.json", environment)
+        return _Progress([], {}), None
+    kept = folder.read("environment.json")
+    for name in _SAME:
+        if kept.get(name) != environment[name]:
+            raise ConfigError(
+                f"--resume: the run in {str(folder.path)!r} had {name} {kept.get(name)!r}, here it "
+                f"is {environment[name]!r}, and the result would not be the same. Resume it where "
+                "it began, or start a new run."
+            )
+    if folder.read("config.json").get("data_digest") != job.data_digest:
+        raise ConfigError(
+            f"--resume: the run in {str(folder.path)!r} was trained on other data. "
+            "Give the same data, or start a new run."
+        )
+    if not folder.checkpoint.is_file():
+        return _Progress([], {}), None
+    state = load_state(folder.checkpoint)
+    rows = [report.Row(*values) for values in state["rows"]]
+    histories = {
+        seed: [Epoch(*values) for values in epochs] for seed, epochs in state["histories"].items()
+    }
+    return _Progress(rows, histories, state["seconds"]), state.get("current")
+
+
+def _seeds(
+    job: Job,
+    folder: report.RunFolder,
+    so_far: _Progress,
+    state: dict[str, Any] | None,
+    console: Console,
+    patient: Patient,
+) -> None:
+    """Run the seeds that are not finished, the first of them from ``state``."""
+    began = time.perf_counter() - so_far.seconds
+    with plots.Progress(console, job.seeds, job.options["epochs"]) as progress:
+        for row in so_far.rows:
+            progress.finish(row, silent=True)
+        for seed in job.seeds[len(so_far.rows) :]:
+            with memory.seeded(seed, job.device):
+                training, problem = _prepare(job, seed)
+                spent = _restore(training, state, job.device)
+                started = time.perf_counter() - spent
+                last = time.monotonic()
+                for epoch in training.run(problem):
+                    progress(epoch)
+                    if patient.asked or time.monotonic() - last >= INTERVAL:
+                        so_far.seconds = time.perf_counter() - began
+                        current = training.state() | {
+                            "seed": seed,
+                            "seconds": time.perf_counter() - started,
+                            "random": random_state(job.device),
+                        }
+                        _save(folder, so_far, current)
+                        last = time.monotonic()
+                    patient.obey()
+                row = _finish(training, problem, seed, started)
+            state = None
+            # a seed is kept whole or not at all
+            with deferred():
+                folder.write_weights(seed, training.kept, {**job.about, "seed": seed})
+                so_far.rows.append(row)
+                so_far.histories[seed] = training.history
+                so_far.seconds = time.perf_counter() - began
+                folder.write_metrics(so_far.histories)
+                _save(folder, so_far, None)
+            progress.finish(row)
+            if seed != job.seeds[-1]:
+                patient.obey()
+
+
+def _prepare(job: Job, seed: int) -> tuple[Training, Problem]:
+    model = job.build().to(job.device)
+    problem = job.problem(model, seed)
+    if job.options.get("compile"):
+        model.compile()
+    names = ("epochs", "patience", "lr", "weight_decay", "select")
+    kept = {name: job.options[name] for name in names}
+    return Training(model, **kept, higher=job.higher), problem
+
+
+def _restore(training: Training, state: dict[str, Any] | None, device: torch.device) -> float:
+    """Bring ``training`` to where ``state`` was; the seconds that were spent on it before."""
+    if state is None:
+        return 0.0
+    training.restore(state)
+    set_random_state(state["random"], device)
+    return state["seconds"]
+
+
+def _finish(training: Training, problem: Problem, seed: int, started: float) -> report.Row:
+    best = training.finish()
+    with torch.no_grad():
+        test = problem.test()
+    seconds = time.perf_counter() - started
+    epochs = len(training.history)
+    return report.Row(seed, problem.split, best.epoch, epochs, best.val_score, test, seconds)
+
+
+def _save(folder: report.RunFolder, so_far: _Progress, current: dict[str, Any] | None) -> None:
+    histories = {
+        seed: [list(asdict(epoch).values()) for epoch in epochs]
+        for seed, epochs in so_far.histories.items()
+    }
+    rows = [list(asdict(row).values()) for row in so_far.rows]
+    state = {"rows": rows, "histories": histories, "seconds": so_far.seconds, "current": current}
+    save_state(folder.checkpoint, state)
+
+
+def _deliver(
+    job: Job, folder: report.RunFolder, so_far: _Progress, finished: bool
+) -> report.Record:
+    """Write the record and the curves of the finished seeds."""
+    most = memory.peak(job.device) / memory.MB
+    about = job.task, job.options["data"], job.options["model"], job.metric
+    record = report.record(
+        *about, so_far.rows, so_far.seconds, most, folder.path, so_far.num_params
+    )
+    folder.write(report.RESULT, asdict(record) | ({} if finished else {"interrupted": True}))
+    chosen = {row.seed: row.best_epoch for row in so_far.rows}
+    plots.curves(folder.path, so_far.histories, chosen, title=job.title, metric=job.metric)
+    return record
+
+
+def _interrupted(
+    job: Job, folder: report.RunFolder, so_far: _Progress, error: KeyboardInterrupt
+) -> KeyboardInterrupt:
+    """What a stopped run kept and how to go on with it, as the exception to raise."""
+    if not folder.checkpoint.is_file():
+        return type(error)("Interrupted before the first epoch was complete: nothing is kept.")
+    if so_far.rows:
+        _deliver(job, folder, so_far, finished=len(so_far.rows) == len(job.seeds))
+    return type(error)(
+        f"Interrupted: {len(so_far.rows)} of {len(job.seeds)} seeds are finished. To go on: "
+        f"{report.resume_command(folder.path)}"
+    )
+
+
+def _resuming(so_far: _Progress, state: dict[str, Any] | None, folder: report.RunFolder) -> str:
+    done = f"{len(so_far.rows)} seeds finished"
+    if state is not None:
+        done += f", seed {state['seed']} after epoch {len(state['history'])}"
+    return f"resuming {folder.path}: {done}"

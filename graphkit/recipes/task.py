@@ -1,0 +1,78 @@
+"""What a model is to predict for each row: its loss, its metric, the width of its output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from .. import metrics
+from ..errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Task:
+    """Classes of which one holds, labels of which any may hold (NaN: not known), or values.
+
+    ``width`` is the number of outputs for each row.
+    """
+
+    kind: Literal["classes", "labels", "values"]
+    width: int
+    metric: str
+
+    @property
+    def higher(self) -> bool:
+        """Is a higher score better?"""
+        return self.metric not in metrics.LOWER_IS_BETTER
+
+    def loss(self, out: Tensor, y: Tensor) -> Tensor:
+        """The mean loss in float32: cross-entropy in nats, or the squared error of values."""
+        out = out.float()
+        if self.kind == "classes":
+            return F.cross_entropy(out, y)
+        y = y.reshape(out.shape).float()
+        known = ~y.isnan()
+        if self.kind == "labels":
+            each = F.binary_cross_entropy_with_logits(out, y.nan_to_num(), reduction="none")
+        else:
+            each = (out - y.nan_to_num()).square()
+        return (each * known).sum() / known.sum().clamp(min=1)
+
+    def score(self, out: Tensor, y: Tensor) -> float:
+        """The metric of the outputs ``out`` of rows with the labels ``y``."""
+        return metrics.score(self.metric)(out.float(), y)
+
+
+def task_of(y: Tensor, metric: str | None, num_classes: int | None = None) -> Task:
+    """The task that labels ``y`` pose: classes for int64 [N], else labels or values [N, T].
+
+    Floating labels that are all 0, 1 or NaN are binary labels. ``metric`` None is accuracy, rocauc
+    or mae.
+
+    Raises:
+        ConfigError: an unknown metric, or one for another kind of labels.
+    """
+    if metric is not None:
+        metrics.score(metric)
+    if not y.is_floating_point() and y.dim() == 1:
+        width = num_classes if num_classes is not None else int(y.max()) + 1
+        return _task("classes", width, metric or "accuracy", ("accuracy", "rocauc", "ap", "f1"))
+    width = 1 if y.dim() == 1 else y.size(1)
+    values = y[~y.isnan()] if y.is_floating_point() else y
+    binary = bool(((values == 0) | (values == 1)).all())
+    if binary and metric not in metrics.LOWER_IS_BETTER:
+        return _task("labels", width, metric or "rocauc", ("rocauc", "ap", "f1"))
+    return _task("values", width, metric or "mae", ("rmse", "mae"))
+
+
+def _task(
+    kind: Literal["classes", "labels", "values"], width: int, metric: str, fitting: tuple[str, ...]
+) -> Task:
+    if metric not in fitting:
+        raise ConfigError(
+            f"metric is {metric!r}, but the labels are {kind}: {' or '.join(fitting)} is expected."
+        )
+    return Task(kind, width, metric)

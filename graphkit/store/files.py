@@ -1,0 +1,62 @@
+"""Files that appear whole or not at all: written to the side, synced, renamed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ..errors import GraphkitError, StoreError
+
+
+@contextmanager
+def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A sibling of ``path`` to write to, which takes its name when the block ends well.
+
+    A reader, or a machine that loses power, sees the old file or the new one. Folders above
+    ``path`` are made. When the block raises, the sibling is removed and ``path`` is as before.
+
+    Raises:
+        StoreError: the place cannot be written, or the disk is full.
+    """
+    path = Path(path)
+    side = path.parent / f".{path.name}.{os.getpid()}.tmp"
+    try:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # made here and not by the writer, so that it has the mode that the umask gives
+            side.write_bytes(b"")
+            yield side
+            sync(side)
+            os.replace(side, path)
+            sync(path.parent)
+    except BaseException:
+        with suppress(OSError):
+            side.unlink()
+        raise
+
+
+@contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Inside, what the operating system refuses is a :class:`StoreError` that names ``path``."""
+    try:
+        yield
+    except GraphkitError:
+        raise
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be written: {error.strerror or error}. "
+            "Free the disk, or choose another place."
+        ) from error
+
+
+def sync(path: Path) -> None:
+    """Have the disk hold what was written to ``path``, a file or a folder."""
+    if path.is_dir() and os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch_geometric.data import Data
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs go to a folder of the test's own, and no data folder is set."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GRAPHKIT_DATA", raising=False)
+
+
+@pytest.fixture
+def own() -> Data:
+    """Three groups that the graph shows and the features hint at, in four splits."""
+    y = torch.arange(90) % 3
+    src, dst = torch.randint(0, 90, (2, 1500))
+    same = y[src] == y[dst]
+    part = torch.stack([torch.randperm(90) % 3 for _ in range(4)], dim=1)
+    return Data(
+        x=torch.eye(3)[y] + torch.randn(90, 3),
+        edge_index=torch.stack([src[same], dst[same]]),
+        y=y,
+        train_mask=part == 0,
+        val_mask=part == 1,
+        test_mask=part == 2,
+    )
+
+
+@pytest.fixture
+def digests() -> Callable[[str], dict[str, str]]:
+    """The sha256 of the weights and metrics of a run."""
+
+    def of(run: str) -> dict[str, str]:
+        kept = [p for p in Path(run).iterdir() if p.suffix in (".safetensors", ".jsonl")]
+        return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in kept}
+
+    return of

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch_geometric.data import Data
+
+from graphkit import data as data_sets
+from graphkit.cli import main
+from graphkit.errors import ConfigError, DataError, StoreError
+from graphkit.graph import Graph
+from graphkit.nn import build_model
+from graphkit.recipes import node, predict
+from graphkit.store import load_tensors, save_tensors
+
+QUICK: dict[str, Any] = dict(epochs=12, hidden=16, quiet=True)
+
+
+@pytest.fixture
+def run(own: Data) -> str:
+    return node(data=own, seeds="0-2", **QUICK, out="a run/ü").run
+
+
+def test_every_format_holds_what_the_model_computes(own: Data, run: str) -> None:
+    told = {
+        ending: predict(run, data=own, seed=1, out=f"out dir/p{ending}", quiet=True)
+        for ending in (".parquet", ".csv", ".npy")
+    }
+    model = build_model("gcn", 3, 16, 3)
+    weights, about = load_tensors(Path(run) / "weights-seed1.safetensors")
+    assert (about["model"], about["widths"], about["seed"]) == ("gcn", [3, 16, 3], 1)
+    model.load_state_dict(weights)
+    with torch.no_grad():
+        out = model.eval()(own.x, Graph.from_edge_index(own.edge_index, 90))
+    table = pd.read_parquet("out dir/p.parquet")
+    names = ["node", "part", "label", "prediction"]
+    assert list(table.columns) == [*names, "probability0", "probability1", "probability2"]
+    assert (table["prediction"] == out.argmax(1).numpy()).all()
+    assert (table["label"] == own.y.numpy()).all()
+    expected = out.softmax(1).numpy()
+    assert np.array_equal(table.iloc[:, 4:].to_numpy(), expected)
+    assert np.array_equal(np.load("out dir/p.npy"), expected)
+    pd.testing.assert_frame_equal(pd.read_csv("out dir/p.csv"), table, check_dtype=False, rtol=1e-6)
+    for part in ("train", "val", "test"):
+        rows = own[f"{part}_mask"][:, 1].numpy()
+        assert (table["part"] == part).to_numpy().tolist() == rows.tolist()
+    record = json.loads((Path(run) / "result.json").read_text())
+    assert {t["test"] for t in told.values()} == {record["rows"][1]["test"]}
+
+
+def test_the_best_seed_by_validation_is_the_default(own: Data, run: str) -> None:
+    rows = json.loads((Path(run) / "result.json").read_text())["rows"]
+    best = max(rows, key=lambda row: row["val"])["seed"]
+    told = predict(run, data=own, quiet=True)
+    assert told["seed"] == best
+    assert told["file"] == str(Path(run) / "predictions.parquet") and Path(told["file"]).is_file()
+
+
+def test_the_command_line_predicts(capsys: pytest.CaptureFixture[str]) -> None:
+    record = node(epochs=20, quiet=True, out="run")
+    assert main(["predict", "run", "--out", "p.csv"]) == 0
+    text = capsys.readouterr().out
+    assert "gcn of seed 0 on digits: 1,797 predictions in p.csv" in text
+    assert f"test accuracy: {record.test_mean:.4f}" in text
+    assert "next: pandas.read_csv('p.csv')" in text
+    assert main(["predict", "run", "--data", "digits", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["test"] == record.test_mean and "predictions in run" in err
+
+
+def test_labels_of_another_kind_are_predicted_without_a_score(own: Data, run: str) -> None:
+    own.y = own.y + 5
+    told = predict(run, data=own, quiet=True)
+    assert told["test"] is None and told["rows"] == 90
+
+
+def test_what_cannot_be_predicted(own: Data, run: str) -> None:
+    with pytest.raises(ConfigError, match=r"seed is 9, but .* holds the seeds 0, 1, 2"):
+        predict(run, data=own, seed=9)
+    with pytest.raises(ConfigError, match=r"out is 'p.txt', but a file ending in one of .parquet"):
+        predict(run, data=own, out="p.txt")
+    with pytest.raises(ConfigError, match="only Python can give again"):
+        predict(run)
+    with pytest.raises(StoreError, match="nowhere.*cannot be read"):
+        predict("nowhere")
+    own.x = own.x[:, :2]
+    with pytest.raises(DataError, match="weights expect 3 features .* but the data has 2"):
+        predict(run, data=own)
+    assert not list(Path(run).glob("predictions*"))
+
+
+class Hostile:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch canary",)
+
+
+def test_weights_that_are_not_the_runs(own: Data, run: str) -> None:
+    path = Path(run) / "weights-seed0.safetensors"
+    whole = path.read_bytes()
+
+    def refused(message: str) -> None:
+        with pytest.raises(StoreError, match=message):
+            predict(run, data=own, seed=0)
+        assert not list(Path(run).glob("*predictions*")) and not Path("canary").exists()
+
+    path.write_bytes(pickle.dumps(Hostile()))
+    refused("is a pickle or a zip archive")
+    torch.save({"a": Hostile()}, path)
+    refused("is a pickle or a zip archive")
+    path.write_bytes(whole[:-3])
+    refused("weights-seed0.safetensors is damaged")
+    flipped = bytearray(whole)
+    flipped[-5] ^= 4
+    path.write_bytes(flipped)
+    refused("does not have the checksum")
+    save_file({"w": torch.ones(2)}, path)
+    refused("carries no checksum")
+    weights, about = load_tensors(Path(run) / "weights-seed1.safetensors")
+    save_tensors(path, {name: value[:1] for name, value in weights.items()}, about)
+    refused("does not hold the weights of a node model")
+    save_tensors(path, weights, {})
+    refused("does not hold the weights of a node model")
+    path.unlink()
+    refused("weights-seed0.safetensors cannot be read: No such file")
+
+
+def test_a_read_only_place(own: Data, run: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot be written"):
+        predict(run, data=own, out=str(tmp_path / "file" / "p.csv"))
+
+
+def test_other_data_of_the_same_width(run: str, own: Data) -> None:
+    """A run moved elsewhere, applied to nodes it has never seen."""
+    shutil.move(run, "moved")
+    new = own.subgraph(torch.arange(60))
+    told = predict("moved", data=new, out="p.npy", quiet=True)
+    assert told["rows"] == 60 and told["test"] is not None
+    assert np.load("p.npy").shape == (60, 3)
+
+
+def test_digits_come_back(capsys: pytest.CaptureFixture[str]) -> None:
+    record = node(epochs=5, quiet=True, out="run", model="mlp")
+    assert predict("run", quiet=True)["test"] == record.test_mean
+    assert capsys.readouterr() == ("", "")
+    assert data_sets.load("digits").num_nodes == len(pd.read_parquet("run/predictions.parquet"))

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch_geometric.data import Data
+
+from graphkit.errors import ConfigError
+from graphkit.recipes import node
+from graphkit.recipes.task import Task, task_of
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("y", "expected"),
+    [
+        (torch.tensor([0, 2, 1]), Task("classes", 3, "accuracy")),
+        (torch.tensor([0.0, 1.0, NAN]), Task("labels", 1, "rocauc")),
+        (torch.tensor([[0, 1], [1, 1]]), Task("labels", 2, "rocauc")),
+        (torch.tensor([[0.5, 1], [NAN, 1]]), Task("values", 2, "mae")),
+    ],
+)
+def test_labels_say_what_they_are(y: torch.Tensor, expected: Task) -> None:
+    assert task_of(y, None) == expected
+
+
+def test_metrics_that_fit_and_those_that_do_not() -> None:
+    y = torch.tensor([0, 1])
+    assert task_of(y, "rocauc", 5) == Task("classes", 5, "rocauc")
+    assert task_of(torch.tensor([0.0, 1.0]), "rmse").kind == "values"
+    assert not task_of(torch.tensor([0.0, 1.0]), "rmse").higher and task_of(y, None).higher
+    with pytest.raises(ConfigError, match="metric is 'mae', but the labels are classes: accuracy"):
+        task_of(y, "mae")
+    with pytest.raises(ConfigError, match="metric is 'accuracy', but the labels are values"):
+        task_of(torch.tensor([0.5]), "accuracy")
+    with pytest.raises(ConfigError, match="Unknown metric 'auc'"):
+        task_of(y, "auc")
+
+
+def test_losses_are_means_over_what_is_known() -> None:
+    out = torch.randn(6, 3, requires_grad=True)
+    y = torch.tensor([0, 2, 1, 1, 0, 2])
+    assert torch.equal(Task("classes", 3, "accuracy").loss(out, y), F.cross_entropy(out, y))
+    labels = torch.randint(0, 2, (6, 3)).float()
+    labels[0, 1] = labels[3] = NAN
+    known = ~labels.isnan()
+    loss = Task("labels", 3, "rocauc").loss(out, labels)
+    expected = F.binary_cross_entropy_with_logits(out[known], labels[known])
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(
+        Task("values", 3, "mae").loss(out, labels), F.mse_loss(out[known], labels[known])
+    )
+    loss.backward()
+    assert out.grad is not None and (out.grad[3] == 0).all() and out.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "metric"), [("labels", "ap"), ("labels", "f1"), ("values", "rmse")]
+)
+def test_nodes_with_other_tasks_train(own: Data, kind: str, metric: str) -> None:
+    own.y = F.one_hot(own.y, 3).float() if kind == "labels" else own.y.float() * 2.5
+    record = node(data=own, metric=metric, epochs=60, hidden=16, quiet=True, out="run")
+    assert record.metric == metric
+    score = record.test_mean
+    assert score > 0.8 if kind == "labels" else score < 1.5
