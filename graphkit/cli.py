@@ -165,6 +165,8 @@ def _train(argv: list[str]) -> None:
     target = argv.pop(0) if argv and not argv[0].startswith("-") else ""
     file, argv = _take(argv, "--config")
     config = {} if file is None else report.read_config(Path(file))
+    # the form of a leaderboard is of one run
+    config.get("options", {}).pop("submission", None)
     if config and target:
         raise ConfigError("Give a recipe, a preset or --config, only one of them.")
     target = config.get("recipe", target)
@@ -212,6 +214,13 @@ def _resume(folder: Path, argv: list[str]) -> None:
     recipe = RECIPES.get(config["recipe"])
     if recipe is None:
         raise ConfigError(f"--resume: unknown recipe {config['recipe']!r} in {folder}.")
+    known = inspect.signature(recipe).parameters
+    for name in config["options"]:
+        if name not in known:
+            raise ConfigError(
+                f"--resume: {folder} has an option {name!r}, which {config['recipe']} does not "
+                f"know. {nearest(name, known)}"
+            )
     values = {name: config.get(name) for name in ("command", "note")}
     options = {**config["options"], **values, "quiet": asked["quiet"], "resume": str(folder)}
     with contextlib.redirect_stdout(sys.stderr) if asked["json"] else contextlib.nullcontext():
@@ -337,9 +346,7 @@ def _brief(value: Any) -> Any:
 def _data_get(options: Mapping[str, Any]) -> None:
     """Download what is not here of one data set, check it, and keep its processed form."""
     card = data.card(options["name"])
-    for split in card.splits or (None,):
-        data.load(card.name, options["root"], split=split)
-    place = (data.data_root(options["root"]) / card.path).absolute()
+    place = data.get(card.name, options["root"]).absolute()
     where = f"in {place}" if card.files else "embedded in scikit-learn"
     print(f"{card.name} is here, checked against its card, {where}.")
     print(f"Next: graphkit data info {card.name}")

@@ -69,15 +69,15 @@ def f1(pred: Tensor, y: Tensor) -> float:
     Args:
         pred: scores ``[N, C]``, or class numbers ``[N]``; with ``y [N, T]`` logits ``[N, T]``, of
             which those above 0 count as 1.
-        y: class numbers ``[N]``, or ``[N, T]`` of 0 and 1.
+        y: class numbers ``[N]``, or ``[N, T]`` of 0, 1 and NaN where a label is missing; the mean
+            over the labels that have both values.
     """
     from sklearn.metrics import f1_score
 
     _check("f1", pred, y)
-    if y.dim() == 2:
-        chosen = (pred > 0).long()
-    else:
-        chosen = pred.argmax(dim=1) if pred.dim() == 2 else pred
+    if y.dim() == 2 or y.is_floating_point():
+        return _over_labels("f1", lambda label, one: f1_score(label, one > 0), pred, y)
+    chosen = pred.argmax(dim=1) if pred.dim() == 2 else pred
     return float(f1_score(y.cpu(), chosen.cpu(), average="macro", zero_division=0.0))  # pyright: ignore[reportArgumentType]
 
 

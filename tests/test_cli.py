@@ -224,6 +224,11 @@ def test_own_data_is_trained_on_and_predicted(graphkit: Any) -> None:
     assert pair[0] == pair[1]
 
 
+def test_the_defects_of_a_card_are_told(graphkit: Any) -> None:
+    out = graphkit("train", "--epochs", "1")[1]
+    assert "known defect: " in out
+
+
 def test_data_get(graphkit: Any) -> None:
     code, out, _ = graphkit("data", "get", "digits")
     assert code == 0 and "digits is here, checked against its card" in out

@@ -79,6 +79,17 @@ def test_several_labels_are_averaged_over_those_with_both_values() -> None:
     assert metrics.rocauc(pred, y) == pytest.approx(one, abs=1e-12)
 
 
+def test_f1_of_labels_leaves_out_what_is_not_known() -> None:
+    y = torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, float("nan")], [0.0, 1.0]])
+    pred = torch.tensor([[1.0, 1.0], [2.0, -1.0], [-1.0, 5.0], [-3.0, -2.0]])
+    # one of two found with one false alarm; one of two found with none
+    assert metrics.f1(pred, y) == pytest.approx((1 / 2 + 2 / 3) / 2)
+    full = torch.randint(0, 2, (50, 3))
+    out = torch.randn(50, 3)
+    expected = f1_score(full.numpy(), (out > 0).numpy(), average="macro")
+    assert metrics.f1(out, full) == pytest.approx(expected, abs=1e-12)
+
+
 def test_many_classes_are_each_scored_against_the_rest() -> None:
     y, pred = torch.randint(0, 4, (300,)), torch.randn(300, 4)
     pred = pred.softmax(dim=1).double()

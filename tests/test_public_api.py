@@ -22,9 +22,11 @@ PUBLIC = {
     "graphkit.testing": ["check_layer", "dense_adjacency", "graphs", "zoo"],
     "graphkit.data": [
         "Baseline", "Card", "Download", "GraphSet", "Split", "available", "cache_root", "card",
-        "cards", "check", "check_events", "check_graphs", "check_hypergraph", "check_links",
-        "data_root", "evaluate", "fetch", "info", "is_path", "load", "per_class_split",
-        "random_link_split", "random_split", "read_folder", "time_split", "unpack",
+        "cards", "check", "check_events", "check_graphs", "check_hypergraph", "check_inputs",
+        "check_links",
+        "data_root", "evaluate", "fetch", "get", "info", "is_path", "load", "per_class_split",
+        "random_link_split", "random_split", "read_folder", "refuse_other_kinds", "time_split",
+        "unpack",
     ],
     "graphkit.recipes": [
         "PRESETS", "RECIPES", "Preset", "Record", "Row", "graph", "link", "node", "predict",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from .archive import unpack
 from .cards import Baseline, Card, Download, Split, card, cards
-from .check import check, check_graphs
+from .check import check, check_graphs, check_inputs, refuse_other_kinds
 from .check_kinds import check_events, check_hypergraph, check_links
 from .download import fetch
 from .evaluate import evaluate
 from .graphs import GraphSet
 from .links import random_link_split, time_split
-from .load import available, cache_root, data_root, info, is_path, load
+from .load import available, cache_root, data_root, get, info, is_path, load
 from .splits import per_class_split, random_split
 from .tables import read_folder
 
@@ -28,10 +28,12 @@ __all__ = [
     "check_events",
     "check_graphs",
     "check_hypergraph",
+    "check_inputs",
     "check_links",
     "data_root",
     "evaluate",
     "fetch",
+    "get",
     "info",
     "is_path",
     "load",
@@ -39,6 +41,7 @@ __all__ = [
     "random_link_split",
     "random_split",
     "read_folder",
+    "refuse_other_kinds",
     "time_split",
     "unpack",
 ]

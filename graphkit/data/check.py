@@ -132,9 +132,32 @@ def _check_targets(graphs: GraphSet) -> Tensor:
     return ~y.isnan().view(len(graphs), -1).all(dim=1)
 
 
-def _check_tensors(data: Any) -> None:
+def check_inputs(data: Data, *, allow_nonfinite: bool = False) -> Data:
+    """``data`` itself if a node model can be applied to it; else :class:`DataError` says why not.
+
+    Of what :func:`check` wants, x and edge_index.
+    """
+    _check_tensors(data, ("x", "edge_index"))
+    _check_x(data["x"], allow_nonfinite)
+    _check_edges(data["edge_index"], len(data["x"]))
+    return data
+
+
+def refuse_other_kinds(data: Any) -> None:
+    """Raise :class:`DataError` for objects that are no graph of one kind of nodes and edges."""
+    kinds = {kind.__name__ for kind in type(data).__mro__}
+    other = kinds & {"HyperGraphData", "HeteroData", "TemporalData", "GraphSet"}
+    if other:
+        raise DataError(
+            f"A {other.pop()} is not one graph of nodes and edges, which is expected: its pairs "
+            "would be taken for edges. Give a torch_geometric.data.Data."
+        )
+
+
+def _check_tensors(data: Any, needed: tuple[str, ...] = TENSORS) -> None:
+    refuse_other_kinds(data)
     found: dict[str, Tensor] = {}
-    for name in TENSORS:
+    for name in needed:
         value = getattr(data, name, None)
         if value is None:
             raise DataError(

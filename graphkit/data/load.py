@@ -56,6 +56,7 @@ def load(
     check: bool = True,
     cache: bool = True,
     download: bool = True,
+    allow_nonfinite: bool = False,
 ) -> Any:
     """A data set by name, the same as PyG's class gives, with one of its splits.
 
@@ -76,6 +77,7 @@ def load(
         cache: keep the processed form below :func:`cache_root`, and read it where it is there. It
             carries a checksum, and a key made of the card's digests.
         download: fetch what is not there, where the card says from where.
+        allow_nonfinite: of a path, accept NaN and Inf in x.
 
     Raises:
         DataError: unknown name or split, files missing or changed, or content unlike the card.
@@ -87,7 +89,7 @@ def load(
                 f"load: {name!r} is a path, for which root and split have no meaning. Leave them "
                 "out; splits are columns or files of the folder."
             )
-        return read_folder(name, seed=seed)
+        return read_folder(name, seed=seed, allow_nonfinite=allow_nonfinite)
     this = card(name)
     place = data_root(root)
     return _load(this, _split_name(this, split), place, seed, check, cache, download)
@@ -128,6 +130,23 @@ def info(name: str, root: str | os.PathLike[str] | None = None) -> dict[str, Any
     if there:
         found = _found(this, _load(this, this.default_split, folder, 0, True, True, False))
     return {**dataclasses.asdict(this), "location": location, "found": found}
+
+
+def get(name: str, root: str | os.PathLike[str] | None = None) -> Path:
+    """The folder that all raw files of a set are in, after they were fetched and checked.
+
+    Raises:
+        DataError: files that no download brings are missing, or content is unlike the card.
+        StoreError: no network, no room, or files that cannot be read.
+    """
+    this = card(name)
+    folder = data_root(root)
+    for split in this.splits or ("",):
+        which = _split(this, split)
+        obtain(this, _paths(this, which, folder), {**this.files, **which.files})
+        _need(this, _files(this, which, folder), [*this.files, *which.files])
+        _load(this, split, folder, 0, True, True, False)
+    return folder / this.path
 
 
 def processed_path(this: Card) -> Path:
@@ -176,7 +195,12 @@ def _processed(path: Path, files: Files, this: Card) -> Raw | None:
     """The processed form, or None where there is none, or the files of unknown digest changed."""
     if not path.is_file():
         return None
-    tensors, meta = load_tensors(path)
+    try:
+        tensors, meta = load_tensors(path)
+    except StoreError as error:
+        raise StoreError(
+            f"{this.name}: {error} It is the processed form: remove it, and it is made again."
+        ) from error
     stamps = files.stamps(this.files)
     if any(meta["stamps"].get(name) != stamp for name, stamp in stamps.items()):
         return None

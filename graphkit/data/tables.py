@@ -22,12 +22,12 @@ from torch import Tensor
 
 from ..errors import DataError, nearest
 from .arrays import NAMES, is_arrays, read_arrays, read_npz
-from .check import check
+from .check import check, check_inputs
 from .columns import Table, content, open_table
 from .graphs import MASKS
 from .readers.pairs import single
 from .splits import Masks, random_split
-from .targets import TASKS, from_texts
+from .targets import MISSING, TASKS, Targets, from_texts
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -58,7 +58,11 @@ class _Settings:
 
 
 def read_folder(
-    path: str | os.PathLike[str], *, seed: int = 0, allow_nonfinite: bool = False
+    path: str | os.PathLike[str],
+    *,
+    seed: int = 0,
+    allow_nonfinite: bool = False,
+    labelled: bool = True,
 ) -> Data:
     """A graph of yours from a folder or an npz, as :func:`graphkit.data.check` wants it.
 
@@ -72,6 +76,8 @@ def read_folder(
         path: see docs/own-data.md for what may lie there.
         seed: draws a split of 60, 20 and 20 per cent where the data brings none.
         allow_nonfinite: accept NaN and Inf in x; what is missing in the file becomes NaN.
+        labelled: False is for data to predict: tables without labels have y -1 everywhere, and
+            masks may be empty.
 
     Raises:
         DataError: the content is malformed; the message names file, line and column.
@@ -81,11 +87,12 @@ def read_folder(
     from torch_geometric.data import Data
 
     place = Path(path).expanduser()
-    parts, undirected = _read(place, allow_nonfinite)
+    parts, undirected = _read(place, allow_nonfinite, labelled)
     try:
-        if MASKS[0] not in parts:
+        if MASKS[0] not in parts and labelled:
             parts |= dict(zip(MASKS, _drawn(parts["y"], seed, place), strict=True))
-        data = check(Data(**parts), allow_nonfinite=allow_nonfinite)
+        door = check if labelled else check_inputs
+        data = door(Data(**parts), allow_nonfinite=allow_nonfinite)
     except DataError as error:
         raise DataError(f"{place}: {error}") from None
     if undirected:
@@ -97,7 +104,7 @@ def read_folder(
     return data
 
 
-def _read(place: Path, allow_nonfinite: bool) -> tuple[dict[str, Any], bool]:
+def _read(place: Path, allow_nonfinite: bool, labelled: bool) -> tuple[dict[str, Any], bool]:
     """What a Data is made of, and whether every edge goes both ways."""
     if not place.exists():
         raise DataError(
@@ -125,7 +132,8 @@ def _read(place: Path, allow_nonfinite: bool) -> tuple[dict[str, Any], bool]:
             f"{place} must hold nodes and edges, each .csv or .parquet, or else {', '.join(NAMES)},"
             f" each .npy or .csv. It holds {here}."
         )
-    return _from_tables(nodes, edges, splits, settings, allow_nonfinite), settings.undirected
+    parts = _from_tables(nodes, edges, splits, settings, allow_nonfinite, labelled)
+    return parts, settings.undirected
 
 
 def _settings(path: Path) -> _Settings:
@@ -160,11 +168,16 @@ def _check_keys(path: Path, prefix: str, table: Mapping[str, Any], known: dict[s
 
 
 def _from_tables(
-    nodes: Table, edges: Table, splits: Table | None, settings: _Settings, allow_nonfinite: bool
+    nodes: Table,
+    edges: Table,
+    splits: Table | None,
+    settings: _Settings,
+    allow_nonfinite: bool,
+    labelled: bool,
 ) -> dict[str, Any]:
     named = settings.columns
     id_name = named.get("id") or ("id" if "id" in nodes.names else None)
-    labels = _label_names(nodes, named.get("label"))
+    labels = _label_names(nodes, named.get("label"), labelled)
     needed = "split" in named and splits is None
     words = _split_names(nodes, named.get("split"), required=needed)
     if words and splits is not None:
@@ -180,11 +193,16 @@ def _from_tables(
         remedy = "Fill it in, or pass allow_nonfinite=True to keep it as NaN"
         _check_finite(nodes, features, values, remedy)
     index = _Index(nodes, text[id_name] if id_name else None, len(values))
-    targets = from_texts(
-        np.stack([text[name] for name in labels], axis=1),
-        settings.task,
-        lambda row, column: f"{nodes.path}, {nodes.place(row)}, column {labels[column]!r}",
-    )
+    written = np.stack([text[name] for name in labels], axis=1) if labels else None
+    if not labelled and (written is None or np.isin(written, MISSING).all()):
+        targets = Targets(torch.full((len(values),), -1))
+    else:
+        assert written is not None, "_label_names found labels, or raised"
+        targets = from_texts(
+            written,
+            settings.task,
+            lambda row, column: f"{nodes.path}, {nodes.place(row)}, column {labels[column]!r}",
+        )
     parts: dict[str, Any] = {"x": torch.from_numpy(single(values)), "y": targets.y}
     if targets.class_names is not None:
         parts["class_names"] = targets.class_names
@@ -196,7 +214,7 @@ def _from_tables(
     return parts
 
 
-def _label_names(nodes: Table, named: list[str] | None) -> list[str]:
+def _label_names(nodes: Table, named: list[str] | None, needed: bool) -> list[str]:
     """``y``, or ``y0``, ``y1``, ... by number, or those that begin with ``y_``."""
     if named:
         return named
@@ -206,6 +224,8 @@ def _label_names(nodes: Table, named: list[str] | None) -> list[str]:
         [name for name in nodes.names if name.startswith("y_")],
     ]
     found = [kind for kind in kinds if kind]
+    if not found and not needed:
+        return []
     if len(found) != 1:
         both = f"{found[0][0]!r} and {found[1][0]!r}" if found else "none"
         raise DataError(

@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from ..data import GraphSet, card, check_graphs, load
+from ..data import GraphSet, card, check_graphs, is_path, load
 from ..errors import DataError
 from ..graph import as_graph
 from ..store import digest
@@ -90,7 +90,8 @@ def graph(
         data: data set to train on (see: graphkit data list); in Python also a GraphSet or a list
             of PyG's Data, with masks
         model: gin or gcn
-        seeds: seeds to run, such as 0, 0-9 or 0,3,5; of S splits, seed i trains on split i mod S
+        seeds: seeds to run, such as 0, 0-9 or 0,3,5; of S splits, seed i trains on split i mod S,
+            and a split that is drawn is the same for all seeds
         root: folder of downloaded data sets
         out: run folder to make; must not exist (default: runs/graph-DATA-MODEL-TIME)
         split: split of the data set, where it has several kinds
@@ -125,10 +126,15 @@ def graph(
     settled = prepare(graph, locals(), LAYERS)
     options, place = settled.options, settled.device
     if isinstance(data, str):
+        if is_path(data):
+            raise DataError(
+                f"{data} is a path, and what is read from paths is one graph, but this recipe "
+                "learns whole graphs. Give a list of PyG's Data from Python."
+            )
         if card(data).kind != "graph":
             raise DataError(
                 f"{card(data).name} is for {card(data).task}, but this recipe learns whole graphs. "
-                "See graphkit data list for sets of them."
+                "See graphkit data list --kind graph for sets of them."
             )
         found, metric = load(data, root, split=split), metric or card(data).metric
     else:
@@ -157,6 +163,7 @@ def graph(
         note=note,
         quiet=quiet,
         submission=submission,
+        defects=card(data).defects if isinstance(data, str) else (),
         closing=lambda record: hints(record, settled.command, LAYERS),
     )
     return carry_out(job, out, resume)

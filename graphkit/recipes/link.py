@@ -14,7 +14,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from .. import metrics
-from ..data import card, check_links, load, random_link_split
+from ..data import card, check_links, is_path, load, random_link_split, refuse_other_kinds
 from ..errors import ConfigError, DataError
 from ..graph import Graph
 from ..nn import MLP, build_model
@@ -194,16 +194,17 @@ def link(
     """
     settled = prepare(link, locals(), ENCODERS)
     options, place = settled.options, settled.device
-    if isinstance(data, str) and card(data).kind not in KINDS:
+    named = card(data) if isinstance(data, str) and not is_path(data) else None
+    if named is not None and named.kind not in KINDS:
         raise DataError(
-            f"{card(data).name} is for {card(data).task}, but links are predicted in one graph. "
+            f"{named.name} is for {named.task}, but links are predicted in one graph. "
             "See graphkit data list for one."
         )
     found = load(data, root, split=split) if isinstance(data, str) else data
     if not isinstance(data, str) and hasattr(data, "split_edge"):
         check_links(data)
-    elif isinstance(data, str) and card(data).kind == "link":
-        metric = metric or card(data).metric
+    elif named is not None and named.kind == "link":
+        metric = metric or named.metric
     links = read_links(found, place, undirected)
     options["metric"] = fitting(metric or "rocauc", links.negative)
     about = {
@@ -229,6 +230,7 @@ def link(
         note=note,
         quiet=quiet,
         submission=submission,
+        defects=named.defects if named is not None else (),
         closing=lambda record: hints(record, settled.command, ENCODERS),
     )
     return carry_out(job, out, resume)
@@ -239,6 +241,7 @@ def read_links(data: "Data", device: torch.device, undirected: bool) -> Links:
 
     Without ``split_edge`` the edges are divided by ``graphkit.data.random_link_split``.
     """
+    refuse_other_kinds(data)
     num_nodes = data.num_nodes or 0
     edge_index, parts = data.edge_index, getattr(data, "split_edge", None)
     if edge_index is None or not num_nodes:

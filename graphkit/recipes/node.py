@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from ..data import card, check, is_path, load
+from ..data import Card, card, check, is_path, load
 from ..errors import DataError
 from ..graph import Graph
 from ..nn import MODELS, build_model
@@ -90,7 +90,8 @@ def node(
     Args:
         data: data set (see: graphkit data list), or path of your own; in Python also a PyG Data
         model: gcn, sage, gat, gatv2, gin, mlp, acm-gcn or acmii-gcn
-        seeds: seeds to run, such as 0, 0-9 or 0,3,5; of S splits, seed i trains on split i mod S
+        seeds: seeds to run, such as 0, 0-9 or 0,3,5; of S splits, seed i trains on split i mod S,
+            and a split that is drawn is the same for all seeds
         root: folder of downloaded data sets
         out: run folder to make; must not exist (default: runs/node-DATA-MODEL-TIME)
         split: split of the data set, where it has several kinds
@@ -111,7 +112,7 @@ def node(
             data set's own if not given
         undirected: add the reverse of every edge
         row_normalize: scale the features of each node to sum 1
-        allow_nonfinite: accept NaN and Inf among the features of a Data object
+        allow_nonfinite: accept NaN and Inf among the features of data of your own
         quiet: print nothing
         submission: file to write the form of OGB's leaderboard to; must not exist
         resume: folder of a run of these options that was stopped, to go on in
@@ -126,15 +127,11 @@ def node(
     """
     settled = prepare(node, locals(), MODELS)
     options, place = settled.options, settled.device
+    named = None
     if isinstance(data, str):
-        about = None if is_path(data) else card(data)
-        if about is not None and about.kind != "node":
-            raise DataError(
-                f"{about.name} is for {about.task}, but this recipe learns the nodes of one graph. "
-                "See graphkit data list --kind node for those."
-            )
-        found = load(data, root, split=split)
-        metric = metric or (about.metric if about else None)
+        named = node_card(data)
+        found = load(data, root, split=split, allow_nonfinite=allow_nonfinite)
+        metric = metric or (named.metric if named else None)
     else:
         found = check(data, allow_nonfinite=allow_nonfinite)
     nodes = read_nodes(found, place, undirected, row_normalize)
@@ -161,7 +158,11 @@ def node(
         announce=partial(
             _announce, nodes=nodes, task=task, options=options, unused=unused, seed=settled.seeds[0]
         ),
-        about={"model": options["model"], "widths": widths, "task": asdict(task), **kept},
+        about={
+            **{"model": options["model"], "widths": widths, "task": asdict(task), **kept},
+            "class_names": getattr(found, "class_names", None),
+        },
+        defects=named.defects if named is not None else (),
         command=settled.command,
         note=note,
         quiet=quiet,
@@ -169,6 +170,19 @@ def node(
         closing=partial(_closing, command=settled.command),
     )
     return carry_out(job, out, resume)
+
+
+def node_card(data: str) -> Card | None:
+    """The card of a data set of nodes, None for a path; :class:`DataError` for another kind."""
+    if is_path(data):
+        return None
+    named = card(data)
+    if named.kind != "node":
+        raise DataError(
+            f"{named.name} is for {named.task}, but this recipe learns the nodes of one graph. "
+            "See graphkit data list --kind node for those."
+        )
+    return named
 
 
 def read_nodes(data: "Data", device: torch.device, undirected: bool, row_normalize: bool) -> Nodes:

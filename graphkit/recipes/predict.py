@@ -1,6 +1,7 @@
 """Saved weights applied to data: predictions as a table. (opt: pandas)"""
 
 # annotations are evaluated here: the command line takes its types from them
+import copy
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,13 +11,13 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from ..data import check, load
+from ..data import check_inputs, load, read_folder
 from ..errors import ConfigError, DataError, StoreError
 from ..metrics import LOWER_IS_BETTER
 from ..nn import build_model
 from ..store import atomic, load_tensors
 from . import memory, plots, report
-from .node import Nodes, read_nodes
+from .node import PARTS, Nodes, node_card, read_nodes
 from .task import Task
 
 if TYPE_CHECKING:
@@ -37,9 +38,10 @@ def predict(
 ) -> dict[str, Any]:
     """Predictions of a finished run for every row of its data, or of other data.
 
-    Writes a table with a row for each node: its number, its part of the split, its class and the
-    predicted one, and the probability of every class (or one column for each label or value). An
-    ``.npy`` file holds the probabilities or values alone, float32 [N, C].
+    Writes a table with a row for each node: its number, its part of the split, its class where it
+    is known, the predicted one, and the probability of every class (or one column for each label
+    or value). An ``.npy`` file holds the probabilities or values alone, float32 [N, C]. Data to
+    predict needs neither labels nor a split.
 
     Args:
         run: run folder that graphkit train named
@@ -68,16 +70,16 @@ def predict(
     place = memory.find_device(device)
     found, name = _data(options, data, root)
     nodes = read_nodes(found, place, options["undirected"], options["row_normalize"])
-    outputs, task = _apply(folder / f"weights-seed{number}.safetensors", nodes)
-    columns = _columns(outputs, task, nodes, number)
-    _write(target, columns)
+    path = folder / f"weights-seed{number}.safetensors"
+    outputs, task, names = _apply(path, nodes)
+    labels = _labels(found, task, names)
+    _write(target, _columns(outputs, task, nodes, number, labels, names))
     count = f"{len(outputs):,} predictions"
     lines = [f"{options['model']} of seed {number} on {name}: {count} in {target}"]
     told = {"run": str(folder), "seed": number, "data": name, "rows": len(outputs)}
     told |= {"file": str(target), "metric": task.metric, "test": None}
-    test = nodes.split(number)[1]["test"]
-    if _fits(nodes.y, task):
-        told["test"] = task.score(outputs[test], nodes.y[test])
+    told["test"] = _test_score(outputs, labels, nodes.split(number)[1]["test"], task)
+    if told["test"] is not None:
         lines.append(f"test {task.metric}: {told['test']:.4f}")
     reader = {".csv": "pandas.read_csv", ".npy": "numpy.load"}.get(target.suffix)
     lines.append(f"next: {reader or 'pandas.read_parquet'}({str(target)!r})")
@@ -89,33 +91,57 @@ def predict(
 
 def _seed(folder: Path, seed: int | None) -> int:
     """The seed asked for, or the one with the best validation score."""
+    if not (folder / report.RESULT).exists():
+        raise ConfigError(
+            f"No seed of the run in {folder} is finished. Go on with it: "
+            f"{report.resume_command(folder)}"
+        )
     result = report.read_json(folder / report.RESULT)
-    rows = {row["seed"]: row["val"] for row in result["rows"]}
+    try:
+        rows = {row["seed"]: row["val"] for row in result["rows"]}
+        higher = result["metric"] not in LOWER_IS_BETTER
+    except (KeyError, TypeError) as error:
+        raise StoreError(
+            f"{folder / report.RESULT} is not the result of a run: {error!r}. Restore it."
+        ) from error
     if seed is not None and seed not in rows:
         known = ", ".join(map(str, rows))
         raise ConfigError(f"seed is {seed}, but {folder} holds the seeds {known}.")
     if seed is not None:
         return seed
-    best = max if result["metric"] not in LOWER_IS_BETTER else min
-    return best(rows, key=rows.__getitem__)
+    return (max if higher else min)(rows, key=rows.__getitem__)
 
 
 def _data(options: dict[str, Any], data: Any, root: str | None) -> tuple[Any, str]:
-    """The data to predict, and what it is called."""
-    if data is not None and not isinstance(data, str):
-        return check(data, allow_nonfinite=options["allow_nonfinite"]), "custom"
-    name = data or options["data"]
-    if name == "custom":
+    """The data to predict, its labels and masks filled in where it has none; and its name."""
+    given = None if data is None or isinstance(data, str) else data
+    name: str = "custom" if given is not None else data or options["data"]
+    if given is None and name == "custom":
         raise ConfigError(
             "The run was trained on a Data object, which only Python can give again: "
             "graphkit.recipes.predict(run, data=...)."
         )
-    same = name.lower() == options["data"]
-    return load(name, root or options["root"], split=options["split"] if same else None), name
+    nonfinite = options["allow_nonfinite"]
+    if given is not None:
+        found: Any = copy.copy(check_inputs(given, allow_nonfinite=nonfinite))
+    elif node_card(name) is None:
+        # the run's own data has the split that was drawn for it
+        same = str(Path(name).absolute()) == options["data"]
+        found = read_folder(name, allow_nonfinite=nonfinite, labelled=same)
+    else:
+        same = name.lower() == options["data"]
+        found = load(name, root or options["root"], split=options["split"] if same else None)
+    size = found["x"].size(0)
+    for key in (f"{part}_mask" for part in PARTS):
+        if getattr(found, key, None) is None:
+            found[key] = torch.zeros(size, dtype=torch.bool)
+    if getattr(found, "y", None) is None:
+        found.y = torch.full((size,), -1)
+    return found, name
 
 
-def _apply(path: Path, nodes: Nodes) -> tuple[Tensor, Task]:
-    """The outputs [N, width] of the saved weights, and the task that they were trained for."""
+def _apply(path: Path, nodes: Nodes) -> tuple[Tensor, Task, list[str] | None]:
+    """The outputs [N, width] of the saved weights, their task, and the names of its classes."""
     weights, about = load_tensors(path)
     try:
         task, widths = Task(**about["task"]), about["widths"]
@@ -134,17 +160,44 @@ def _apply(path: Path, nodes: Nodes) -> tuple[Tensor, Task]:
         )
     model = model.to(nodes.x.device).eval()
     with torch.no_grad():
-        return model(nodes.x, nodes.graph).float(), task
+        return model(nodes.x, nodes.graph).float(), task, about.get("class_names")
 
 
-def _fits(y: Tensor, task: Task) -> bool:
-    """Are these labels of the task that the weights were trained for?"""
-    if task.kind == "classes":
-        return not y.is_floating_point() and y.dim() == 1 and int(y.max()) < task.width
-    return y.numel() == len(y) * task.width
+def _labels(found: Any, task: Task, names: list[str] | None) -> Tensor | None:
+    """The labels in the numbering of the weights; None if they are of another task, or unknown."""
+    y = found["y"]
+    if task.kind != "classes":
+        return y if y.is_floating_point() and y.numel() == len(y) * task.width else None
+    if y.is_floating_point() or y.dim() != 1 or bool((y < 0).all()):
+        return None
+    own = getattr(found, "class_names", None)
+    if own != names:
+        # what is numbered by name in one place only, or by other names, cannot be compared
+        if not own or not names or not set(own) <= set(names):
+            return None
+        place = torch.tensor([names.index(name) for name in own])
+        y = torch.where(y < 0, -1, place[y.clamp(min=0)])
+    return y if int(y.max()) < task.width else None
 
 
-def _columns(outputs: Tensor, task: Task, nodes: Nodes, seed: int) -> dict[str, Any]:
+def _test_score(outputs: Tensor, y: Tensor | None, rows: Tensor, task: Task) -> float | None:
+    """The score of the test rows, None where there is none to give."""
+    if y is None or not len(rows):
+        return None
+    try:
+        return task.score(outputs[rows], y.to(outputs.device)[rows])
+    except DataError:
+        return None
+
+
+def _columns(
+    outputs: Tensor,
+    task: Task,
+    nodes: Nodes,
+    seed: int,
+    labels: Tensor | None,
+    names: list[str] | None,
+) -> dict[str, Any]:
     """The table: number, part of the split, label, prediction, and a column for each output."""
     part = np.full(len(outputs), "", dtype=object)
     for name, rows in nodes.split(seed)[1].items():
@@ -152,8 +205,11 @@ def _columns(outputs: Tensor, task: Task, nodes: Nodes, seed: int) -> dict[str, 
     columns: dict[str, Any] = {"node": np.arange(len(outputs)), "part": part}
     values, name = outputs, "value"
     if task.kind == "classes":
-        columns["label"] = nodes.y.cpu().numpy()
+        if labels is not None:
+            columns["label"] = labels.cpu().numpy()
         columns["prediction"] = outputs.argmax(dim=1).cpu().numpy()
+        if names is not None:
+            columns["class"] = np.array(names, dtype=object)[columns["prediction"]]
         values, name = outputs.softmax(dim=1), "probability"
     elif task.kind == "labels":
         values, name = outputs.sigmoid(), "probability"

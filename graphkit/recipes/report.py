@@ -221,8 +221,8 @@ class RunFolder:
         traceback: TracebackType | None,
     ) -> None:
         kept = self.checkpoint.is_file() or (self.path / RESULT).is_file()
+        # its file stays: who removes it lets two processes hold two locks of one name
         self._lock.release(force=True)
-        (self.path / LOCK).unlink(missing_ok=True)
         if kind is not None and not kept and not self.resumed:
             shutil.rmtree(self.path, ignore_errors=True)
 
@@ -243,8 +243,7 @@ class RunFolder:
 
     def write_config(self, recipe: str, options: Mapping[str, Any], **about: str | None) -> None:
         """Write ``config.json``, from which ``graphkit train --config`` repeats the run."""
-        kept = {name: value for name, value in options.items() if name not in _ASIDE}
-        self.write("config.json", {"recipe": recipe, "options": kept, **about})
+        self.write("config.json", {"recipe": recipe, "options": kept_options(options), **about})
 
     def write_metrics(self, histories: Mapping[int, Sequence[Epoch]]) -> None:
         """Write ``metrics.jsonl``: one line for each epoch of each seed."""
@@ -257,6 +256,12 @@ class RunFolder:
     ) -> None:
         """Write the weights of ``seed``, a safetensors file with a checksum, and what they are."""
         save_tensors(self.path / f"weights-seed{seed}.safetensors", weights, about)
+
+
+def kept_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that say what a run computes, as ``config.json`` gives them back."""
+    kept = {name: value for name, value in options.items() if name not in _ASIDE}
+    return json.loads(json.dumps(kept))
 
 
 def defaults(recipe: Callable[..., Record]) -> dict[str, Any]:
@@ -312,7 +317,8 @@ def read_config(path: Path, own_data: bool = False) -> dict[str, Any]:
         raise StoreError(f"{path} cannot be read: {error.strerror}.") from error
     except ValueError as error:
         raise ConfigError(f"{path} is not JSON: {error}.") from error
-    if not isinstance(config, dict) or not isinstance(config.get("options"), dict):
+    whole = isinstance(config, dict) and isinstance(config.get("recipe"), str)
+    if not whole or not isinstance(config.get("options"), dict):
         raise ConfigError(f"{path} is not the config.json of a run folder.")
     if not own_data and config["options"].get("data") == "custom":
         raise ConfigError(f"{path} trained on a Data object. Repeat it from Python.")

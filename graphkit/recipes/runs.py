@@ -54,6 +54,7 @@ class Job:
     command: str | None = None
     note: str | None = None
     quiet: bool = False
+    defects: Sequence[str] = ()
     submission: str | None = None
     closing: Callable[[report.Record], Sequence[str]] = lambda record: ()
 
@@ -96,6 +97,8 @@ def carry_out(job: Job, out: str | None, resume: str | None) -> report.Record:
             model = job.build().to(job.device)
             so_far.num_params = sum(p.numel() for p in model.parameters())
             job.announce(console, model)
+            for defect in job.defects:
+                plots.say(console, f"known defect: {defect}")
             del model
         if resume is not None:
             plots.say(console, _resuming(so_far, state, folder))
@@ -108,9 +111,10 @@ def carry_out(job: Job, out: str | None, resume: str | None) -> report.Record:
         # until all is written: a Ctrl-C must not take away what is finished
         late.enter_context(deferred())
         record = _deliver(job, folder, so_far, finished=True)
-        folder.checkpoint.unlink(missing_ok=True)
+        # as long as there is a checkpoint, a run whose form cannot be written can be resumed
         if job.submission is not None:
             leaderboard.write(job.submission, record, job.device, job.options, job.command)
+        folder.checkpoint.unlink(missing_ok=True)
     lines = leaderboard.lines(record, job.device)
     lines += [job.note] if job.note else []
     lines += [f"peak memory: {record.peak_mb:,.0f} MB", f"run folder:  {record.run}"]
@@ -123,8 +127,9 @@ def _begin(job: Job, folder: report.RunFolder) -> tuple[_Progress, dict[str, Any
     environment = memory.environment(job.device)
     if not folder.resumed:
         about = {"command": job.command, "note": job.note, "data_digest": job.data_digest}
-        folder.write_config(job.task, job.options, **about)
+        # the configuration last: with it a run has begun, and can be resumed
         folder.write("environment.json", environment)
+        folder.write_config(job.task, job.options, **about)
         return _Progress([], {}), None
     kept = folder.read("environment.json")
     for name in _SAME:
@@ -134,7 +139,16 @@ def _begin(job: Job, folder: report.RunFolder) -> tuple[_Progress, dict[str, Any
                 f"is {environment[name]!r}, and the result would not be the same. Resume it where "
                 "it began, or start a new run."
             )
-    if folder.read("config.json").get("data_digest") != job.data_digest:
+    config = report.read_config(folder.path, own_data=True)
+    began = {**config["options"], "recipe": config["recipe"]}
+    now = {**report.kept_options(job.options), "recipe": job.task}
+    for name in sorted({*began, *now} - {"root"}):
+        if began.get(name) != now.get(name):
+            raise ConfigError(
+                f"--resume: the run in {str(folder.path)!r} began with {name} "
+                f"{began.get(name)!r}, got {now.get(name)!r}. Give the same, or start a new run."
+            )
+    if config.get("data_digest") != job.data_digest:
         raise ConfigError(
             f"--resume: the run in {str(folder.path)!r} was trained on other data. "
             "Give the same data, or start a new run."

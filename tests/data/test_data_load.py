@@ -20,7 +20,7 @@ import torch
 from torch_geometric.datasets import Actor, Planetoid, WebKB, WikipediaNetwork
 from torch_geometric.utils import homophily
 
-from graphkit.data import available, card, cards, check, data_root, info, is_path, load
+from graphkit.data import available, card, cards, check, data_root, get, info, is_path, load
 from graphkit.errors import ConfigError, DataError, StoreError
 
 # the package binds the function under the module's name
@@ -287,11 +287,20 @@ def test_damage_of_the_processed_form_is_found_and_named(texas, tmp_path, monkey
         bad = bytearray(whole)
         bad[number // 8] ^= 1 << number % 8
         kept.write_bytes(bad)
-        with pytest.raises(StoreError, match=kept.name):
+        with pytest.raises(StoreError, match=f"{kept.name}.* remove it, and it is made again"):
             load("texas", texas)
     kept.write_bytes(whole[:-1])
     with pytest.raises(StoreError, match=kept.name):
         load("texas", texas)
+
+
+def test_get_names_the_folder_that_holds_the_files(texas, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert get("Texas", texas) == texas / "WebKB/texas/raw"
+    # the processed form alone is not the files
+    with pytest.raises(StoreError, match="texas: .*cannot be downloaded"):
+        get("texas", tmp_path / "elsewhere")
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_a_cache_that_cannot_be_written_is_told_and_done_without(

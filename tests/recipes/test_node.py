@@ -33,7 +33,11 @@ def test_digits_are_learnt_and_the_folder_tells_all(capsys: pytest.CaptureFixtur
     assert record.seeds == [0, 2] and record.data == "digits"
     run = Path(record.run)
     weights = ["weights-seed0.safetensors", "weights-seed2.safetensors"]
-    assert sorted(p.name for p in run.iterdir()) == [*FILES, "result.json", *weights]
+    assert sorted(p.name for p in run.iterdir() if p.name != ".lock") == [
+        *FILES,
+        "result.json",
+        *weights,
+    ]
     assert [p.name for p in Path("runs").iterdir()] == [run.name]
 
     config = json.loads((run / "config.json").read_text())

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch_geometric.data import Data
+from torch_geometric.data.hypergraph_data import HyperGraphData
 
 from graphkit import data as data_sets
 from graphkit.cli import main
@@ -75,6 +76,62 @@ def test_the_command_line_predicts(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", "run", "--data", "digits", "--json"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["test"] == record.test_mean and "predictions in run" in err
+
+
+def test_classes_are_compared_by_name(tmp_path: Path) -> None:
+    """Two folders whose classes sort differently; one whose classes are unknown to the run."""
+
+    def write(name: str, classes: str, split: bool = True) -> str:
+        folder = tmp_path / name
+        folder.mkdir()
+        parts = ["train", "val", "test"]
+        rows = [
+            f"{i},{i % 2},{classes[i % 2] if classes else ''}" + f",{parts[i // 2 % 3]}" * split
+            for i in range(24)
+        ]
+        head = "id,a,y,split\n" if split else "id,a,y\n"
+        (folder / "nodes.csv").write_text(head + "\n".join(rows) + "\n")
+        (folder / "edges.csv").write_text("source,target\n0,2\n1,3\n")
+        return str(folder)
+
+    node(data=write("papers", "bp"), model="mlp", epochs=80, hidden=16, quiet=True, out="run")
+    told = {
+        name: predict("run", data=write(name, classes, split), out=f"{name}.csv", quiet=True)
+        for name, classes, split in (
+            *(("same", "bp", True), ("swapped", "pb", True), ("others", "xy", True)),
+            ("unlabelled", "", False),
+        )
+    }
+    scores = {name: record["test"] for name, record in told.items()}
+    assert scores == {"same": 1.0, "swapped": 0.0, "others": None, "unlabelled": None}
+    table = pd.read_csv("unlabelled.csv")
+    assert set(table["class"]) == {"b", "p"} and "label" not in table and len(table) == 24
+
+
+def test_data_without_labels_or_masks(own: Data, run: str) -> None:
+    bare = Data(x=own.x, edge_index=own.edge_index)
+    assert predict(run, data=bare, out="bare.npy", quiet=True)["test"] is None
+    predict(run, data=own, out="own.npy", quiet=True)
+    assert np.array_equal(np.load("bare.npy"), np.load("own.npy")) and "y" not in bare
+
+
+def test_other_kinds_of_data_are_refused(own: Data, run: str) -> None:
+    pairs = HyperGraphData(x=own.x, edge_index=own.edge_index % 90)
+    with pytest.raises(DataError, match="A HyperGraphData is not one graph of nodes and edges"):
+        predict(run, data=pairs)
+    with pytest.raises(DataError, match="mutag is for graph-classification"):
+        predict(run, data="mutag")
+
+
+def test_runs_without_a_result(own: Data, run: str) -> None:
+    result = Path(run) / "result.json"
+    for content in ("{}", "[]", '{"rows": [], "metric": 3, "rows": [{}]}'):
+        result.write_text(content)
+        with pytest.raises(StoreError, match="is not the result of a run"):
+            predict(run, data=own)
+    result.unlink()
+    with pytest.raises(ConfigError, match="No seed .* is finished. Go on with it: graphkit train"):
+        predict(run, data=own)
 
 
 def test_labels_of_another_kind_are_predicted_without_a_score(own: Data, run: str) -> None:

@@ -123,8 +123,8 @@ def test_a_stopped_run_goes_on_with_the_same_bits(own: Data, epoch: int, digests
         [dataclasses.replace(row, seconds=0.0) for row in run.rows] for run in (whole, record)
     )
     assert first == second
-    assert sorted(p.name for p in Path("run").iterdir()) == sorted(
-        p.name for p in Path("whole").iterdir()
+    assert sorted(p.name for p in Path("run").iterdir() if p.name != ".lock") == sorted(
+        p.name for p in Path("whole").iterdir() if p.name != ".lock"
     )
     with pytest.raises(StoreError, match="is finished: there is nothing to resume"):
         node(**options, resume="run")
@@ -154,6 +154,22 @@ def test_other_data_is_refused(stopped: Data) -> None:
     stopped.x[0, 0] += 1
     with pytest.raises(ConfigError, match="was trained on other data"):
         node(data=stopped, **OPTIONS, resume="run")
+
+
+@pytest.mark.parametrize("name", ["seeds", "lr", "hidden", "model"])
+def test_other_options_are_refused(stopped: Data, name: str) -> None:
+    other = {"seeds": "7", "lr": 0.5, "hidden": 8, "model": "gcn"}[name]
+    with pytest.raises(ConfigError, match=f"began with {name} .*, got '?{other}'?"):
+        node(data=stopped, **{**OPTIONS, name: other}, resume="run")
+
+
+def test_a_run_that_was_killed_at_its_very_start_begins_again(
+    own: Data, digests: Digests, stopped: Data
+) -> None:
+    Path("run/checkpoint.safetensors").unlink()
+    node(data=own, **OPTIONS, resume="run")
+    node(data=own, **OPTIONS, out="whole")
+    assert digests("run") == digests("whole")
 
 
 def test_a_damaged_checkpoint_is_named(stopped: Data) -> None:
@@ -202,6 +218,25 @@ def test_the_command_line_resumes(digests: Digests, capsys: pytest.CaptureFixtur
     assert "resuming run: 1 seeds finished, seed 1 after epoch 3" in err
     assert "graphkit train mlp-digits --seeds 0-1 --hidden 16 --epochs 12" in err
     assert digests("run") == digests("whole")
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        ('{"options": {}}', "is not the config.json of a run folder"),
+        ("[]", "is not the config.json of a run folder"),
+        ('{"recipe": "node", "options": {"epohs": 1}}', "Did you mean 'epochs'"),
+        ('{"recipe": "nod", "options": {}}', "unknown recipe 'nod'"),
+    ],
+)
+def test_a_malformed_configuration_is_one_line(
+    content: str, part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("bad").mkdir()
+    Path("bad/config.json").write_text(content)
+    assert main(["train", "--resume", "bad"]) == 2
+    err = capsys.readouterr().err
+    assert part in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
