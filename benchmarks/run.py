@@ -35,7 +35,7 @@ from graphkit.errors import ConfigError, GraphkitError, StoreError, need
 
 # rounds that are timed, and before them rounds that are not
 ROUNDS, WARMUP = 15, 2
-QUICK_ROUNDS, QUICK_WARMUP = 5, 1
+QUICK_ROUNDS, QUICK_WARMUP = 4, 1
 # cores in use by others from which on a figure is not to be trusted
 BUSY = 0.15
 
