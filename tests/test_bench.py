@@ -285,7 +285,7 @@ def test_a_plot_of_the_same_figures_is_the_same_file(
         assert run.main(["spmm", "--redraw", "--plot", str(tmp_path / name)]) == 0
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
     said = capsys.readouterr().out
-    assert "PyG EdgeIndex" in said and "Plot of the run of 20" in said
+    assert "EdgeIndex" in said and "Plot of the run of 20" in said
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,8 @@ for line in sys.stdin:
         while True:
             number += 1
             save_state(sys.argv[1], {"number": number, "w": torch.full((50_000,), float(number))})
-            print(f"saved {number}", flush=True)
+            # one write: a kill must not leave half a line in the pipe
+            os.write(1, f"saved {number}\\n".encode())
     print(f"child {child}", flush=True)
     os.waitpid(child, 0)
     print("dead", flush=True)
