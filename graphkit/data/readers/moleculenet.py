@@ -27,7 +27,7 @@ def read_moleculenet(
     check for them.
     """
     need("rdkit")
-    from rdkit import rdBase
+    from rdkit import rdBase  # pyright: ignore[reportMissingImports]
 
     name, rows = _rows(files)
     tables = _maps()
@@ -97,7 +97,7 @@ def _cells(
 
 def _molecule(text: str, lenient: bool) -> Any:
     """RDKit's molecule; None if it has no atom, or is refused."""
-    from rdkit import Chem
+    from rdkit import Chem  # pyright: ignore[reportMissingImports]
 
     found = Chem.MolFromSmiles(text)
     if found is None and lenient:
@@ -112,7 +112,7 @@ def _molecule(text: str, lenient: bool) -> Any:
 
 def _maps() -> dict[str, dict[Any, int]]:
     """From RDKit's enumerations to the numbers that PyG gives their values."""
-    from rdkit.Chem import rdchem
+    from rdkit.Chem import rdchem  # pyright: ignore[reportMissingImports]
     from torch_geometric.utils.smiles import e_map, x_map
 
     enums: dict[str, tuple[Any, Sequence[str]]] = {
