@@ -25,7 +25,18 @@ LEVELS = (
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 # inside a folder a file imports only those before it; __init__ stands above all
 ORDER = {
-    "ops": ("check", "spmm", "sddmm", "segment"),
+    "ops": ("check", "spmm", "sddmm", "segment", "attention", "intersect", "dropout", "cpu"),
+    "ops/cpu": (
+        "native",
+        "csr",
+        "spmm",
+        "extreme",
+        "sddmm",
+        "segment",
+        "attention",
+        "intersect",
+        "dropout",
+    ),
     "structure": ("normalize",),
     "nn": ("linear", "inputs", "mlp", "gcn", "sage", "gin", "gat", "acm", "models"),
     "data": (
@@ -89,9 +100,12 @@ ORDER = {
         "leaderboard",
         "runs",
         "node",
+        "links",
         "link",
         "graphnet",
         "graph",
+        "pairs",
+        "predictions",
         "predict",
         "presets",
     ),

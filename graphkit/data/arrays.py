@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from ..errors import DataError, nearest
 from .columns import Csv, content, find
 from .graphs import MASKS
 from .readers.pairs import single
-from .targets import from_array, from_texts
+from .targets import Targets, from_array, from_texts, unlabelled
 
 NAMES = ("x", "edge_index", "y", *MASKS, "edge_weight", "edge_attr")
 _SUFFIXES = (".npy", ".csv")
@@ -27,11 +27,11 @@ _OTHER = {
 _TURNED = ("edges", *(f"{mask}s" for mask in MASKS))
 
 
-def read_npz(path: Path) -> dict[str, Any]:
+def read_npz(path: Path, labelled: bool = True) -> dict[str, Any]:
     """What a Data is made of, by PyG's names, from an npz with those of :data:`NAMES`.
 
-    Or with node_features, node_labels, edges [E, 2] and train_masks [S, N], ...; x, edge_index and
-    y are needed, of the masks all or none.
+    Or with node_features, node_labels, edges [E, 2] and train_masks [S, N], ...; x, edge_index and,
+    if the data must be ``labelled``, y are needed, of the masks all or none.
 
     Raises:
         StoreError: the file cannot be read.
@@ -45,7 +45,11 @@ def read_npz(path: Path) -> dict[str, Any]:
         if kept in arrays:
             raise DataError(f"{path} has {name!r} beside {kept!r}. Leave one of them out.")
         arrays[kept] = value.T if name in _TURNED else value
-    return _parts(arrays, {name: f"{path}, array {name!r}" for name in NAMES}, str(path), None)
+    where = {name: f"{path}, array {name!r}" for name in NAMES}
+    _need_arrays(arrays, str(path), labelled)
+    y = arrays.get("y")
+    targets = None if y is None else from_array(y, None, where["y"], labelled)
+    return _parts(arrays, targets, where)
 
 
 def is_arrays(folder: Path) -> bool:
@@ -53,7 +57,7 @@ def is_arrays(folder: Path) -> bool:
     return any(find(folder, name, _SUFFIXES) for name in NAMES)
 
 
-def read_arrays(folder: Path, task: str | None) -> dict[str, Any]:
+def read_arrays(folder: Path, task: str | None, labelled: bool = True) -> dict[str, Any]:
     """As :func:`read_npz`, from one file for each array: ``x.npy`` or ``x.csv``, and so on.
 
     A csv file has no header and one line for each node or edge, so that edge_index.csv holds
@@ -63,12 +67,17 @@ def read_arrays(folder: Path, task: str | None) -> dict[str, Any]:
     tables = {
         name: Csv(path, header=False) for name, path in found.items() if path.suffix != ".npy"
     }
-    arrays = {name: _open_npy(path) for name, path in found.items() if name not in tables}
+    arrays = {name: open_npy(path) for name, path in found.items() if name not in tables}
     for name, table in tables.items():
         if name != "y":
             arrays[name] = _squeezed(name, table.read([], table.names)[1])
-    text = tables.get("y")
-    return _parts(arrays, {n: str(p) for n, p in found.items()}, str(folder), task, text)
+    _need_arrays(found, str(folder), labelled)
+    targets = None
+    if "y" in tables:
+        targets = _targets(tables["y"], task, labelled)
+    elif "y" in found:
+        targets = from_array(arrays["y"], task, str(found["y"]), labelled)
+    return _parts(arrays, targets, {name: str(path) for name, path in found.items()})
 
 
 def _open_npz(path: Path) -> dict[str, np.ndarray]:
@@ -81,7 +90,13 @@ def _open_npz(path: Path) -> dict[str, np.ndarray]:
         raise _unreadable(path, "npz", error) from error
 
 
-def _open_npy(path: Path) -> np.ndarray:
+def open_npy(path: Path) -> np.ndarray:
+    """The array of an npy file.
+
+    Raises:
+        StoreError: the file cannot be read.
+        DataError: it is damaged or pickled.
+    """
     data = content(path)
     try:
         return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
@@ -104,20 +119,26 @@ def _squeezed(name: str, values: np.ndarray) -> np.ndarray:
     return values[:, 0] if name != "x" and values.shape[1] == 1 else values
 
 
-def _parts(
-    arrays: Mapping[str, np.ndarray],
-    where: Mapping[str, str],
-    home: str,
-    task: str | None,
-    text: Csv | None = None,
-) -> dict[str, Any]:
-    """Tensors of the dtypes that are wanted; shapes that concern nodes are left to the check."""
-    here = {*arrays, *(["y"] if text else [])}
-    for name in ("x", "edge_index", "y"):
+def _targets(text: Csv, task: str | None, labelled: bool) -> Targets:
+    """What the columns of a csv file without a header say of the nodes."""
+    texts, _ = text.read(text.names, [])
+    stacked = np.stack([texts[name] for name in text.names], axis=1)
+
+    def at(row: int, column: int) -> str:
+        return f"{text.path}, {text.place(row)}, column {column}"
+
+    return from_texts(stacked, task, at, labelled)
+
+
+def _need_arrays(here: Iterable[str], home: str, labelled: bool) -> None:
+    """Raise :class:`DataError` for a missing array that the others have no meaning without."""
+    here = sorted(here)
+    needed = ["x", "edge_index", *(["y"] if labelled else [])]
+    for name in needed:
         if name not in here:
             raise DataError(
-                f"{home} has no {name}, only {', '.join(sorted(here)) or 'nothing'}. Add it: x, "
-                "edge_index and y are needed."
+                f"{home} has no {name}, only {', '.join(here) or 'nothing'}. Add it: "
+                f"{', '.join(needed[:-1])} and {needed[-1]} are needed."
             )
     masks = [name for name in MASKS if name in here]
     if masks and len(masks) < len(MASKS):
@@ -125,22 +146,20 @@ def _parts(
             f"{home} has {masks[0]}, but not all of {', '.join(MASKS)}. Give all of them, or none "
             "for a random split."
         )
-    if text is None:
-        targets = from_array(arrays["y"], task, where["y"])
-    else:
-        texts, _ = text.read(text.names, [])
-        stacked = np.stack([texts[name] for name in text.names], axis=1)
-        targets = from_texts(
-            stacked,
-            task,
-            lambda row, column: f"{text.path}, {text.place(row)}, column {column}",
-        )
-    parts: dict[str, Any] = {"x": _floats(arrays["x"], where["x"]), "y": targets.y}
+
+
+def _parts(
+    arrays: Mapping[str, np.ndarray], targets: Targets | None, where: Mapping[str, str]
+) -> dict[str, Any]:
+    """Tensors of the dtypes that are wanted; shapes that concern nodes are left to the check."""
+    x = _floats(arrays["x"], where["x"])
+    targets = targets or unlabelled(len(x))
+    parts: dict[str, Any] = {"x": x, "y": targets.y}
     parts["edge_index"] = _edges(arrays["edge_index"], where["edge_index"])
     for name in ("edge_weight", "edge_attr"):
         if name in arrays:
             parts[name] = _of_edges(arrays[name], parts["edge_index"], where[name])
-    parts |= {name: _mask(arrays[name], where[name]) for name in masks}
+    parts |= {name: _mask(arrays[name], where[name]) for name in MASKS if name in arrays}
     return parts if targets.class_names is None else parts | {"class_names": targets.class_names}
 
 

@@ -247,6 +247,46 @@ def open_table(folder: Path, stem: str) -> Table | None:
     return Csv(path) if path.suffix == ".csv" else Parquet(path)
 
 
+class NodeIndex:
+    """The row of each node by its id, a text; without ids the row itself is the id.
+
+    ``names [N]`` are the ids, object, in the order of the rows.
+    """
+
+    def __init__(self, nodes: Table, ids: np.ndarray | None, count: int) -> None:
+        import pandas as pd
+
+        self.size, self._nodes, self._given = count, nodes, ids is not None
+        names = np.array([str(row) for row in range(count)], object) if ids is None else ids
+        self.names = names
+        self._index = pd.Index(names, dtype=object)
+        if not self._index.is_unique:
+            row = int(self._index.duplicated().argmax())
+            raise DataError(
+                f"{nodes.path}, {nodes.place(row)}: the id {names[row]!r} was there before, in "
+                f"{nodes.place(int((names == names[row]).argmax()))}. Give every node one row."
+            )
+        if ids is not None and (ids == "").any():
+            row = int((ids == "").argmax())
+            raise DataError(f"{nodes.path}, {nodes.place(row)}: no id. Give every node one.")
+
+    def rows(self, table: Table, column: str, ids: np.ndarray) -> np.ndarray:
+        """The rows, int64, of the nodes in a column of ``table``."""
+        rows = self._index.get_indexer(ids)
+        if (rows < 0).any():
+            row = int((rows < 0).argmax())
+            known = f"in {self._nodes.path.name}"
+            if not self._given:
+                known = (
+                    f"{known}, which has no column id, so that its {self.size} rows count from 0"
+                )
+            raise DataError(
+                f"{table.path}, {table.place(row)}, column {column!r}: the node {ids[row]!r} is "
+                f"not {known}. Add it there, or leave out what names it."
+            )
+        return rows.astype(np.int64)
+
+
 def _decode(path: Path, data: bytes) -> str:
     if b"\0" in data and not data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError(

@@ -23,11 +23,11 @@ from torch import Tensor
 from ..errors import DataError, nearest
 from .arrays import NAMES, is_arrays, read_arrays, read_npz
 from .check import check, check_inputs
-from .columns import Table, content, open_table
+from .columns import NodeIndex, Table, content, open_table
 from .graphs import MASKS
 from .readers.pairs import single
 from .splits import Masks, random_split
-from .targets import MISSING, TASKS, Targets, from_texts
+from .targets import TASKS, from_texts, unlabelled
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -76,8 +76,8 @@ def read_folder(
         path: see docs/own-data.md for what may lie there.
         seed: draws a split of 60, 20 and 20 per cent where the data brings none.
         allow_nonfinite: accept NaN and Inf in x; what is missing in the file becomes NaN.
-        labelled: False is for data to predict: tables without labels have y -1 everywhere, and
-            masks may be empty.
+        labelled: False is for data to predict: without labels y is -1 everywhere, and masks may
+            be empty.
 
     Raises:
         DataError: the content is malformed; the message names file, line and column.
@@ -104,6 +104,17 @@ def read_folder(
     return data
 
 
+def node_index(path: str | os.PathLike[str]) -> NodeIndex | None:
+    """The rows of nodes by the ids that a folder of tables gives them; None where it gives none."""
+    place = Path(path).expanduser()
+    nodes = open_table(place, "nodes") if place.is_dir() else None
+    name = _id_name(nodes, _settings(place / "graph.toml").columns) if nodes else None
+    if nodes is None or name is None:
+        return None
+    ids = nodes.read([name], [])[0][name]
+    return NodeIndex(nodes, ids, len(ids))
+
+
 def _read(place: Path, allow_nonfinite: bool, labelled: bool) -> tuple[dict[str, Any], bool]:
     """What a Data is made of, and whether every edge goes both ways."""
     if not place.exists():
@@ -116,7 +127,7 @@ def _read(place: Path, allow_nonfinite: bool, labelled: bool) -> tuple[dict[str,
             raise DataError(
                 f"{place} is a file, but a folder or an npz is expected. Give the folder it is in."
             )
-        return read_npz(place), False
+        return read_npz(place, labelled), False
     settings = _settings(place / "graph.toml")
     nodes, edges, splits = (open_table(place, stem) for stem in ("nodes", "edges", "splits"))
     arrays = is_arrays(place)
@@ -125,7 +136,7 @@ def _read(place: Path, allow_nonfinite: bool, labelled: bool) -> tuple[dict[str,
             raise DataError(
                 f"{place / 'graph.toml'} has [columns], but these arrays have none. Remove it."
             )
-        return read_arrays(place, settings.task), settings.undirected
+        return read_arrays(place, settings.task, labelled), settings.undirected
     if nodes is None or edges is None or arrays:
         here = ", ".join(sorted(item.name for item in place.iterdir())) or "nothing"
         raise DataError(
@@ -176,7 +187,7 @@ def _from_tables(
     labelled: bool,
 ) -> dict[str, Any]:
     named = settings.columns
-    id_name = named.get("id") or ("id" if "id" in nodes.names else None)
+    id_name = _id_name(nodes, named)
     labels = _label_names(nodes, named.get("label"), labelled)
     needed = "split" in named and splits is None
     words = _split_names(nodes, named.get("split"), required=needed)
@@ -192,16 +203,14 @@ def _from_tables(
     if not allow_nonfinite:
         remedy = "Fill it in, or pass allow_nonfinite=True to keep it as NaN"
         _check_finite(nodes, features, values, remedy)
-    index = _Index(nodes, text[id_name] if id_name else None, len(values))
-    written = np.stack([text[name] for name in labels], axis=1) if labels else None
-    if not labelled and (written is None or np.isin(written, MISSING).all()):
-        targets = Targets(torch.full((len(values),), -1))
-    else:
-        assert written is not None, "_label_names found labels, or raised"
+    index = NodeIndex(nodes, text[id_name] if id_name else None, len(values))
+    targets = unlabelled(len(values))
+    if labels:
         targets = from_texts(
-            written,
+            np.stack([text[name] for name in labels], axis=1),
             settings.task,
             lambda row, column: f"{nodes.path}, {nodes.place(row)}, column {labels[column]!r}",
+            labelled,
         )
     parts: dict[str, Any] = {"x": torch.from_numpy(single(values)), "y": targets.y}
     if targets.class_names is not None:
@@ -212,6 +221,10 @@ def _from_tables(
     elif words:
         parts |= _masks(nodes, [text[name] for name in words], words, np.arange(len(values)), index)
     return parts
+
+
+def _id_name(nodes: Table, named: Mapping[str, Any]) -> str | None:
+    return named.get("id") or ("id" if "id" in nodes.names else None)
 
 
 def _label_names(nodes: Table, named: list[str] | None, needed: bool) -> list[str]:
@@ -296,43 +309,7 @@ def _check_finite(table: Table, names: Sequence[str], values: np.ndarray, remedy
         )
 
 
-class _Index:
-    """The row of each node by its id, a text; without ids the row itself is the id."""
-
-    def __init__(self, nodes: Table, ids: np.ndarray | None, count: int) -> None:
-        import pandas as pd
-
-        self.size, self._nodes, self._given = count, nodes, ids is not None
-        names = np.array([str(row) for row in range(count)], object) if ids is None else ids
-        self._index = pd.Index(names, dtype=object)
-        if not self._index.is_unique:
-            row = int(self._index.duplicated().argmax())
-            raise DataError(
-                f"{nodes.path}, {nodes.place(row)}: the id {names[row]!r} was there before, in "
-                f"{nodes.place(int((names == names[row]).argmax()))}. Give every node one row."
-            )
-        if ids is not None and (ids == "").any():
-            row = int((ids == "").argmax())
-            raise DataError(f"{nodes.path}, {nodes.place(row)}: no id. Give every node one.")
-
-    def rows(self, table: Table, column: str, ids: np.ndarray) -> np.ndarray:
-        """The rows, int64, of the nodes in a column of ``table``."""
-        rows = self._index.get_indexer(ids)
-        if (rows < 0).any():
-            row = int((rows < 0).argmax())
-            known = f"in {self._nodes.path.name}"
-            if not self._given:
-                known = (
-                    f"{known}, which has no column id, so that its {self.size} rows count from 0"
-                )
-            raise DataError(
-                f"{table.path}, {table.place(row)}, column {column!r}: the node {ids[row]!r} is "
-                f"not {known}. Add it there, or leave out what names it."
-            )
-        return rows.astype(np.int64)
-
-
-def _edge_parts(edges: Table, named: Mapping[str, Any], index: _Index) -> dict[str, Tensor]:
+def _edge_parts(edges: Table, named: Mapping[str, Any], index: NodeIndex) -> dict[str, Tensor]:
     ends = [named.get("source", "source"), named.get("target", "target")]
     weight = named.get("weight") or ("weight" if "weight" in edges.names else None)
     first = [weight] if weight else []
@@ -350,7 +327,7 @@ def _edge_parts(edges: Table, named: Mapping[str, Any], index: _Index) -> dict[s
     return parts
 
 
-def _split_parts(splits: Table, named: Mapping[str, Any], index: _Index) -> dict[str, Tensor]:
+def _split_parts(splits: Table, named: Mapping[str, Any], index: NodeIndex) -> dict[str, Tensor]:
     id_name = named.get("id", "id")
     words = _split_names(splits, named.get("split"), required=True)
     _need_columns(splits, [id_name, *words])
@@ -367,7 +344,7 @@ def _split_parts(splits: Table, named: Mapping[str, Any], index: _Index) -> dict
 
 
 def _masks(
-    table: Table, columns: list[np.ndarray], names: list[str], rows: np.ndarray, index: _Index
+    table: Table, columns: list[np.ndarray], names: list[str], rows: np.ndarray, index: NodeIndex
 ) -> dict[str, Tensor]:
     """The masks [N] or [N, S] of columns of words, whose entries belong to the nodes ``rows``."""
     words = np.stack(columns, axis=1)

@@ -36,14 +36,22 @@ class Targets:
     class_names: list[str] | None = None
 
 
-def from_texts(texts: np.ndarray, task: str | None, at: At) -> Targets:
+def unlabelled(count: int) -> Targets:
+    """The targets of ``count`` nodes of which no label is known."""
+    return Targets(torch.full((count,), -1))
+
+
+def from_texts(texts: np.ndarray, task: str | None, at: At, labelled: bool = True) -> Targets:
     """The targets in ``texts``, object [N, T]; without ``task`` their content tells what they are.
 
     One column of texts or of whole numbers holds classes, which are numbered in their sorted order;
     several columns of 0 and 1 hold labels; numbers of which one has a fraction are values.
-    ``at(row, column)`` names a place for the messages of :class:`DataError`.
+    ``at(row, column)`` names a place for the messages of :class:`DataError`. Without any label
+    they are :func:`unlabelled`, or, if the data must be ``labelled``, an error.
     """
     known = ~np.isin(texts, MISSING)
+    if not labelled and not known.any():
+        return unlabelled(len(texts))
     if not known.any():
         raise DataError(f"{at(0, 0)}: no row has a label. Fill in those that are known.")
     task = task or _guess(texts, known, at)
@@ -66,11 +74,11 @@ def from_texts(texts: np.ndarray, task: str | None, at: At) -> Targets:
     return Targets(torch.from_numpy(single(values)))
 
 
-def from_array(y: np.ndarray, task: str | None, where: str) -> Targets:
+def from_array(y: np.ndarray, task: str | None, where: str, labelled: bool = True) -> Targets:
     """The targets in numpy's ``y``, [N] or [N, T]; without ``task`` the dtype tells what they are.
 
     Classes are int64 [N] or [N, 1], and stay the numbers they are. ``where`` names the array for
-    the messages of :class:`DataError`.
+    the messages of :class:`DataError`; ``labelled`` is as for :func:`from_texts`.
     """
     if y.ndim not in (1, 2) or not y.size or y.dtype.kind not in "iubfU":
         raise DataError(
@@ -80,7 +88,7 @@ def from_array(y: np.ndarray, task: str | None, where: str) -> Targets:
     columns = y.reshape(len(y), -1)
     if y.dtype.kind == "U":
         at = f"{where}, row {{}}, column {{}}".format
-        return from_texts(columns.astype(object), task, at)
+        return from_texts(columns.astype(object), task, at, labelled)
     alone = columns.shape[1] == 1
     if task == "node-classification" or (task is None and alone and y.dtype.kind in "iu"):
         return Targets(torch.from_numpy(_numbers_of_classes(columns, where)))

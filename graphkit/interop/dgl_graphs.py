@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import GraphError, need
+from ..errors import BackendError, GraphError
 from ..graph import Graph
 from .attributed import Attributed, EdgeType, Hetero, attributed, check_square, hetero
 
@@ -21,12 +21,10 @@ def from_dgl(g: Any) -> Attributed | Hetero:
     Edges are in the order of their ids. Values are not copied. int32 ids are noted in
     ``whole["edge_index"]`` (``edge[type]["edge_index"]``).
 
-    Raises :class:`BackendError` without the package, :class:`GraphError` for another type and for
-    a block, whose two sides share a name.
+    Raises :class:`BackendError` where DGL cannot be imported, :class:`GraphError` for another type
+    and for a block, whose two sides share a name.
     """
-    need("dgl")
-    import dgl  # pyright: ignore[reportMissingImports]
-
+    dgl = _dgl()
     if not isinstance(g, dgl.DGLGraph) or g.is_block:
         raise GraphError(
             f"from_dgl got a {type(g).__name__}, but a dgl.DGLGraph that is no block is expected. "
@@ -50,13 +48,11 @@ def to_dgl(source: Graph | Attributed | Hetero | Mapping[EdgeType, Graph]) -> An
 
     Names and keys stay behind in ``source``: node i is ``names[i]``.
 
-    Raises :class:`BackendError` without the package; :class:`GraphError` for a column that is not a
-    tensor, for attributes of the whole graph, which DGL has no place for, and for a bipartite graph
-    that is not in a dict by edge type.
+    Raises :class:`BackendError` where DGL cannot be imported; :class:`GraphError` for a column that
+    is not a tensor, for attributes of the whole graph, which DGL has no place for, for a bipartite
+    graph that is not in a dict by edge type, and for an empty dict.
     """
-    need("dgl")
-    import dgl  # pyright: ignore[reportMissingImports]
-
+    dgl = _dgl()
     if isinstance(source, (Hetero, Mapping)):
         item = hetero(source, "to_dgl")
         whole = item.whole
@@ -73,6 +69,11 @@ def to_dgl(source: Graph | Attributed | Hetero | Mapping[EdgeType, Graph]) -> An
             f"to_dgl: DGL has no place for attributes of the whole graph, but there are "
             f"{sorted(map(str, lost))}. Drop them with dataclasses.replace(..., whole={{}})."
         )
+    if not graphs:
+        raise GraphError(
+            "to_dgl got no edge type, but a DGLGraph has at least one. "
+            "Add an edge type without edges between the types of nodes."
+        )
     ends = {kind: tuple(graph.edge_index()) for kind, graph in graphs.items()}
     g = dgl.heterograph(ends, num_nodes_dict=dict(num_nodes), idtype=_idtype(edge))
     for kind, columns in node.items():
@@ -82,6 +83,19 @@ def to_dgl(source: Graph | Attributed | Hetero | Mapping[EdgeType, Graph]) -> An
         for name, column in _tensors(columns, graphs[kind].num_edges):
             g.edges[kind].data[name] = column
     return g
+
+
+def _dgl() -> Any:
+    """The package. DGL 2 imports compiled parts made for one version of torch each."""
+    try:
+        import dgl  # pyright: ignore[reportMissingImports]
+    except (ImportError, OSError) as error:
+        raise BackendError(
+            f"DGL cannot be imported beside torch {torch.__version__}: {error}. "
+            "Install the last version not tied to one torch (Python 3.11 at most) with: "
+            "pip install dgl==1.1.3"
+        ) from error
+    return dgl
 
 
 def _graph(g: Any, kind: EdgeType) -> Graph:

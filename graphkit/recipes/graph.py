@@ -3,7 +3,7 @@
 # annotations are evaluated here: the command line takes its types from them, and knows those that
 # stay strings as being for Python callers
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from ..data import GraphSet, card, check_graphs, is_path, load
+from ..data import Card, GraphSet, card, check_graphs, is_path, load
 from ..errors import DataError
 from ..graph import as_graph
 from ..store import digest
@@ -20,7 +20,7 @@ from .graphnet import Columns, GraphNet
 from .loop import Problem, finite
 from .options import hints, prepare
 from .runs import Job, carry_out
-from .task import Task, task_of
+from .task import Task, split_rows, task_of
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -34,20 +34,21 @@ BONDS = (5, 6, 2)
 
 @dataclass(frozen=True)
 class Whole:
-    """Graphs to learn, their labels ``y`` in the form of the task, and the masks of the parts."""
+    """Graphs with x, the labels ``y`` in the form of the task, and the masks of the parts.
+
+    ``node`` and ``edge`` say what x and edge_attr hold; ``degrees``: x was made of in-degrees.
+    """
 
     graphs: GraphSet
     y: Tensor
     node: Columns
     edge: Columns | None
     masks: Mapping[str, Tensor]
+    degrees: bool
 
     def split(self, seed: int) -> tuple[int | None, dict[str, Tensor]]:
         """The split that ``seed`` uses (None if there is one), and the graphs of each part."""
-        columns = {part: mask.reshape(len(mask), -1) for part, mask in self.masks.items()}
-        count = columns["train"].size(1)
-        rows = {part: mask[:, seed % count].nonzero().squeeze(1) for part, mask in columns.items()}
-        return seed % count if count > 1 else None, rows
+        return split_rows(self.masks, seed)
 
 
 def graph(
@@ -125,18 +126,10 @@ def graph(
     """
     settled = prepare(graph, locals(), LAYERS)
     options, place = settled.options, settled.device
+    named = None
     if isinstance(data, str):
-        if is_path(data):
-            raise DataError(
-                f"{data} is a path, and what is read from paths is one graph, but this recipe "
-                "learns whole graphs. Give a list of PyG's Data from Python."
-            )
-        if card(data).kind != "graph":
-            raise DataError(
-                f"{card(data).name} is for {card(data).task}, but this recipe learns whole graphs. "
-                "See graphkit data list --kind graph for sets of them."
-            )
-        found, metric = load(data, root, split=split), metric or card(data).metric
+        named = graph_card(data)
+        found, metric = load(data, root, split=split), metric or named.metric
     else:
         found = check_graphs(data, allow_nonfinite=allow_nonfinite)
     whole, task = read_graphs(found.to(place), metric)
@@ -158,15 +151,31 @@ def graph(
         build=partial(GraphNet, **about),
         problem=partial(problem, whole=whole, task=task, options=options),
         announce=partial(_announce, whole=whole, task=task, options=options, seed=settled.seeds[0]),
-        about={"recipe": "graph", "net": about},
+        about={"recipe": "graph", "net": about, "task": asdict(task), "degrees": whole.degrees},
         command=settled.command,
         note=note,
         quiet=quiet,
         submission=submission,
-        defects=card(data).defects if isinstance(data, str) else (),
+        defects=named.defects if named is not None else (),
         closing=lambda record: hints(record, settled.command, LAYERS),
     )
     return carry_out(job, out, resume)
+
+
+def graph_card(data: str) -> Card:
+    """The card of a set of graphs; :class:`DataError` for a path or another kind of data."""
+    if is_path(data):
+        raise DataError(
+            f"{data} is a path, and what is read from paths is one graph, but this recipe "
+            "learns whole graphs. Give a list of PyG's Data from Python."
+        )
+    named = card(data)
+    if named.kind != "graph":
+        raise DataError(
+            f"{named.name} is for {named.task}, but this recipe learns whole graphs. "
+            "See graphkit data list --kind graph for sets of them."
+        )
+    return named
 
 
 def read_graphs(found: GraphSet, metric: str | None) -> tuple[Whole, Task]:
@@ -181,28 +190,33 @@ def read_graphs(found: GraphSet, metric: str | None) -> tuple[Whole, Task]:
     fewest = int(masks["train"].reshape(len(found), -1).sum(dim=0).min())
     if fewest < 2:
         raise DataError(f"train_mask selects {fewest} graph, but at least 2 are needed.")
-    if found.x is None:
-        found = GraphSet(
-            {**found.tensors, "x": _degrees(found)}, found.name, found.num_classes, found.levels
-        )
-    y, classes = found.y, found.num_classes
+    y, classes, degrees = found.y, found.num_classes, found.x is None
+    found = featured(found)
     if y.dim() == 1 and not y.is_floating_point() and metric in ("rocauc", "ap"):
         # a score of one class is one number, as on OGB's leaderboards
-        y = y.float().unsqueeze(1) if (classes or int(y.max()) + 1) == 2 else y
+        y = one_label(y) if (classes or int(y.max()) + 1) == 2 else y
     task = task_of(y, metric, classes)
     molecules = found.name.startswith("ogbg-mol")
     node = _columns("x", found.x, ATOMS if molecules else ())
     edge = found.edge_attr
     if edge is not None:
         edge = _columns("edge_attr", edge, BONDS if molecules else ())
-    return Whole(found, y, node, edge, masks), task
+    return Whole(found, y, node, edge, masks, degrees), task
 
 
-def _degrees(found: GraphSet) -> Tensor:
-    """The in-degree of each node as a column of categories, int64 [N, 1]."""
+def one_label(y: Tensor) -> Tensor:
+    """The classes 0 and 1 in ``y [G]`` as labels, float32 [G, 1]; NaN for -1."""
+    return torch.where(y < 0, torch.nan, y.float()).unsqueeze(1)
+
+
+def featured(found: GraphSet) -> GraphSet:
+    """The graphs with x: where there is none, the in-degree of each node, int64 [N, 1]."""
+    if found.x is not None:
+        return found
     begin = torch.repeat_interleave(found.node_ptr[:-1], found.edge_ptr.diff())
     target, count = found.edge_index[1] + begin, int(found.node_ptr[-1])
-    return torch.bincount(target, minlength=count).unsqueeze(1)
+    x = torch.bincount(target, minlength=count).unsqueeze(1)
+    return GraphSet({**found.tensors, "x": x}, found.name, found.num_classes, found.levels)
 
 
 def _columns(name: str, values: Tensor, known: Sequence[int]) -> Columns:
@@ -221,6 +235,35 @@ def _columns(name: str, values: Tensor, known: Sequence[int]) -> Columns:
     return [top + 1 for top in high]
 
 
+def check_columns(name: str, values: Tensor | None, columns: Columns | None) -> None:
+    """Raise :class:`DataError` unless ``values`` hold what weights for ``columns`` take."""
+    held = values.unsqueeze(1) if values is not None and values.dim() == 1 else values
+    if held is None and columns is None:
+        return
+    kind = None if held is None else (held.size(1), held.is_floating_point())
+    wanted = (columns, True) if isinstance(columns, int) else (len(columns or ()), False)
+    if held is None or columns is None or kind != wanted:
+        words = [
+            f"{count} columns of {'numbers' if numbers else 'categories'}"
+            for count, numbers in (wanted, kind or wanted)
+        ]
+        expected = "none" if columns is None else words[0]
+        raise DataError(
+            f"The weights expect {expected} as {name}, but the graphs have "
+            f"{'none' if held is None else words[1]}. Give graphs with the features of the run."
+        )
+    if isinstance(columns, int):
+        return
+    top = torch.tensor(columns, device=held.device)
+    bad = ((held < 0) | (held >= top)).nonzero()
+    if len(bad):
+        row, column = bad[0].tolist()
+        raise DataError(
+            f"{name}[{row}, {column}] is {int(held[row, column])}, but the weights know the "
+            f"categories 0 to {columns[column] - 1} there. Leave out the graphs that hold others."
+        )
+
+
 def batches(graph_id: Tensor, size: int) -> list[Tensor]:
     """``graph_id`` in runs of ``size``; a single one left over joins those before it.
 
@@ -232,45 +275,52 @@ def batches(graph_id: Tensor, size: int) -> list[Tensor]:
     return parts
 
 
+def outputs(model: nn.Module, whole: Whole, graph_id: Tensor, options: Mapping[str, Any]) -> Tensor:
+    """The outputs of the graphs ``graph_id``, taken batch by batch: [graphs, width]."""
+    parts = graph_id.split(options["batch_size"])
+    return torch.cat([_apply(model, whole, part, options["amp"]) for part in parts])
+
+
+def _apply(model: nn.Module, whole: Whole, graph_id: Tensor, amp: str | None) -> Tensor:
+    """The outputs of one batch."""
+    batch: Any = whole.graphs.batch(graph_id)
+    x = batch.x.reshape(len(batch.x), -1)
+    x = x.float() if x.is_floating_point() else x
+    edge_attr = batch.edge_attr
+    if edge_attr is not None:
+        edge_attr = edge_attr.reshape(len(edge_attr), -1)
+        edge_attr = edge_attr.float() if edge_attr.is_floating_point() else edge_attr
+    joined = as_graph(batch.edge_index, len(x), len(x))
+    with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=amp == "bf16"):
+        return model(x, joined, edge_attr, batch.ptr)
+
+
 def problem(
     model: nn.Module, seed: int, *, whole: Whole, task: Task, options: Mapping[str, Any]
 ) -> Problem:
     """One seed: shuffled batches of its training graphs; test graphs are read by ``test`` alone."""
     split, rows = whole.split(seed)
-    device, size = whole.graphs.device, options["batch_size"]
-
-    def apply(graph_id: Tensor) -> Tensor:
-        batch: Any = whole.graphs.batch(graph_id)
-        x = batch.x.reshape(len(batch.x), -1)
-        x = x.float() if x.is_floating_point() else x
-        edge_attr = batch.edge_attr
-        if edge_attr is not None:
-            edge_attr = edge_attr.reshape(len(edge_attr), -1)
-            edge_attr = edge_attr.float() if edge_attr.is_floating_point() else edge_attr
-        joined = as_graph(batch.edge_index, len(x), len(x))
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=options["amp"] == "bf16"):
-            return model(x, joined, edge_attr, batch.ptr)
+    device = whole.graphs.device
 
     def train(optimizer: torch.optim.Optimizer) -> float:
         order = rows["train"][torch.randperm(len(rows["train"]), device=device)]
         total = 0.0
-        for graph_id in batches(order, size):
+        for graph_id in batches(order, options["batch_size"]):
             optimizer.zero_grad()
-            loss = task.loss(apply(graph_id), whole.y[graph_id])
+            loss = task.loss(_apply(model, whole, graph_id, options["amp"]), whole.y[graph_id])
             loss.backward()
             optimizer.step()
             total += loss.item() * len(graph_id)
         return total / len(order)
 
-    def outputs(part: str) -> tuple[Tensor, Tensor]:
-        found = [apply(graph_id) for graph_id in rows[part].split(size)]
-        return torch.cat(found), whole.y[rows[part]]
+    def judged(part: str) -> tuple[Tensor, Tensor]:
+        return outputs(model, whole, rows[part], options), whole.y[rows[part]]
 
     def validate() -> tuple[float, float]:
-        out, y = outputs("val")
+        out, y = judged("val")
         return finite(task.loss(out, y)), task.score(out, y)
 
-    return Problem(split, train, validate, lambda: task.score(*outputs("test")))
+    return Problem(split, train, validate, lambda: task.score(*judged("test")))
 
 
 def _announce(

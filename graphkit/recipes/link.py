@@ -4,7 +4,6 @@
 # stay strings as being for Python callers
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,13 +13,12 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from .. import metrics
-from ..data import card, check_links, is_path, load, random_link_split, refuse_other_kinds
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError
 from ..graph import Graph
 from ..nn import MLP, build_model
 from ..nn.linear import glorot_
-from ..store import digest
 from . import plots, report
+from .links import PARTS, Links, find_links, link_card, links_digest, read_links
 from .loop import Problem, finite
 from .options import hints, prepare
 from .runs import Job, carry_out
@@ -30,52 +28,6 @@ if TYPE_CHECKING:
 
 # the models whose dropout can leave the learnt vectors whole, as OGB's examples do
 ENCODERS = ("gcn", "sage", "gat", "gatv2", "gin", "mlp")
-PARTS = {"train": "train", "val": "valid", "test": "test"}
-KINDS = ("link", "node", "structure")
-
-
-class NonEdges:
-    """The ordered pairs of different nodes that ``edges [n, 2]`` join in neither direction.
-
-    The k-th of them is found by a binary search among the edges, so that a draw is uniform without
-    rejections, and ``free`` is how many there are. Raises :class:`DataError` if there are none.
-    """
-
-    def __init__(self, edges: Tensor, num_nodes: int) -> None:
-        src, dst = edges.unbind(1)
-        loops = torch.arange(num_nodes, device=edges.device) * (num_nodes + 1)
-        taken = torch.cat([src * num_nodes + dst, dst * num_nodes + src, loops]).unique()
-        self.num_nodes, self.free = num_nodes, num_nodes * num_nodes - len(taken)
-        if not self.free:
-            raise DataError(
-                f"The training edges join all pairs of the {num_nodes} nodes, and a pair without "
-                "an edge is needed to train. Hold out more edges."
-            )
-        self._before = taken - torch.arange(len(taken), device=edges.device)
-
-    def pairs(self, number: Tensor) -> Tensor:
-        """The pairs [n, 2] of the numbers 0 to ``free - 1`` in ``number [n]``."""
-        key = number + torch.searchsorted(self._before, number, right=True)
-        return torch.stack([key // self.num_nodes, key % self.num_nodes], dim=1)
-
-    def draw(self, count: int) -> Tensor:
-        """``count`` pairs [count, 2], drawn uniformly and independently."""
-        return self.pairs(torch.randint(self.free, (count,), device=self._before.device))
-
-
-@dataclass(frozen=True)
-class Links:
-    """A graph of training edges, features x [N, F] or None, and the pairs to be told apart.
-
-    ``positive`` [n, 2] of train, val and test; ``negative`` of val and test [m, 2], or [n, K, 2]
-    where each positive has K of its own.
-    """
-
-    x: Tensor | None
-    graph: Graph
-    positive: Mapping[str, Tensor]
-    negative: Mapping[str, Tensor]
-    absent: NonEdges
 
 
 class LinkNet(nn.Module):
@@ -194,18 +146,10 @@ def link(
     """
     settled = prepare(link, locals(), ENCODERS)
     options, place = settled.options, settled.device
-    named = card(data) if isinstance(data, str) and not is_path(data) else None
-    if named is not None and named.kind not in KINDS:
-        raise DataError(
-            f"{named.name} is for {named.task}, but links are predicted in one graph. "
-            "See graphkit data list for one."
-        )
-    found = load(data, root, split=split) if isinstance(data, str) else data
-    if not isinstance(data, str) and hasattr(data, "split_edge"):
-        check_links(data)
-    elif named is not None and named.kind == "link":
+    named = link_card(data) if isinstance(data, str) else None
+    if named is not None and named.kind == "link":
         metric = metric or named.metric
-    links = read_links(found, place, undirected)
+    links = read_links(find_links(data, root, split), place, undirected)
     options["metric"] = fitting(metric or "rocauc", links.negative)
     about = {
         "model": options["model"],
@@ -221,7 +165,7 @@ def link(
         seeds=settled.seeds,
         device=place,
         work=max(links.graph.num_dst, 2 * batch_size) * hidden * hidden,
-        data_digest=_digest(links),
+        data_digest=links_digest(links),
         build=partial(LinkNet, **about),
         problem=partial(problem, links=links, options=options),
         announce=partial(_announce, links=links, options=options),
@@ -234,58 +178,6 @@ def link(
         closing=lambda record: hints(record, settled.command, ENCODERS),
     )
     return carry_out(job, out, resume)
-
-
-def read_links(data: "Data", device: torch.device, undirected: bool) -> Links:
-    """The training graph of ``data`` and the pairs of each part, on ``device``.
-
-    Without ``split_edge`` the edges are divided by ``graphkit.data.random_link_split``.
-    """
-    refuse_other_kinds(data)
-    num_nodes = data.num_nodes or 0
-    edge_index, parts = data.edge_index, getattr(data, "split_edge", None)
-    if edge_index is None or not num_nodes:
-        raise DataError("data has no edge_index, or no nodes. Set data.edge_index and data.x.")
-    if parts is None:
-        edge_index, parts = random_link_split(edge_index, num_nodes, seed=0)
-    pairs = {name: _pairs(parts, part) for name, part in PARTS.items()}
-    positive = {name: of[0].to(device) for name, of in pairs.items()}
-    negative = {name: of[1].to(device) for name, of in pairs.items() if of[1] is not None}
-    for name in ("val", "test"):
-        if name not in negative:
-            raise DataError(
-                f"split_edge[{PARTS[name]!r}] has no edge_neg, the pairs to rank the links among. "
-                "graphkit.data.random_link_split draws them."
-            )
-    edges = edge_index.to(device).long()
-    messages = torch.cat([edges, edges.flip(0)], dim=1).unique(dim=1) if undirected else edges
-    x = getattr(data, "x", None)
-    return Links(
-        None if x is None else x.float().to(device),
-        Graph.from_edge_index(messages, num_nodes),
-        positive,
-        negative,
-        NonEdges(torch.cat([edges.t(), positive["train"]]), num_nodes),
-    )
-
-
-def _pairs(parts: Mapping[str, Mapping[str, Tensor]], part: str) -> tuple[Tensor, Tensor | None]:
-    """The positives [n, 2] of a part in OGB's names, and its negatives [m, 2] or [n, K, 2]."""
-    of = parts[part]
-    if "edge" in of:
-        negative = of.get("edge_neg")
-        return of["edge"].long(), None if negative is None else negative.long()
-    if "source_node" not in of:
-        raise DataError(
-            f"split_edge[{part!r}] holds {', '.join(of)}, but edge, or source_node and "
-            "target_node, are expected. Edges with relations are not learnt by this recipe."
-        )
-    source, target = of["source_node"].long(), of["target_node"].long()
-    positive = torch.stack([source, target], dim=1)
-    if "target_node_neg" not in of:
-        return positive, None
-    others = of["target_node_neg"].long()
-    return positive, torch.stack([source.unsqueeze(1).expand_as(others), others], dim=2)
 
 
 def fitting(metric: str, negative: Mapping[str, Tensor]) -> str:
@@ -320,6 +212,26 @@ def score(metric: str, positive: Tensor, negative: Tensor) -> float:
     return metrics.score(metric)(torch.cat([positive, negative]), y)
 
 
+def logits(
+    model: Any, links: Links, groups: Sequence[Tensor], options: Mapping[str, Any]
+) -> list[Tensor]:
+    """The logits [...] of each group of pairs [..., 2], the nodes encoded once for all."""
+    with _cast(links, options):
+        h = model(links.x, links.graph)
+
+        def of(pairs: Tensor) -> Tensor:
+            some = pairs.view(-1, 2).split(options["batch_size"])
+            return torch.cat([model.score(h, part) for part in some]).view(pairs.shape[:-1])
+
+        return [of(pairs) for pairs in groups]
+
+
+def _cast(links: Links, options: Mapping[str, Any]) -> torch.autocast:
+    return torch.autocast(
+        links.graph.device.type, dtype=torch.bfloat16, enabled=options["amp"] == "bf16"
+    )
+
+
 def _loss(positive: Tensor, negative: Tensor) -> Tensor:
     """-log sigmoid of the logits of links, and of minus those of no links; means, added."""
     return F.softplus(-positive).mean() + F.softplus(negative).mean()
@@ -327,13 +239,10 @@ def _loss(positive: Tensor, negative: Tensor) -> Tensor:
 
 def problem(model: Any, seed: int, *, links: Links, options: Mapping[str, Any]) -> Problem:
     """Steps on batches of training edges; held-out pairs are read by ``validate`` and ``test``."""
-    size, clip, device = options["batch_size"], options["clip"], links.positive["train"].device
-    cast = partial(
-        torch.autocast, device.type, dtype=torch.bfloat16, enabled=options["amp"] == "bf16"
-    )
+    size, clip, device = options["batch_size"], options["clip"], links.graph.device
 
     def step(pairs: Tensor) -> Tensor:
-        with cast():
+        with _cast(links, options):
             h = model(links.x, links.graph)
             return _loss(model.score(h, pairs), model.score(h, links.absent.draw(len(pairs))))
 
@@ -350,27 +259,15 @@ def problem(model: Any, seed: int, *, links: Links, options: Mapping[str, Any]) 
             total += loss.item() * len(rows)
         return total / len(edges)
 
-    def outputs(part: str) -> tuple[Tensor, Tensor]:
-        with cast():
-            h = model(links.x, links.graph)
-            positive, negative = (
-                torch.cat([model.score(h, some) for some in pairs.view(-1, 2).split(size)])
-                for pairs in (links.positive[part], links.negative[part])
-            )
-        return positive, negative.view(links.negative[part].shape[:-1])
+    def outputs(part: str) -> list[Tensor]:
+        return logits(model, links, (links.positive[part], links.negative[part]), options)
 
     def validate() -> tuple[float, float]:
-        found = outputs("val")
-        return finite(_loss(*found)), score(options["metric"], *found)
+        positive, negative = outputs("val")
+        loss = finite(_loss(positive, negative))
+        return loss, score(options["metric"], positive, negative)
 
     return Problem(None, train, validate, lambda: score(options["metric"], *outputs("test")))
-
-
-def _digest(links: Links) -> str:
-    tensors = {f"positive/{name}": pairs for name, pairs in links.positive.items()}
-    tensors |= {f"negative/{name}": pairs for name, pairs in links.negative.items()}
-    tensors |= {} if links.x is None else {"x": links.x}
-    return digest({**tensors, "edge_index": links.graph.edge_index()})
 
 
 def _announce(

@@ -2,7 +2,6 @@
 
 # annotations are evaluated here: the command line takes its types from them, and knows those that
 # stay strings as being for Python callers
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -21,7 +20,7 @@ from . import memory, plots, report
 from .loop import Problem, finite
 from .options import hints, prepare
 from .runs import Job, carry_out
-from .task import Task, task_of
+from .task import Task, split_rows, task_of
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -40,10 +39,7 @@ class Nodes:
 
     def split(self, seed: int) -> tuple[int | None, dict[str, Tensor]]:
         """The split that ``seed`` uses (None if there is one), and the rows of each part."""
-        columns = {part: mask.reshape(len(mask), -1) for part, mask in self.masks.items()}
-        count = columns["train"].size(1)
-        rows = {part: mask[:, seed % count].nonzero().squeeze(1) for part, mask in columns.items()}
-        return seed % count if count > 1 else None, rows
+        return split_rows(self.masks, seed)
 
 
 def node(
@@ -167,7 +163,7 @@ def node(
         note=note,
         quiet=quiet,
         submission=submission,
-        closing=partial(_closing, command=settled.command),
+        closing=lambda record: hints(record, settled.command, MODELS),
     )
     return carry_out(job, out, resume)
 
@@ -260,9 +256,3 @@ def _announce(
         lines.append("edge_weight and edge_attr are not used by this recipe")
     for line in lines:
         plots.say(console, line)
-
-
-def _closing(record: report.Record, command: str | None) -> list[str]:
-    """The last lines under the table: how to use the weights, to repeat the run, what to try."""
-    predict = f"predict:     graphkit predict {shlex.quote(record.run)}"
-    return [predict, *hints(record, command, MODELS)] if command else []

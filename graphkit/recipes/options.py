@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Real
@@ -108,13 +109,14 @@ def prepare(
 
 
 def hints(record: report.Record, command: str | None, models: Iterable[str]) -> list[str]:
-    """The lines under a result: how to repeat the run, and what to try next."""
+    """The lines under a result: how to use the weights, to repeat the run, what to try next."""
     if command is None:
         return []
     hint = report.amend(command, "seeds", "0-9")
     if len(record.rows) > 1:
         hint = report.amend(command, "model", next(m for m in models if m != record.model))
-    return [f"repeat:      {command}", f"try next:    {hint}"]
+    predict = f"predict:     graphkit predict {shlex.quote(record.run)}"
+    return [predict, f"repeat:      {command}", f"try next:    {hint}"]
 
 
 def locate(data: str, root: str | os.PathLike[str] | None, split: str | None) -> dict[str, Any]:

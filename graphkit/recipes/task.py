@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +11,14 @@ from torch import Tensor
 
 from .. import metrics
 from ..errors import ConfigError
+
+
+def split_rows(masks: Mapping[str, Tensor], seed: int) -> tuple[int | None, dict[str, Tensor]]:
+    """The split of masks [N] or [N, S] that ``seed`` uses (None if S is 1), and its rows."""
+    columns = {part: mask.reshape(len(mask), -1) for part, mask in masks.items()}
+    count = columns["train"].size(1)
+    rows = {part: mask[:, seed % count].nonzero().squeeze(1) for part, mask in columns.items()}
+    return seed % count if count > 1 else None, rows
 
 
 @dataclass(frozen=True)

@@ -187,6 +187,52 @@ def test_bad_npz_are_refused_with_the_reason(
         read_folder(packed(tmp_path / "g.npz", **changed))
 
 
+@pytest.mark.parametrize(
+    ("y", "task"),
+    [
+        (None, None),
+        (np.full(4, -1), None),
+        (np.full(4, ""), "node-regression"),
+        ("nan\n" * 4, None),
+    ],
+)
+def test_arrays_to_predict_need_no_labels(tmp_path: Path, y: Any, task: str | None) -> None:
+    files = {"y__npy": None, "y": y} if isinstance(y, str) else {"y__npy": y}
+    files |= toml(f'task = "{task}"') if task else {}
+    masks = dict.fromkeys((f"{name}__npy" for name in MASKS), None)
+    data = read_folder(arrays(tmp_path, **files, **masks), labelled=False)
+    wanted = {
+        "x": torch.arange(4)[:, None] * 0.5,
+        "edge_index": torch.tensor([[0, 1], [1, 2]]),
+        "y": torch.full((4,), -1),
+    }
+    assert_equal(data, wanted)
+    if not isinstance(y, str):
+        given = {} if y is None else {"y": y}
+        np.savez(tmp_path / "g.npz", x=data.x.numpy(), edge_index=data.edge_index.numpy(), **given)
+        assert_equal(read_folder(tmp_path / "g.npz", labelled=False), wanted)
+
+
+@pytest.mark.parametrize(
+    ("changed", "fragment"),
+    [
+        ({"x": None}, "has no x, only edge_index, test_mask, train_mask, val_mask. Add it: x and "),
+        ({"x": np.array(1.0)}, "x must have shape [num_nodes, num_features], got [1]"),
+        ({"val_mask": None}, "has train_mask, but not all of train_mask, val_mask, test_mask"),
+    ],
+)
+def test_arrays_to_predict_are_checked_too(
+    tmp_path: Path, changed: dict[str, Any], fragment: str
+) -> None:
+    path = packed(tmp_path / "g.npz", **{"y": None, **changed})
+    with pytest.raises(DataError, match=re.escape(fragment)):
+        read_folder(path, labelled=False)
+    whole = packed(tmp_path / "g.npz", y=None)
+    assert read_folder(whole, labelled=False).train_mask.tolist() == [True, False, False]
+    with pytest.raises(DataError, match="has no y, .* Add it: x, edge_index and y are needed"):
+        read_folder(whole)
+
+
 def test_nothing_pickled_is_run(tmp_path: Path, hostile: tuple[bytes, Path]) -> None:
     pickled, canary = hostile
     for name in ("g.npz", "folder/x.npy"):

@@ -30,7 +30,7 @@ from torch_geometric.data import Data
 
 from graphkit.data import check, load, random_split
 from graphkit.data.columns import Csv
-from graphkit.data.tables import read_folder
+from graphkit.data.tables import node_index, read_folder
 from graphkit.errors import DataError
 
 DOCS = Path(__file__).parents[2] / "docs" / "own-data.md"
@@ -103,6 +103,25 @@ def test_fields_are_those_of_pythons_csv_reader(
     columns, _ = table.read(["a", "b"], [])
     rows = list(csv.reader(io.StringIO(text.rstrip("\r\n"), newline=""), strict=True))
     assert [list(pair) for pair in zip(columns["a"], columns["b"], strict=True)] == rows[1:]
+
+
+def test_nodes_are_found_by_their_ids(tmp_path: Path) -> None:
+    index = node_index(lay(tmp_path / "named"))
+    assert index is not None and index.names.tolist() == ["n1", "n2", "n3", "n4"]
+    edges = Csv(tmp_path / "named" / "edges.csv")
+    ends = np.array(["n4", "n1"], dtype=object)
+    assert index.rows(edges, "source", ends).tolist() == [3, 0]
+    renamed = lay(
+        tmp_path / "renamed",
+        NODES.replace("id,", "paper,"),
+        EDGES,
+        graph__toml='[columns]\nid = "paper"',
+    )
+    index = node_index(renamed)
+    assert index is not None and index.names.tolist() == ["n1", "n2", "n3", "n4"]
+    nameless = lay(tmp_path / "nameless", "a,y\n1,0\n2,1\n", "source,target\n0,1\n")
+    np.savez(tmp_path / "g.npz", x=np.ones((2, 1)))
+    assert node_index(nameless) is None and node_index(tmp_path / "g.npz") is None
 
 
 def test_bom_line_ends_spaces_and_unicode(tmp_path: Path) -> None:

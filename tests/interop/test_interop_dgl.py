@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -76,6 +77,8 @@ def test_edges_built_in_parts_keep_their_ids() -> None:
     ("call", "match"),
     [
         (lambda: from_dgl(PATH), r"got a Graph, but a dgl.DGLGraph that is no block"),
+        (lambda: from_dgl(_block()), r"got a DGLBlock, but a .*dgl\.block_to_graph"),
+        (lambda: to_dgl({}), r"to_dgl got no edge type, but a DGLGraph has at least one"),
         (lambda: to_dgl(WIDE), r"to_dgl: the graph is bipartite \(5 sources"),
         (lambda: to_dgl(Attributed(PATH, {"x": ["a", "b", "c"]})), r"'x' is a list, but DGL holds"),
         (lambda: to_dgl(Attributed(PATH, whole={"y": 1})), r"whole graph, but there are \['y'\]"),
@@ -103,5 +106,22 @@ def test_what_pyg_notes_is_no_obstacle() -> None:
 def test_an_absent_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "dgl", None)
     for call in (lambda: from_dgl(None), lambda: to_dgl(PATH)):
-        with pytest.raises(BackendError, match="'dgl', which is not.*pip install dgl"):
+        with pytest.raises(BackendError, match=r"DGL cannot be imported.*pip install dgl==1\.1\.3"):
             call()
+
+
+def test_a_package_built_for_another_torch_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dgl").mkdir()
+    (tmp_path / "dgl" / "__init__.py").write_text("raise FileNotFoundError('no graphbolt here')")
+    monkeypatch.delitem(sys.modules, "dgl", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    for call in (lambda: from_dgl(None), lambda: to_dgl(PATH)):
+        with pytest.raises(BackendError, match=r"beside torch .*: no graphbolt here\. Install"):
+            call()
+
+
+def _block() -> Any:
+    dgl = pytest.importorskip("dgl")
+    return dgl.to_block(dgl.graph(([0, 1], [1, 2])), [2])

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from interop_laws import assert_same_graph, same, weights
 from scipy import sparse
 from torch import Tensor
+from torch_geometric.data import Data
+from torch_geometric.transforms import ToSparseTensor
 from torch_geometric.utils import from_scipy_sparse_matrix, to_scipy_sparse_matrix
 from torch_geometric.utils import to_edge_index as pyg_to_edge_index
 
@@ -285,7 +287,26 @@ def test_sparse_tensor(graph: Graph, rows: Any, valued: bool, data: st.DataObjec
     assert all(map(same, twice.coo(), matrix.coo())) and twice.sizes() == matrix.sizes()
 
 
+@EXAMPLES
+@given(graphs(bipartite=False))
+def test_sparse_tensor_is_the_one_of_pyg(graph: Graph) -> None:
+    pytest.importorskip("torch_sparse")
+    data = Data(edge_index=graph.edge_index(), num_nodes=graph.num_dst)
+    theirs = ToSparseTensor()(data).adj_t
+    ours = to_sparse_tensor(graph, rows="destination")
+    assert all(map(same, ours.csr(), theirs.csr())) and ours.sizes() == theirs.sizes()
+    read, values = from_sparse_tensor(theirs, rows="destination")
+    assert values is None
+    assert torch.equal(dense_adjacency(read), dense_adjacency(graph))
+
+
 def test_sparse_tensor_of_another_type() -> None:
     pytest.importorskip("torch_sparse")
     with pytest.raises(GraphError, match="got a Tensor .*torch_sparse.SparseTensor is expected"):
         from_sparse_tensor(torch.eye(2))
+
+
+def test_sparse_tensor_with_too_few_values() -> None:
+    pytest.importorskip("torch_sparse")
+    with pytest.raises(GraphError, match=r"to_sparse_tensor: the values have shape \[2\], but \[3"):
+        to_sparse_tensor(PARALLEL, torch.ones(2))

@@ -1,12 +1,9 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import importlib
 import json
-import signal
 import sys
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,6 +12,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_sets import (
+    Digests,
+    changed,
+    check_resumed,
+    check_same_bits,
+    count_tests,
+    make_rings,
+)
 from torch import Tensor
 from torch_geometric import nn as pyg
 from torch_geometric.data import Batch, Data
@@ -29,7 +34,6 @@ from graphkit.recipes.graphnet import Categories, GraphNet
 
 # the package's attribute of this name is the function
 MODULE = importlib.import_module("graphkit.recipes.graph")
-Digests = Callable[[str], dict[str, str]]
 QUICK: dict[str, Any] = dict(hidden=8, num_layers=2, epochs=4, quiet=True)
 
 
@@ -39,30 +43,9 @@ def _no_drawings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plots, "curves", lambda *args, **options: None)
 
 
-def ring(nodes: int, chords: bool) -> Data:
-    """A cycle, with a chord over every second node or without."""
-    node = torch.arange(nodes)
-    edge = torch.stack([node, (node + 1) % nodes])
-    if chords:
-        edge = torch.cat([edge, torch.stack([node, (node + 2) % nodes])], dim=1)
-    return Data(edge_index=torch.cat([edge, edge.flip(0)], dim=1), num_nodes=nodes)
-
-
 @pytest.fixture
 def rings() -> GraphSet:
-    """Sixty rings in three splits; the class is whether there are chords."""
-    graphs = [ring(5 + number % 4, number % 2 == 1) for number in range(60)]
-    for number, one in enumerate(graphs):
-        one.y = torch.tensor([number % 2])
-    out = GraphSet.from_list(graphs)
-    part = torch.stack([torch.randperm(60) % 3 for _ in range(3)], dim=1)
-    masks = {f"{name}_mask": part == number for number, name in enumerate(("train", "val", "test"))}
-    return GraphSet({**out.tensors, **masks}, num_classes=2)
-
-
-def changed(graphs: GraphSet, **tensors: Any) -> GraphSet:
-    kept = {**graphs.tensors, **tensors}
-    return GraphSet({key: value for key, value in kept.items() if value is not None})
+    return make_rings()
 
 
 def molecules(graphs: GraphSet) -> GraphSet:
@@ -85,54 +68,22 @@ def test_whole_graphs_are_learnt(rings: GraphSet, options: dict[str, Any]) -> No
 def test_same_seed_same_bits_and_the_rest_of_the_program_undisturbed(
     rings: GraphSet, digests: Digests
 ) -> None:
-    torch.manual_seed(1)
-    expected = torch.rand(1)
-    torch.manual_seed(1)
-    first = graph(data=rings, **QUICK, seeds="0-1")
-    assert torch.rand(1) == expected
-    second = graph(data=rings, **QUICK, seeds="0-1")
-    assert digests(first.run) == digests(second.run)
-    assert len(set(digests(first.run).values())) == 3
+    check_same_bits(graph, digests, data=rings, **QUICK)
 
 
 @pytest.mark.parametrize("epoch", [1, 6])
 def test_a_stopped_run_goes_on_with_the_same_bits(
     rings: GraphSet, epoch: int, digests: Digests
 ) -> None:
-    options: dict[str, Any] = {**QUICK, "data": rings, "seeds": "0-1", "batch_size": 4}
-    graph(**options, out="whole")
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        left, show = iter(range(epoch - 1)), plots.Progress.__call__
-
-        def stop(self: plots.Progress, now: Any) -> None:
-            show(self, now)
-            if next(left, None) is None:
-                signal.raise_signal(signal.SIGINT)
-
-        patch.setattr(plots.Progress, "__call__", stop)
-        graph(**options, out="run")
-    graph(**options, resume="run")
-    assert digests("run") == digests("whole")
+    check_resumed(graph, digests, epoch, data=rings, batch_size=4, **QUICK)
 
 
 def test_the_test_graphs_are_scored_once_per_seed(
     rings: GraphSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scored: list[int] = []
-    make = MODULE.problem
-
-    def spy(*args: Any, **options: Any) -> Any:
-        made = make(*args, **options)
-
-        def test() -> float:
-            scored.append(made.split)
-            return made.test()
-
-        return dataclasses.replace(made, test=test)
-
-    monkeypatch.setattr(MODULE, "problem", spy)
+    scored = count_tests(MODULE, monkeypatch)
     graph(data=rings, seeds="0-3", **QUICK)
-    assert scored == [0, 1, 2, 0]
+    assert scored == [(0, 0), (1, 1), (2, 2), (3, 0)]
 
 
 def test_labels_of_test_graphs_change_nothing_before(rings: GraphSet, digests: Digests) -> None:

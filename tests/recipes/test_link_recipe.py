@@ -1,10 +1,7 @@
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import json
-import signal
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,22 +10,23 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_sets import Digests, check_resumed, check_same_bits, count_tests, make_cliques
 from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.nn import GCNConv, SAGEConv
 
 from graphkit.cli import main
-from graphkit.data import evaluate, load, random_link_split
+from graphkit.data import evaluate, load
 from graphkit.errors import ConfigError, DataError
 from graphkit.graph import Graph
 from graphkit.recipes import link, memory, plots
-from graphkit.recipes.link import LinkNet, NonEdges, read_links, score
+from graphkit.recipes.link import LinkNet, score
+from graphkit.recipes.links import NonEdges, read_links
 from graphkit.recipes.loop import Training
 
 # the package's attribute of this name is the function
 MODULE = importlib.import_module("graphkit.recipes.link")
 CPU = torch.device("cpu")
-Digests = Callable[[str], dict[str, str]]
 QUICK: dict[str, Any] = dict(hidden=16, epochs=6, batch_size=128, quiet=True)
 
 
@@ -40,13 +38,7 @@ def _no_drawings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def cliques() -> Data:
-    """Four groups of 15 nodes, each joined to all of its group; a seventh of the links held out."""
-    group = torch.arange(60) // 15
-    whole = (group.unsqueeze(0) == group.unsqueeze(1)).fill_diagonal_(False).nonzero().t()
-    edge_index, parts = random_link_split(whole, 60, seed=0)
-    data = Data(edge_index=edge_index, num_nodes=60)
-    data.split_edge = parts
-    return data
+    return make_cliques()
 
 
 def many(data: Data) -> Data:
@@ -107,34 +99,14 @@ def test_every_encoder_learns_from_features(cliques: Data, name: str) -> None:
 def test_same_seed_same_bits_and_the_rest_of_the_program_undisturbed(
     cliques: Data, digests: Digests
 ) -> None:
-    torch.manual_seed(1)
-    expected = torch.rand(1)
-    torch.manual_seed(1)
-    first = link(data=cliques, **QUICK, seeds="0-1")
-    assert torch.rand(1) == expected
-    second = link(data=cliques, **QUICK, seeds="0-1")
-    assert digests(first.run) == digests(second.run)
-    assert len(set(digests(first.run).values())) == 3
+    check_same_bits(link, digests, data=cliques, **QUICK)
 
 
 @pytest.mark.parametrize("epoch", [1, 8])
 def test_a_stopped_run_goes_on_with_the_same_bits(
     cliques: Data, epoch: int, digests: Digests
 ) -> None:
-    options: dict[str, Any] = {**QUICK, "data": cliques, "seeds": "0-1"}
-    link(**options, out="whole")
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        left, show = iter(range(epoch - 1)), plots.Progress.__call__
-
-        def stop(self: plots.Progress, now: Any) -> None:
-            show(self, now)
-            if next(left, None) is None:
-                signal.raise_signal(signal.SIGINT)
-
-        patch.setattr(plots.Progress, "__call__", stop)
-        link(**options, out="run")
-    link(**options, resume="run")
-    assert digests("run") == digests("whole")
+    check_resumed(link, digests, epoch, data=cliques, **QUICK)
 
 
 def test_test_links_change_nothing_before_they_are_scored(cliques: Data, digests: Digests) -> None:
@@ -160,21 +132,9 @@ def test_messages_and_negatives_come_from_the_training_part(cliques: Data) -> No
 def test_the_test_links_are_scored_once_per_seed(
     cliques: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scored: list[int] = []
-    make = MODULE.problem
-
-    def spy(model: Any, seed: int, **options: Any) -> Any:
-        made = make(model, seed, **options)
-
-        def test() -> float:
-            scored.append(seed)
-            return made.test()
-
-        return dataclasses.replace(made, test=test)
-
-    monkeypatch.setattr(MODULE, "problem", spy)
+    scored = count_tests(MODULE, monkeypatch)
     link(data=cliques, seeds="0-2", **QUICK)
-    assert scored == [0, 1, 2]
+    assert scored == [(0, None), (1, None), (2, None)]
 
 
 def test_each_link_among_negatives_of_its_own(cliques: Data) -> None:

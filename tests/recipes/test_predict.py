@@ -106,6 +106,52 @@ def test_classes_are_compared_by_name(tmp_path: Path) -> None:
     assert scores == {"same": 1.0, "swapped": 0.0, "others": None, "unlabelled": None}
     table = pd.read_csv("unlabelled.csv")
     assert set(table["class"]) == {"b", "p"} and "label" not in table and len(table) == 24
+    assert table["id"].tolist() == list(range(24)) and list(table.columns[:3]) == [
+        *("node", "id", "part")
+    ]
+
+
+def test_labels_and_values_have_a_column_each(own: Data) -> None:
+    """Those of a run in bfloat16 too: the test score is that of the run."""
+    labels = torch.stack([own.y == 0, own.y > 0], dim=1).float()
+    for name, y in (("probability", labels), ("value", torch.randn(90, 2))):
+        y[:, 1][own.y == 2] = torch.nan
+        own.y, classes = y, own.y
+        record = node(data=own, amp="bf16", out=name, **QUICK)
+        told = predict(name, data=own, out=f"{name}.csv", quiet=True)
+        assert told["test"] == record.test_mean and told["metric"] == record.metric
+        table, columns = pd.read_csv(f"{name}.csv"), [f"{name}0", f"{name}1"]
+        assert list(table.columns) == ["node", "part", "label0", "label1", *columns]
+        np.testing.assert_allclose(table[["label0", "label1"]], y, rtol=1e-6)
+        own.y = classes
+
+
+def test_unlabelled_arrays_are_predicted(own: Data, run: str, tmp_path: Path) -> None:
+    """As an npz, and as a folder whose csv or npy of labels holds none; classes known to some."""
+    predict(run, data=own, out="own.npy", quiet=True)
+    arrays = {"x": own["x"].numpy(), "edge_index": own["edge_index"].numpy()}
+    np.savez(tmp_path / "bare.npz", **arrays)
+    places = [str(tmp_path / "bare.npz")]
+    for name, y in (("csv", "nan\n" * 90), ("texts", np.full(90, "")), ("none", None)):
+        folder = tmp_path / name
+        folder.mkdir()
+        for key, value in arrays.items():
+            np.save(folder / f"{key}.npy", value)
+        if isinstance(y, str):
+            (folder / "y.csv").write_text(y)
+        elif y is not None:
+            np.save(folder / "y.npy", y)
+        places.append(str(folder))
+    for place in places:
+        assert predict(run, data=place, out="p.npy", quiet=True)["test"] is None
+        assert np.array_equal(np.load("p.npy"), np.load("own.npy"))
+        predict(run, data=place, out="p.csv", quiet=True)
+        assert "label" not in Path("p.csv").read_text()
+    half = np.where(np.arange(90) < 9, -1, own["y"].numpy())
+    np.savez(tmp_path / "half.npz", **arrays, y=half)
+    predict(run, data=str(tmp_path / "half.npz"), out="half.csv", quiet=True)
+    label = pd.read_csv("half.csv", dtype=str, keep_default_na=False)["label"]
+    assert label.tolist() == [""] * 9 + [str(c) for c in half[9:]]
 
 
 def test_data_without_labels_or_masks(own: Data, run: str) -> None:

@@ -1,0 +1,334 @@
+"""What the weights of a run say of nodes, of pairs of nodes, of graphs. (opt: pandas)"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..data import GraphSet, check_graphs, check_inputs, is_path, load, read_folder
+from ..data.graphs import MASKS
+from ..data.tables import node_index
+from ..errors import ConfigError, DataError, StoreError
+from ..nn import build_model
+from ..store import load_tensors
+from .graph import PARTS, Whole, check_columns, featured, graph_card, one_label, outputs
+from .graphnet import GraphNet
+from .link import LinkNet, fitting, logits, score
+from .links import Links, find_links, links_digest, message_graph, read_links
+from .node import node_card, read_nodes
+from .pairs import ENDS, known, read_pairs
+from .task import Task
+
+
+@dataclass(frozen=True)
+class Source:
+    """A finished run, the seed whose weights count, and the data that they are applied to.
+
+    ``given`` is an object from Python, None where ``name`` says what to load; ``same``: it says
+    what the run says. ``data_digest`` is that of the run's data, None if it was not kept.
+    """
+
+    folder: Path
+    recipe: str
+    options: Mapping[str, Any]
+    data_digest: str | None
+    seed: int
+    device: torch.device
+    given: Any
+    name: str
+    same: bool
+    root: str | None
+    pairs: Path | None
+
+    @property
+    def split(self) -> str | None:
+        """The split of the run, where the data is that of the run."""
+        return self.options["split"] if self.same else None
+
+    @property
+    def path(self) -> str | None:
+        """The path of data of the user's own; None for an object and for a data set's name."""
+        return self.name if self.given is None and is_path(self.name) else None
+
+    def weights(self, build: Callable[[Mapping[str, Any]], nn.Module]) -> tuple[Any, Any]:
+        """The model that ``build(about)`` makes, with the weights of the seed; and ``about``.
+
+        Raises:
+            StoreError: the weights are absent, damaged, or of another model.
+        """
+        path = self.folder / f"weights-seed{self.seed}.safetensors"
+        weights, about = load_tensors(path)
+        try:
+            model = build(about)
+            model.load_state_dict(weights)
+        except (LookupError, TypeError, ValueError, RuntimeError) as error:
+            raise StoreError(
+                f"{path} does not hold the weights of a {self.recipe} model ({error}). "
+                "Give a run folder of graphkit train as it was written."
+            ) from error
+        return model.to(self.device).eval(), about
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """The columns of a table, the same as numbers alone, and the score of the test part if any."""
+
+    columns: dict[str, Any]
+    values: np.ndarray
+    metric: str
+    test: float | None
+
+
+def of_nodes(source: Source) -> Predicted:
+    """Predictions for the nodes of one graph."""
+    options, found = source.options, _node_data(source)
+    nodes = read_nodes(found, source.device, options["undirected"], options["row_normalize"])
+    kept = ("num_layers", "dropout", "norm", "drop_input")
+
+    def build(about: Mapping[str, Any]) -> nn.Module:
+        Task(**about["task"])
+        settings = {name: about[name] for name in kept}
+        return build_model(about["model"], *about["widths"], **settings)
+
+    model, about = source.weights(build)
+    width = about["widths"][0]
+    if nodes.x.size(1) != width:
+        raise DataError(
+            f"The weights expect {width} features for each node, but the data has "
+            f"{nodes.x.size(1)}. Give data with the features of the run."
+        )
+    with torch.autocast(source.device.type, torch.bfloat16, options["amp"] == "bf16"):
+        out = model(nodes.x, nodes.graph).float()
+    columns: dict[str, Any] = {"node": np.arange(len(out))}
+    index = None if source.path is None else node_index(source.path)
+    columns |= {} if index is None else {"id": index.names}
+    task, names = Task(**about["task"]), about.get("class_names")
+    y = _labels(found["y"], task, getattr(found, "class_names", None), names)
+    return _predicted(columns, out, task, y, nodes.split(source.seed)[1], names)
+
+
+def of_graphs(source: Source) -> Predicted:
+    """Predictions for the graphs of a set."""
+    found = _graph_data(source).to(source.device)
+
+    def build(about: Mapping[str, Any]) -> nn.Module:
+        # what has no task are weights of another recipe
+        Task(**about["task"])
+        return GraphNet(**about["net"])
+
+    model, about = source.weights(build)
+    task, net, degrees = Task(**about["task"]), about["net"], about.get("degrees", False)
+    if degrees != (found.x is None):
+        wanted, got = ("in-degrees", "x") if degrees else ("x", "no x")
+        raise DataError(
+            f"The weights tell nodes apart by {wanted}, but the graphs have {got}. "
+            "Give graphs with the features of the run."
+        )
+    check_columns("in-degree" if degrees else "x", featured(found).x, net["node"])
+    check_columns("edge_attr", found.edge_attr, net["edge"])
+    none = torch.zeros(len(found), dtype=torch.bool, device=source.device)
+    masks = {part: getattr(found, f"{part}_mask") for part in PARTS}
+    masks = {part: none if mask is None else mask for part, mask in masks.items()}
+    y = found.y
+    if task.kind == "labels" and y.dim() == 1 and not y.is_floating_point() and int(y.max()) < 2:
+        y = one_label(y)
+    whole = Whole(featured(found), y, net["node"], net["edge"], masks, degrees)
+    rows = whole.split(source.seed)[1]
+    rest = torch.ones_like(none).index_fill_(0, torch.cat(list(rows.values())), False)
+    out = torch.empty(len(found), task.width, device=source.device)
+    # part by part, in the batches that the run scored
+    for graph_id in filter(len, (*rows.values(), rest.nonzero().view(-1))):
+        out[graph_id] = outputs(model, whole, graph_id, source.options).float()
+    labels = _labels(y, task, None, None)
+    return _predicted({"graph": np.arange(len(out))}, out, task, labels, rows, None)
+
+
+def of_links(source: Source) -> Predicted:
+    """Scores for the held-out pairs of a graph, or for those of a file."""
+    options = source.options
+    root = None if source.path is not None else source.root
+    data = find_links(source.name if source.given is None else source.given, root, source.split)
+    model, about = source.weights(lambda about: LinkNet(**about["net"]))
+    links = read_links(data, source.device, options["undirected"])
+    _check_vectors(links, about["net"])
+    strange = not hasattr(data, "split_edge")
+    strange &= source.data_digest not in (None, links_digest(links))
+    index = None if source.path is None else node_index(source.path)
+    if source.pairs is None:
+        if strange and source.same:
+            raise DataError(
+                f"{source.name} is not as it was in the run, and divided anew its test links may "
+                "be among those trained on. Give the data of the run, or the pairs to score."
+            )
+        return _held_out(model, links, options, index)
+    if strange:
+        # none of these edges are held out from anything
+        edges = data["edge_index"].to(source.device).long()
+        whole = message_graph(edges, links.graph.num_dst, options["undirected"])
+        links = replace(links, graph=whole, positive={}, negative={})
+    pairs = read_pairs(source.pairs, links.graph.num_dst, index).to(source.device)
+    part, label = known(pairs, links)
+    (out,) = logits(model, links, [pairs], options)
+    return _scored(pairs, part, label, out, index, options["metric"], None)
+
+
+def _held_out(model: nn.Module, links: Links, options: Mapping[str, Any], index: Any) -> Predicted:
+    """The scores of the pairs of validation and test, links before others."""
+    named = [
+        (part, of[part]) for part in ("val", "test") for of in (links.positive, links.negative)
+    ]
+    found = logits(model, links, [pairs for _, pairs in named], options)
+    flat = [pairs.view(-1, 2) for _, pairs in named]
+    sizes = [len(pairs) for pairs in flat]
+    part = np.repeat(np.array([name for name, _ in named], dtype=object), sizes)
+    label = np.repeat([1, 0, 1, 0], sizes)
+    try:
+        test = score(fitting(options["metric"], links.negative), found[2], found[3])
+    except (ConfigError, DataError):
+        test = None
+    out = torch.cat([one.view(-1) for one in found])
+    return _scored(torch.cat(flat), part, label, out, index, options["metric"], test)
+
+
+def _scored(
+    pairs: Tensor,
+    part: np.ndarray,
+    label: np.ndarray,
+    out: Tensor,
+    index: Any,
+    metric: str,
+    test: float | None,
+) -> Predicted:
+    ends = pairs.t().cpu().numpy()
+    named = ends if index is None else index.names[ends]
+    values = out.sigmoid().cpu().numpy()
+    columns = dict(zip(ENDS, named, strict=True))
+    columns |= {"part": part, "label": _known(label), "score": values}
+    return Predicted(columns, values, metric, test)
+
+
+def _check_vectors(links: Links, net: Mapping[str, Any]) -> None:
+    """Raise :class:`DataError` unless the nodes have the features that the weights expect."""
+    width, num_nodes = None if links.x is None else links.x.size(1), links.graph.num_dst
+    if width != net["in_channels"]:
+        said = [
+            "no features" if count is None else f"{count} features for each node"
+            for count in (net["in_channels"], width)
+        ]
+        raise DataError(
+            f"The weights expect {said[0]}, but the data has {said[1]}. "
+            "Give data with the features of the run."
+        )
+    if width is None and num_nodes != net["num_nodes"]:
+        raise DataError(
+            f"The weights hold a learnt vector for each of {net['num_nodes']} nodes, but the data "
+            f"has {num_nodes} nodes. Give the nodes of the run, or train on features."
+        )
+
+
+def _node_data(source: Source) -> Any:
+    """The data to predict, its labels and masks filled in where it has none."""
+    nonfinite = source.options["allow_nonfinite"]
+    if source.given is not None:
+        found: Any = copy.copy(check_inputs(source.given, allow_nonfinite=nonfinite))
+    elif node_card(source.name) is None:
+        # the run's own data has the split that was drawn for it
+        found = read_folder(source.name, allow_nonfinite=nonfinite, labelled=source.same)
+    else:
+        found = load(source.name, source.root, split=source.split)
+    size = found["x"].size(0)
+    for key in MASKS:
+        if getattr(found, key, None) is None:
+            found[key] = torch.zeros(size, dtype=torch.bool)
+    if getattr(found, "y", None) is None:
+        found.y = torch.full((size,), -1)
+    return found
+
+
+def _graph_data(source: Source) -> GraphSet:
+    """The graphs to predict; where they have no labels, -1 for each and no masks."""
+    if source.given is None:
+        return load(graph_card(source.name).name, source.root, split=source.split)
+    found = source.given
+    found = found if isinstance(found, GraphSet) else GraphSet.from_list(found)
+    if found.y is None:
+        kept = {key: value for key, value in found.tensors.items() if key not in MASKS}
+        kept["y"] = torch.full((len(found),), -1, device=found.device)
+        found = GraphSet(kept, found.name, levels=found.levels)
+    return check_graphs(found, allow_nonfinite=source.options["allow_nonfinite"])
+
+
+def _labels(y: Tensor, task: Task, own: list[str] | None, names: list[str] | None) -> Tensor | None:
+    """The labels in the numbering of the weights; None if they are of another task, or unknown.
+
+    ``own`` are the names of the classes in the data, ``names`` those of the weights.
+    """
+    if task.kind != "classes":
+        fits = (y.is_floating_point() or y.dim() == 2) and y.numel() == len(y) * task.width
+        known = fits and not y.isnan().all()
+        return y.float().reshape(len(y), task.width) if known else None
+    if y.is_floating_point() or y.dim() != 1 or bool((y < 0).all()):
+        return None
+    if own != names:
+        # what is numbered by name in one place only, or by other names, cannot be compared
+        if not own or not names or not set(own) <= set(names):
+            return None
+        place = torch.tensor([names.index(name) for name in own])
+        y = torch.where(y < 0, -1, place[y.clamp(min=0)])
+    return y if int(y.max()) < task.width else None
+
+
+def _predicted(
+    columns: dict[str, Any],
+    out: Tensor,
+    task: Task,
+    y: Tensor | None,
+    rows: Mapping[str, Tensor],
+    names: list[str] | None,
+) -> Predicted:
+    """``columns``, and the part, label, prediction and all outputs ``out [N, C]`` of each row."""
+    columns["part"] = np.full(len(out), "", dtype=object)
+    for name, some in rows.items():
+        columns["part"][some.cpu().numpy()] = name
+    values, name = out, "value"
+    if task.kind == "classes":
+        columns |= {} if y is None else {"label": _known(y.cpu().numpy())}
+        columns["prediction"] = out.argmax(dim=1).cpu().numpy()
+        if names is not None:
+            columns["class"] = np.array(names, dtype=object)[columns["prediction"]]
+        values, name = out.softmax(dim=1), "probability"
+    else:
+        columns |= {} if y is None else _numbered("label", y.cpu().numpy())
+        if task.kind == "labels":
+            values, name = out.sigmoid(), "probability"
+    array = values.cpu().numpy()
+    test = _test_score(out, y, rows["test"], task)
+    return Predicted(columns | _numbered(name, array), array, task.metric, test)
+
+
+def _numbered(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
+    return {f"{name}{number}": column for number, column in enumerate(values.T)}
+
+
+def _known(label: np.ndarray) -> Any:
+    """``label`` as it is, or, where one is -1 for not known, with nothing in these places."""
+    import pandas as pd
+
+    return label if (label >= 0).all() else pd.arrays.IntegerArray(label, label < 0)
+
+
+def _test_score(out: Tensor, y: Tensor | None, rows: Tensor, task: Task) -> float | None:
+    """The score of the test rows, None where there is none to give."""
+    if y is None or not len(rows):
+        return None
+    try:
+        return task.score(out[rows], y.to(out.device)[rows])
+    except DataError:
+        return None

@@ -1,0 +1,317 @@
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from small_sets import make_cliques
+from torch_geometric.data import Data
+
+from graphkit import metrics
+from graphkit.cli import main
+from graphkit.errors import ConfigError, DataError, StoreError
+from graphkit.graph import Graph
+from graphkit.recipes import link, plots, predict, predictions
+from graphkit.recipes.link import LinkNet
+from graphkit.recipes.links import read_links
+from graphkit.store import load_tensors, save_tensors
+
+CPU = torch.device("cpu")
+QUICK: dict[str, Any] = dict(hidden=16, epochs=6, batch_size=128, quiet=True)
+
+
+@pytest.fixture(autouse=True)
+def _no_drawings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take longer than these trainings, and have tests of their own."""
+    monkeypatch.setattr(plots, "curves", lambda *args, **options: None)
+
+
+@pytest.fixture
+def cliques() -> Data:
+    return make_cliques()
+
+
+@pytest.fixture
+def featured(cliques: Data) -> Data:
+    cliques.x = torch.eye(4)[torch.arange(60) // 15] + 0.1 * torch.randn(60, 4)
+    return cliques
+
+
+def by_hand(run: str, data: Data, seed: int, pairs: torch.Tensor) -> np.ndarray:
+    """The scores of pairs by the model itself, put together from what the file says."""
+    weights, about = load_tensors(Path(run) / f"weights-seed{seed}.safetensors")
+    model = LinkNet(**about["net"])
+    model.load_state_dict(weights)
+    with torch.no_grad():
+        h = model.eval()(data.x, Graph.from_edge_index(data["edge_index"], 60))
+        return model.score(h, pairs).sigmoid().numpy()
+
+
+def write(folder: Path, edges: torch.Tensor, named: bool, labels: bool = False) -> str:
+    """A folder of tables of 60 nodes, which have names or not."""
+    folder.mkdir()
+    group = np.arange(60) // 15
+    nodes = pd.DataFrame({"a": group * 1.0, "b": np.arange(60) % 2})
+    if named:
+        nodes.insert(0, "id", [f"n {number}, ü" for number in range(60)])
+    if labels:
+        nodes["y"] = group
+    nodes.to_csv(folder / "nodes.csv", index=False)
+    names = nodes["id"].to_numpy() if named else np.arange(60)
+    ends = pd.DataFrame(names[edges.numpy()].T, columns=["source", "target"])
+    ends.to_csv(folder / "edges.csv", index=False)
+    return str(folder)
+
+
+@pytest.mark.parametrize("options", [{}, {"amp": "bf16"}, {"metric": "hits@7"}, {"model": "gat"}])
+def test_the_test_score_is_that_of_the_run(cliques: Data, options: dict[str, Any]) -> None:
+    record = link(data=cliques, seeds="0-1", out="run", **{**QUICK, **options})
+    for row in record.rows:
+        told = predict("run", data=cliques, seed=row.seed, quiet=True)
+        assert (told["test"], told["metric"]) == (row.test, record.metric)
+
+
+def test_every_format_holds_what_the_model_computes(featured: Data) -> None:
+    run = link(data=featured, seeds="0-1", **QUICK).run
+    for ending in (".parquet", ".csv", ".npy"):
+        told = predict(run, data=featured, seed=1, out=f"out/p{ending}", quiet=True)
+        assert told["rows"] == 126
+    table = pd.read_parquet("out/p.parquet")
+    assert list(table.columns) == ["source", "target", "part", "label", "score"]
+    kinds = ["int64", "int64", "int64", "float32"]
+    assert [str(kind) for kind in table.dtypes.drop("part")] == kinds
+    held = [
+        (part, label, pair)
+        for part, where in (("val", "valid"), ("test", "test"))
+        for label, key in ((1, "edge"), (0, "edge_neg"))
+        for pair in featured.split_edge[where][key].tolist()
+    ]
+    ends = table[["source", "target"]].to_numpy().tolist()
+    assert list(zip(table["part"], table["label"], ends, strict=True)) == held
+    pairs = torch.tensor([pair for _, _, pair in held])
+    expected = by_hand(run, featured, 1, pairs)
+    np.testing.assert_allclose(table["score"], expected, rtol=1e-5)
+    array = np.load("out/p.npy")
+    assert array.dtype == np.float32 and np.array_equal(array, table["score"])
+    pd.testing.assert_frame_equal(
+        pd.read_csv("out/p.csv"), table, check_dtype=False, rtol=1e-6, check_exact=False
+    )
+    record = json.loads((Path(run) / "result.json").read_text())
+    test = table[table["part"] == "test"]
+    y, logit = torch.tensor(test["label"].to_numpy()), torch.tensor(test["score"].to_numpy())
+    assert metrics.rocauc(logit, y) == pytest.approx(record["rows"][1]["test"], abs=1e-3)
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet", ".npy"])
+def test_pairs_of_the_users_own_are_scored_in_their_order(featured: Data, ending: str) -> None:
+    run = link(data=featured, **QUICK).run
+    links = read_links(featured, CPU, False)
+    told = [(links.positive[part][0], part, 1) for part in ("train", "val", "test")]
+    told += [(links.negative[part][0], part, 0) for part in ("val", "test")]
+    # links go both ways in this graph
+    told += [(pair.flip(0), part, label) for pair, part, label in told]
+    told.append((torch.tensor([3, 3]), "", None))
+    pairs = torch.stack([pair for pair, _, _ in told])
+    frame = pd.DataFrame({"target": pairs[:, 1], "more": 0.5, "source": pairs[:, 0]})
+    if ending == ".npy":
+        np.save("p.npy", np.asfortranarray(pairs.numpy().astype(np.uint16)))
+    elif ending == ".csv":
+        frame.to_csv("p.csv", index=False)
+    else:
+        frame.to_parquet("p.parquet")
+    record = predict(run, data=featured, pairs=f"p{ending}", out="s.parquet", quiet=True)
+    assert record["test"] is None and record["rows"] == len(told)
+    table = pd.read_parquet("s.parquet")
+    assert table[["source", "target"]].to_numpy().tolist() == pairs.tolist()
+    assert table["part"].tolist() == [part for _, part, _ in told]
+    assert table["label"].astype(object).where(table["label"].notna(), None).tolist() == [
+        label for _, _, label in told
+    ]
+    np.testing.assert_allclose(table["score"], by_hand(run, featured, 0, pairs), rtol=1e-5)
+
+
+def test_in_a_directed_graph_a_pair_is_not_its_reverse(featured: Data) -> None:
+    one_way = torch.cat([of["edge"] for of in featured.split_edge.values()]).t()
+    data = Data(x=featured.x, edge_index=one_way, num_nodes=60)
+    run = link(data=data, **QUICK).run
+    pair = read_links(data, CPU, False).positive["test"][:1]
+    np.save("p.npy", torch.cat([pair, pair.flip(1)]).numpy())
+    predict(run, data=data, pairs="p.npy", out="s.csv", quiet=True)
+    table = pd.read_csv("s.csv", dtype=str, keep_default_na=False)
+    assert table[["part", "label"]].to_numpy().tolist() == [["test", "1"], ["", ""]]
+
+
+def test_nodes_are_called_as_the_users_own_data_calls_them(
+    cliques: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Tables without labels, a run by the command line, and the same graph without names."""
+    edges = cliques["edge_index"]
+    named = write(tmp_path / "named", edges, named=True)
+    plain = write(tmp_path / "plain", edges, named=False, labels=True)
+    words = ["--epochs", "3", "--hidden", "8", "--out"]
+    assert main(["train", "link", "--data", named, *words, "run"]) == 0
+    assert main(["train", "link", "--data", plain, *words, "plainrun"]) == 0
+    # the line under the result of train names the command
+    assert "predict:     graphkit predict run\n" in capsys.readouterr().out
+    assert main(["predict", "run", "--out", "p.csv"]) == 0
+    text = capsys.readouterr().out
+    record = json.loads(Path("run/result.json").read_text())
+    assert f"sage of seed 0 on {named}: " in text and "next: pandas.read_csv('p.csv')" in text
+    assert f"test rocauc: {record['test_mean']:.4f}" in text
+    assert predict("plainrun", out="q.csv", quiet=True)["test"] == record["test_mean"]
+    table, numbers = pd.read_csv("p.csv"), pd.read_csv("q.csv")
+    assert table["source"].tolist() == [f"n {number}, ü" for number in numbers["source"]]
+    assert table["score"].tolist() == numbers["score"].tolist()
+    table.head(5).to_csv("mine.csv", index=False)
+    assert main(["predict", "run", "--pairs", "mine.csv", "--out", "s.csv"]) == 0
+    pd.testing.assert_frame_equal(pd.read_csv("s.csv"), table.head(5), rtol=1e-5)
+    pd.DataFrame({"source": ["n 1, ü"], "target": ["n 60, ü"]}).to_csv("bad.csv", index=False)
+    with pytest.raises(DataError, match=r"bad.csv, line 2, column 'target': the node 'n 60, ü' is"):
+        predict("run", pairs="bad.csv")
+
+
+def test_data_of_the_users_own_that_changed_is_not_scored(cliques: Data, tmp_path: Path) -> None:
+    """Divided anew, links that were trained on would count as held out."""
+    edges = cliques["edge_index"]
+    own = write(tmp_path / "own", edges, named=False)
+    link(data=own, **QUICK, out="run")
+    moved = str(tmp_path / "moved")
+    shutil.copytree(own, moved)
+    scored = predict("run", quiet=True)["test"]
+    assert scored == predict("run", data=moved, quiet=True)["test"]
+    shutil.rmtree(own)
+    write(Path(own), edges[:, 2:], named=False)
+    with pytest.raises(
+        DataError, match="not as it was in the run, and divided anew its test links"
+    ):
+        predict("run", quiet=True)
+    np.save("p.npy", edges[:, 2:].t().numpy())
+    predict("run", pairs="p.npy", out="s.parquet", quiet=True)
+    table = pd.read_parquet("s.parquet")
+    assert set(table["part"]) == {""} and set(table["label"]) == {1}
+    predict("run", data=moved, pairs="p.npy", out="t.parquet", quiet=True)
+    assert set(pd.read_parquet("t.parquet")["part"]) == {"train", "val", "test"}
+
+
+def test_other_data_with_the_same_features(featured: Data) -> None:
+    run = link(data=featured, **QUICK, metric="hits@20").run
+    other = Data(x=torch.rand(30, 4), edge_index=torch.randint(0, 30, (2, 120)))
+    told = predict(run, data=other, quiet=True)
+    links = read_links(other, CPU, False)
+    held = [len(links.positive[part]) for part in ("val", "test")]
+    # these are too few pairs for the metric of the run
+    assert held[1] < 20 and told["test"] is None and told["rows"] == 2 * sum(held)
+    other.x = torch.rand(30, 5)
+    with pytest.raises(DataError, match=r"expect 4 features .* the data has 5 features .*Give dat"):
+        predict(run, data=other)
+    bare = Data(edge_index=other.edge_index, num_nodes=30)
+    with pytest.raises(DataError, match="expect 4 features for each node, but the data has no fea"):
+        predict(run, data=bare)
+
+
+def test_learnt_vectors_know_their_nodes_alone(cliques: Data) -> None:
+    run = link(data=cliques, **QUICK).run
+    more = cliques.clone()
+    more.num_nodes = 61
+    with pytest.raises(DataError, match="learnt vector for each of 60 nodes, but the data has 61"):
+        predict(run, data=more)
+    more.num_nodes, more.x = 60, torch.rand(60, 2)
+    with pytest.raises(DataError, match="expect no features, but the data has 2 features"):
+        predict(run, data=more)
+    more.x = torch.rand(60)
+    with pytest.raises(DataError, match=r"x has shape \[60\], but \[60, num_features\]"):
+        predict(run, data=more)
+    with pytest.raises(DataError, match="mutag is for graph-classification"):
+        predict(run, data="mutag")
+    with pytest.raises(ConfigError, match="only Python can give again"):
+        predict(run)
+    assert not list(Path(run).glob("predictions*"))
+
+
+def test_pairs_that_cannot_be_scored(cliques: Data) -> None:
+    run = link(data=cliques, **QUICK).run
+    cases: list[tuple[str, Any, type[Exception], str]] = [
+        ("p.txt", "", ConfigError, "pairs is 'p.txt', but a file ending in one of .csv, .parquet,"),
+        ("a.npy", np.ones((3, 2)), DataError, r"a.npy is float64 of shape \[3, 2\], but whole"),
+        ("b.npy", np.ones((2, 3), int), DataError, r"b.npy is int64 of shape \[2, 3\], but whole"),
+        ("c.npy", np.array([[1, 2], [60, -1]]), DataError, r"c.npy\[1, 0\]: 60 is no node.*to 59"),
+        ("d.npy", np.array([[1, {}]]), DataError, "Pickled objects are never read"),
+        ("e.csv", "a,b\n1,2\n", DataError, "e.csv has no column 'source', only a, b. Call the"),
+        ("f.csv", "source,target\n1,2\n1,0.5\n", DataError, "line 3, column 'target': 0.5 is no"),
+        (
+            "g.csv",
+            "source,target\n,2\n-1,3\n",
+            DataError,
+            "'source': nan is no .* 2 entries are so",
+        ),
+        ("h.csv", "source,target\nx,2\n", DataError, "line 2, column 'source': 'x' is not a numb"),
+        ("i.csv", "source,target\n", DataError, "i.csv has a header and no rows"),
+        ("j.parquet", "PAR1", DataError, "j.parquet"),
+    ]
+    for name, content, error, message in cases:
+        if isinstance(content, str):
+            Path(name).write_text(content)
+        else:
+            np.save(name, content)
+        with pytest.raises(error, match=message):
+            predict(run, data=cliques, pairs=name)
+    with pytest.raises(StoreError, match="absent.csv cannot be read: No such file"):
+        predict(run, data=cliques, pairs="absent.csv")
+    assert not list(Path(run).glob("*predictions*"))
+
+
+def test_weights_that_are_not_of_links(cliques: Data) -> None:
+    run = link(data=cliques, **QUICK).run
+    path = Path(run) / "weights-seed0.safetensors"
+    weights, about = load_tensors(path)
+    net = about["net"]
+    for wrong in (
+        {"model": "gcn", "widths": [3, 16, 3]},
+        {"net": {**net, "out": 2}},
+        {"net": {**net, "model": "nothing"}},
+        {"net": {**net, "hidden": 17}},
+        {"net": None},
+    ):
+        save_tensors(path, weights, wrong)
+        with pytest.raises(StoreError, match="does not hold the weights of a link model"):
+            predict(run, data=cliques)
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(StoreError, match="weights-seed0.safetensors is damaged"):
+        predict(run, data=cliques)
+
+
+def test_each_link_among_negatives_of_its_own(cliques: Data) -> None:
+    """The form of ogbl-citation2, whose pairs are a row each in the table."""
+    parts: dict[str, Any] = {}
+    for part, of in cliques.split_edge.items():
+        source, target = of["edge"].t()
+        other = torch.randint(0, 60, (len(source), 8))
+        parts[part] = {"source_node": source, "target_node": target, "target_node_neg": other}
+    data = Data(edge_index=cliques.edge_index, num_nodes=60)
+    data.split_edge = parts
+    links, model = read_links(data, CPU, False), LinkNet("gcn", 60, None, 16, 2, 0.0).eval()
+    options = {**QUICK, "amp": None, "metric": "mrr", "clip": 0.0}
+    problem = importlib.import_module("graphkit.recipes.link").problem
+    with torch.no_grad():
+        found = predictions._held_out(model, links, options, None)
+        assert found.test == problem(model, 0, links=links, options=options).test()
+    assert len(found.values) == (21 + 42) * 9
+    rows = (found.columns["part"] == "test") & (found.columns["label"] == 0)
+    expected = parts["test"]["target_node_neg"].view(-1).tolist()
+    assert found.columns["target"][rows].tolist() == expected
+
+
+def test_ogbs_drugs_come_back(local_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not (local_data / "ogb" / "ogbl_ddi").is_dir():
+        pytest.skip("GRAPHKIT_DATA holds no ogb/ogbl_ddi")
+    options: dict[str, Any] = dict(hidden=4, epochs=1, batch_size=2**20, model="mlp", quiet=True)
+    record = link(data="ogbl-ddi", root=str(local_data), out="run", **options)
+    told = predict("run", out="p.npy", quiet=True)
+    assert told["test"] == record.test_mean and record.metric == "hits@20"
+    assert told["rows"] == 2 * 133_489 + 101_882 + 95_599
