@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,29 @@ Outputs = tuple[Tensor, ...]
 Call = Callable[[], Outputs]
 Params = Mapping[str, Any]
 
+
+def _nothing() -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A contender of which more must be known than the call that is timed.
+
+    ``check`` is called in its place, untimed, for what is compared: where chance decides the
+    results, or where they come in another order. ``want`` is what they are compared with in place
+    of the reference. ``seconds`` gives the time of the last call where another process made it,
+    ``about`` says which, and ``close`` ends it.
+    """
+
+    call: Call
+    check: Call | None = None
+    want: Outputs | None = None
+    seconds: Callable[[], float] | None = None
+    about: Mapping[str, Any] | None = None
+    close: Callable[[], None] = _nothing
+
+
 _NEEDED = ("TITLE", "BASELINE", "TESTS", "TOLERANCE", "CONTENDERS", "cases", "problem", "reference")
 
 
@@ -31,12 +54,29 @@ class Entry:
     title: str
     baseline: str
     tests: tuple[str, ...]
-    tolerance: float
-    contenders: Mapping[str, Callable[[Any], Call]]
+    tolerance: float | Callable[..., float]
+    contenders: Mapping[str, Callable[[Any], Call | Prepared]]
     cases: Callable[[bool], list[Params]]
     problem: Callable[..., Any]
     reference: Callable[[Any], Outputs]
-    bytes_moved: Callable[..., int] | None
+    bytes_moved: Callable[..., int | None] | None
+    entrants: Callable[..., Sequence[str]] | None = None
+
+    def names(self, params: Params) -> list[str]:
+        """The contenders of the case ``params``, in the order of ``contenders``."""
+        if self.entrants is None:
+            return list(self.contenders)
+        chosen = set(self.entrants(**params))
+        return [name for name in self.contenders if name in chosen]
+
+    def allowed(self, params: Params) -> float:
+        """How far off the reference an output may be in the case ``params``."""
+        return self.tolerance(**params) if callable(self.tolerance) else self.tolerance
+
+    def prepare(self, name: str, problem: Any) -> Prepared:
+        """The contender ``name``, ready to be called."""
+        made = self.contenders[name](problem)
+        return made if isinstance(made, Prepared) else Prepared(made)
 
 
 def find(name: str) -> Path:
@@ -90,4 +130,5 @@ def read(path: Path) -> Entry:
         problem=found["problem"],
         reference=found["reference"],
         bytes_moved=found.get("bytes_moved"),
+        entrants=found.get("entrants"),
     )

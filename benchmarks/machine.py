@@ -5,23 +5,21 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from graphkit.recipes.memory import environment
 
-from .measure import spread
-
+HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 PACKAGES = ("torch_scatter", "torch_sparse", "pyg_lib", "scipy")
-_ALLOCATION = ("LD_PRELOAD", "MALLOC_", "GLIBC_TUNABLES", "THP_MEM_ALLOC_ENABLE")
+_ALLOCATION = ("LD_PRELOAD", "MALLOC_", "GLIBC_TUNABLES", HUGE_PAGES)
 _THREADING = ("OMP_", "GOMP_", "KMP_", "MKL_")
-_HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+_MODE = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 def describe() -> dict[str, Any]:
@@ -39,7 +37,10 @@ def describe() -> dict[str, Any]:
 
 def allocator(variables: Mapping[str, str]) -> str:
     """``stock``, or the variables that change how memory is allocated, with their values."""
-    return _settings(variables, _ALLOCATION) or "stock"
+    # torch takes 0 as if it were not set
+    off = variables.get(HUGE_PAGES) == "0"
+    chosen = {k: v for k, v in variables.items() if not (off and k == HUGE_PAGES)}
+    return _settings(chosen, _ALLOCATION) or "stock"
 
 
 def _settings(variables: Mapping[str, str], prefixes: tuple[str, ...]) -> str:
@@ -52,7 +53,7 @@ def _settings(variables: Mapping[str, str], prefixes: tuple[str, ...]) -> str:
 def huge_pages() -> str | None:
     """Linux's mode of transparent huge pages: always, madvise or never; None elsewhere."""
     try:
-        return _HUGE_PAGES.read_text(encoding="ascii").split("[")[1].split("]")[0]
+        return _MODE.read_text(encoding="ascii").split("[")[1].split("]")[0]
     except (OSError, IndexError):
         return None
 
@@ -63,30 +64,6 @@ def load() -> float | None:
         return round(os.getloadavg()[0], 2)
     except (AttributeError, OSError):
         return None
-
-
-def bandwidth(quick: bool) -> dict[str, float]:
-    """GB/s, bytes read plus bytes written, of a large copy and of a gather of random 512 B rows.
-
-    Both write to memory that is there already, so that no page fault is counted.
-    """
-    rows = 2**18 if quick else 2**19
-    table = torch.ones(rows, 128)
-    index = torch.randint(rows, (rows,), generator=torch.Generator().manual_seed(0))
-    out = torch.ones_like(table)
-
-    def rate(call: Callable[[], Tensor]) -> float:
-        seconds = []
-        for _ in range(5):
-            began = time.perf_counter()
-            call()
-            seconds.append(time.perf_counter() - began)
-        return round(2 * table.nbytes / spread(seconds).median / 1e9, 1)
-
-    return {
-        "copy_gbps": rate(lambda: out.copy_(table)),
-        "gather_512b_gbps": rate(lambda: torch.index_select(table, 0, index, out=out)),
-    }
 
 
 class Others:

@@ -14,7 +14,7 @@ import torch
 
 from graphkit.errors import BackendError
 
-from .entry import Call, Entry, Outputs
+from .entry import Entry, Outputs, Prepared
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,14 @@ class Contest:
     """One contender in one case: ``status`` is ok, absent, failed or wrong; the rest follows it.
 
     ``error`` is the largest deviation from the reference over the reference's largest value,
-    ``seconds`` one time for each round.
+    ``seconds`` one time for each round, ``process`` says who ran it where it was not this process.
     """
 
     status: str = "ok"
     reason: str | None = None
     error: float | None = None
     seconds: list[float] = field(default_factory=list)
+    process: Mapping[str, Any] | None = None
 
     def stop(self, status: str, reason: str) -> None:
         """Take the contender out of the contest, without figures."""
@@ -89,26 +90,38 @@ def contest(
     """Every contender's checked result in the case ``params``; ``tell`` hears what is going on.
 
     A contender is compared with the float64 reference before the first round and, by the output of
-    its last round, after it. One that is absent, fails or is wrong has no times.
+    its last round, after it. One that is absent, fails or is wrong has no times; a problem that
+    this machine cannot pose has no contenders.
     """
     tell("reference")
-    problem = entry.problem(**params)
-    want = entry.reference(problem)
-    results = {name: Contest() for name in entry.contenders}
-    calls: dict[str, Call] = {}
-    for name, prepare in entry.contenders.items():
-        tell(f"check {name}")
-        with _recorded(results[name]):
-            calls[name] = prepare(problem)
-            _check(results[name], calls[name](), want, entry.tolerance)
-    calls = {name: call for name, call in calls.items() if results[name].status == "ok"}
-    for name, out in _race(calls, results, rounds, warmup, tell).items():
-        _check(results[name], out, want, entry.tolerance)
+    results = {name: Contest() for name in entry.names(params)}
+    try:
+        problem = entry.problem(**params)
+    except BackendError as error:
+        for result in results.values():
+            result.stop("absent", str(error))
+        return results
+    want, tolerance = entry.reference(problem), entry.allowed(params)
+    ready: dict[str, Prepared] = {}
+    try:
+        for name, result in results.items():
+            tell(f"check {name}")
+            with _recorded(result):
+                ready[name] = entry.prepare(name, problem)
+                result.process = ready[name].about
+                _check(result, ready[name], ready[name].call(), want, tolerance)
+        racing = {name: one for name, one in ready.items() if results[name].status == "ok"}
+        for name, out in _race(racing, results, rounds, warmup, tell).items():
+            with _recorded(results[name]):
+                _check(results[name], ready[name], out, want, tolerance)
+    finally:
+        for one in ready.values():
+            one.close()
     return results
 
 
 def _race(
-    calls: dict[str, Call],
+    ready: Mapping[str, Prepared],
     results: Mapping[str, Contest],
     rounds: int,
     warmup: int,
@@ -116,7 +129,7 @@ def _race(
 ) -> dict[str, Outputs]:
     """The last outputs of those that came through; their times go to ``results``."""
     last: dict[str, Outputs] = {}
-    names = list(calls)
+    names = list(ready)
     gc.collect()
     # a collection in the middle of a call would be charged to whoever runs then
     gc.disable()
@@ -129,9 +142,7 @@ def _race(
                 # what the last round returned is freed before, not during, the next call
                 last.pop(name, None)
                 with _recorded(results[name]):
-                    began = time.perf_counter()
-                    out = calls[name]()
-                    took = time.perf_counter() - began
+                    out, took = _timed(ready[name])
                     if number >= 0:
                         results[name].seconds.append(took)
                     if number == rounds - 1:
@@ -140,6 +151,13 @@ def _race(
     finally:
         gc.enable()
     return last
+
+
+def _timed(one: Prepared) -> tuple[Outputs, float]:
+    began = time.perf_counter()
+    out = one.call()
+    took = time.perf_counter() - began
+    return out, took if one.seconds is None else one.seconds()
 
 
 @contextmanager
@@ -154,9 +172,11 @@ def _recorded(result: Contest) -> Iterator[None]:
         result.stop("failed", f"{type(error).__name__}: {lines[0]}")
 
 
-@torch.no_grad()
-def _check(result: Contest, got: Outputs, want: Outputs, tolerance: float) -> None:
-    error = deviation(got, want)
+def _check(result: Contest, one: Prepared, got: Outputs, want: Outputs, tolerance: float) -> None:
+    if one.check is not None:
+        got = one.check()
+    with torch.no_grad():
+        error = deviation(got, want if one.want is None else one.want)
     if not error <= tolerance:
         result.stop("wrong", f"off by {error:.1e} of the largest value, {tolerance:.0e} is allowed")
     result.error = error if np.isfinite(error) else None

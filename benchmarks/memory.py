@@ -2,7 +2,8 @@
 
 python -m benchmarks.memory FILE CONTENDER THREADS CASES prints one JSON object for each case. The
 problem is built and the contender prepared and called once; then free heap goes back to the system,
-Linux is told to forget the peak so far (clear_refs), and the second call is watched.
+Linux is told to forget the peak so far (clear_refs), and the second call is watched. A case that
+cannot be run there prints nulls.
 """
 
 from __future__ import annotations
@@ -24,16 +25,17 @@ from graphkit.recipes.memory import MB, peak, resident
 
 from .entry import FOLDER, Call, Entry, read
 
-NONE = {"peak_mb": None, "call_mb": None}
+NONE: dict[str, Any] = {"peak_mb": None, "call_mb": None, "beside_mb": None}
 
 
 def peaks(
     entry: Entry, contender: str, cases: Sequence[Mapping[str, Any]], threads: int
 ) -> list[dict[str, Any]]:
-    """For each of ``cases`` the peak of the process and what of it the call added, in MB.
+    """For each of ``cases`` the peak of the process, and what of it the call added, in MB.
 
-    Both are None where the contender is absent or fails, or where no peak can be reset (outside
-    Linux).
+    ``beside_mb`` is what of the peak stands beside the imports and the problem: what the call added
+    and what was prepared for it. All are None where the contender is absent or fails, or where no
+    peak can be reset (outside Linux).
     """
     words = [str(entry.path), contender, str(threads), json.dumps([dict(c) for c in cases])]
     done = subprocess.run(
@@ -53,21 +55,38 @@ def child_environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
-def watch(call: Call) -> dict[str, float | None]:
-    """``peak_mb`` of this process during ``call`` and ``call_mb``, what the call added to it."""
+def settled() -> int:
+    """The bytes that this process holds once free heap went back to the system."""
     gc.collect()
-    # elsewhere than in glibc, free heap stays resident and the call may use it unseen
+    # elsewhere than in glibc, free heap stays resident and the next call may use it unseen
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
+    return resident()
+
+
+def watch(call: Call, empty: int) -> dict[str, float | None]:
+    """``peak_mb`` of this process during ``call``, and what of it came with the call and since the
+    process held ``empty`` bytes.
+    """
+    before = settled()
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
         return dict(NONE)
-    before = resident()
     kept = call()
     most = peak(torch.device("cpu"))
     del kept
-    return {"peak_mb": round(most / MB, 1), "call_mb": round(max(0, most - before) / MB, 1)}
+    found = {"peak_mb": most, "call_mb": most - before, "beside_mb": most - empty}
+    return {name: round(max(0, size) / MB, 1) for name, size in found.items()}
+
+
+def observed(entry: Entry, contender: str, params: Mapping[str, Any]) -> dict[str, float | None]:
+    """The figures of one case, of which nothing is left afterwards."""
+    problem = entry.problem(**params)
+    empty = settled()
+    call = entry.prepare(contender, problem).call
+    call()
+    return watch(call, empty)
 
 
 def main() -> None:
@@ -75,9 +94,12 @@ def main() -> None:
     torch.set_num_threads(int(threads))
     entry = read(Path(path))
     for params in json.loads(cases):
-        call = entry.contenders[contender](entry.problem(**params))
-        call()
-        print(json.dumps(watch(call)), flush=True)
+        try:
+            figures = observed(entry, contender, params)
+        except Exception:
+            # why it cannot be run is told where it is timed
+            figures = NONE
+        print(json.dumps(figures), flush=True)
 
 
 if __name__ == "__main__":

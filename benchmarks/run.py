@@ -28,7 +28,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 # the checkout that holds this file is what is measured, whatever is installed
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import machine, memory, show
+from benchmarks import machine, memory, peer, show
+from benchmarks.bandwidth import bandwidth
 from benchmarks.entry import FOLDER, Entry, find, read
 from benchmarks.measure import Contest, contest, ratio, spread
 from graphkit.errors import ConfigError, GraphkitError, StoreError, need
@@ -67,11 +68,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     began, before = time.monotonic(), torch.get_num_threads()
     try:
+        peer.interpreter = options.dgl
         torch.set_num_threads(options.threads or before)
         settings = _settings(options)
         rows = _measure(settings, console, options)
     finally:
         torch.set_num_threads(before)
+        peer.interpreter = None
     show.tables(console, rows)
     if options.plot:
         _written(options.plot, lambda: show.plot(rows, options.plot, settings.entry.title))
@@ -94,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--redraw", action="store_true", help="draw the newest kept run, no more")
     parser.add_argument("--threads", type=_positive, metavar="N", help="threads of torch")
     parser.add_argument("--rounds", type=_positive, metavar="N", help=f"[{ROUNDS}]")
+    parser.add_argument("--dgl", metavar="PYTHON", help="another Python, which has DGL")
     parser.add_argument("--skip-tests", action="store_true", help="noted in every row")
     return parser
 
@@ -144,6 +148,8 @@ def command(entry: Entry, options: argparse.Namespace) -> str:
     ]
     for name in ("threads", "rounds"):
         words += [f"--{name}", str(vars(options)[name])] if vars(options)[name] else []
+    # of that Python its place is nobody's business
+    words += ["--dgl", "PYTHON"] if options.dgl else []
     return shlex.join(words)
 
 
@@ -156,7 +162,7 @@ def _measure(
         tell("memory" if options.skip_tests else "tests and memory")
         state, peaks = _before(settings, cases, options.skip_tests)
         tell("bandwidth of this machine")
-        shared = {**settings.shared, "tests": state, **machine.bandwidth(settings.quick)}
+        shared = {**settings.shared, "tests": state, **bandwidth()}
         for number, params in enumerate(cases):
             label = " ".join(f"{key}={value}" for key, value in params.items())
             others = machine.Others()
@@ -170,7 +176,7 @@ def _measure(
             shared |= {"others_cores": others.cores(), "load_end": machine.load()}
             new = [
                 {**shared, **figures(entry, params, name, results), **peaks[name][number]}
-                for name in entry.contenders
+                for name in results
             ]
             _written(settings.out, lambda lines=new: _append(settings.out, lines))
             if options.json:
@@ -185,20 +191,27 @@ def _before(
 ) -> tuple[str, dict[str, list[dict[str, Any]]]]:
     """How the tests went, and each contender's peaks: neither is timed, so two run at a time."""
     entry, threads = settings.entry, torch.get_num_threads()
-    watched = cases[-1:] if settings.quick else cases
-    unwatched = [memory.NONE] * (len(cases) - len(watched))
+    first = len(cases) - 1 if settings.quick else 0
+    peaks = {name: [memory.NONE] * len(cases) for name in entry.contenders}
+
+    def watch(name: str) -> None:
+        entered = [at for at in range(first, len(cases)) if name in entry.names(cases[at])]
+        if entered:
+            found = memory.peaks(entry, name, [cases[at] for at in entered], threads)
+            for at, one in zip(entered, found, strict=True):
+                peaks[name][at] = one
+
     with ThreadPoolExecutor(2) as pool:
         tests = None if skip_tests else pool.submit(run_tests, entry)
-        jobs = {
-            name: pool.submit(memory.peaks, entry, name, watched, threads)
-            for name in entry.contenders
-        }
+        jobs = [pool.submit(watch, name) for name in entry.contenders]
         try:
             state = "skipped by --skip-tests" if tests is None else tests.result()
         except GraphkitError:
             pool.shutdown(cancel_futures=True)
             raise
-        return state, {name: unwatched + job.result() for name, job in jobs.items()}
+        for job in jobs:
+            job.result()
+    return state, peaks
 
 
 def figures(
@@ -208,10 +221,11 @@ def figures(
 
     ``gbps`` are the bytes of the entry's formula over the median time.
     """
-    mine, base = results[name], results[entry.baseline]
+    mine, base = results[name], results.get(entry.baseline, Contest(status="absent"))
     row: dict[str, Any] = {
         "case": dict(params),
         "contender": name,
+        "process": mine.process,
         "status": mine.status,
         "reason": mine.reason,
         "error": mine.error,
@@ -224,8 +238,9 @@ def figures(
         return row
     times = spread(mine.seconds)
     row |= {f"{key}_ms": round(1e3 * getattr(times, key), 4) for key in ("median", "p10", "p90")}
-    if entry.bytes_moved is not None:
-        row["gbps"] = round(entry.bytes_moved(**params) / times.median / 1e9, 2)
+    moved = None if entry.bytes_moved is None else entry.bytes_moved(**params)
+    if moved is not None:
+        row["gbps"] = round(moved / times.median / 1e9, 2)
     if base.status == "ok":
         against = ratio(mine.seconds, base.seconds)
         row["ratio"] = round(against.median, 4)
@@ -300,6 +315,7 @@ def _conclude(
         *show.reasons(rows),
         f"{good} figures of {settings.entry.name} in {seconds:.0f} s: {settings.rounds} "
         f"interleaved rounds, ratios to {settings.entry.baseline!r}, tests {last['tests']}.",
+        *show.processes(rows),
         f"{found['cpu']}, {found['threads']} threads, allocator {found['allocator']}, huge pages "
         f"{found['huge_pages']}; copy {last['copy_gbps']} GB/s, gather of 512 B rows "
         f"{last['gather_512b_gbps']} GB/s, load {last['load_start']} to {last['load_end']}.",

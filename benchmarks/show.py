@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from graphkit.errors import StoreError
 Row = Mapping[str, Any]
 
 # Paul Tol's bright scheme, which colour-blind readers can tell apart
-_COLORS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb")
+COLORS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb")
 
 
 def groups(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -56,7 +57,8 @@ def tables(console: Console, rows: Sequence[Row]) -> None:
         table.add_column("adds MB\nat last", justify="right")
         for contender in dict.fromkeys(row["contender"] for row in group):
             most = f"{added[contender]:,.0f}" if contender in added else "-"
-            table.add_row(contender, *(cells[contender, value] for value in values), most)
+            line = (cells.get((contender, value), "-") for value in values)
+            table.add_row(contender, *line, most)
         console.print(table)
 
 
@@ -68,6 +70,18 @@ def reasons(rows: Sequence[Row]) -> list[str]:
             key = (row["contender"], row["status"], row["reason"])
             count[key] = count.get(key, 0) + 1
     return [f"{n}: {status} in {cases} cases. {why}" for (n, status, why), cases in count.items()]
+
+
+def processes(rows: Sequence[Row]) -> list[str]:
+    """One line for each contender that another process ran: what it was, and its bandwidth."""
+    lines: dict[str, str] = {}
+    for row in rows:
+        if about := row.get("process"):
+            parts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in about.items())
+            lines[row["contender"]] = (
+                f"{row['contender']} ran in turn with the others in a process of its own: {parts}."
+            )
+    return list(lines.values())
 
 
 def last_run(path: Path) -> list[Row]:
@@ -82,35 +96,53 @@ def last_run(path: Path) -> list[Row]:
         raise StoreError(f"{path} cannot be read: {error}. Measure first.") from error
     if not rows:
         raise StoreError(f"{path} holds no rows. Measure first.")
-    return [row for row in rows if row["run"] == rows[-1]["run"]]
+    # files of other kinds have no runs
+    return [row for row in rows if row.get("run") == rows[-1].get("run")]
 
 
 def plot(rows: Sequence[Row], path: Path, title: str) -> None:
     """Write a panel for each group to ``path`` (svg, png, pdf): medians, a band from p10 to p90."""
-    # the object-oriented interface: pyplot would keep global state and choose a window system
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     found = groups([row for row in rows if row["status"] == "ok"])
-    columns = min(3, len(found)) or 1
-    lines = -(-len(found) // columns) or 1
-    figure = Figure(figsize=(0.8 + 3.4 * columns, 1.3 + 2.9 * lines), facecolor="white")
-    figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.08)
-    FigureCanvasAgg(figure)
-    panels = list(figure.subplots(lines, columns, squeeze=False).flat)
+    figure, panels = sheet(len(found))
     contenders = list(dict.fromkeys(row["contender"] for row in rows))
-    colors = {name: _COLORS[at % len(_COLORS)] for at, name in enumerate(contenders)}
+    colors = {name: COLORS[at % len(COLORS)] for at, name in enumerate(contenders)}
     for panel, (name, group) in zip(panels, found.items(), strict=False):
         _panel(panel, group, colors)
         panel.set_title(name, loc="left", fontsize=10)
-    for panel in panels[len(found) :]:
+    finish(figure, panels, path, f"{title}\n{conditions(rows[-1])}")
+
+
+def sheet(count: int, width: float = 3.4) -> tuple[Any, list[Any]]:
+    """A figure and ``count`` panels of so many inches, at most three in a line."""
+    # the object-oriented interface: pyplot would keep global state and choose a window system
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = min(3, count) or 1
+    lines = -(-count // columns) or 1
+    figure = Figure(figsize=(0.8 + width * columns, 1.3 + 2.9 * lines), facecolor="white")
+    figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.08)
+    FigureCanvasAgg(figure)
+    panels = list(figure.subplots(lines, columns, squeeze=False).flat)
+    for panel in panels[count:]:
         panel.set_axis_off()
+    return figure, panels[:count]
+
+
+def finish(figure: Any, panels: Sequence[Any], path: Path, title: str) -> None:
+    """Give ``figure`` its title and one legend for all panels, and write it to ``path``."""
+    import matplotlib
+
     shown = [panel.get_legend_handles_labels() for panel in panels]
     handles = {text: line for pair in shown for line, text in zip(*pair, strict=True)}
-    place = {"loc": "outside lower center", "ncols": 3, "frameon": False}
+    # handles and gaps take about 0.7 inches, and twelve letters one
+    inches = 0.7 + max(map(len, handles), default=0) / 12
+    columns = max(1, int(figure.get_figwidth() / inches))
+    place = {"loc": "outside lower center", "ncols": columns, "frameon": False}
     figure.legend(list(handles.values()), list(handles), **place)
-    figure.suptitle(f"{title}\n{_where(rows[-1])}", x=0.01, ha="left", fontsize=10)
+    wide = int(figure.get_figwidth() * 12)
+    lines = [part for line in title.splitlines() for part in textwrap.wrap(line, wide)]
+    figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=10)
     # a plot of the same figures is the same file
     with matplotlib.rc_context({"svg.hashsalt": "graphkit"}):
         kind = path.suffix.lower()
@@ -144,7 +176,7 @@ def _panel(panel: Any, group: Sequence[Row], colors: Mapping[str, str]) -> None:
     panel.spines[["top", "right"]].set_visible(False)
 
 
-def _where(row: Row) -> str:
+def conditions(row: Row) -> str:
     """The conditions of ``row`` in one line."""
     machine = row["machine"]
     return (

@@ -7,6 +7,7 @@ import contextlib
 import difflib
 import errno
 import inspect
+import itertools
 import json
 import os
 import re
@@ -35,10 +36,13 @@ USAGE = """graphkit: graph learning on PyTorch
   graphkit data get NAME                        download one data set and check it
   graphkit predict RUN [--data NAME]            apply the weights of a run to data
   graphkit bench NAME [--quick]                 measure speed and memory against the peers
+  graphkit plot bench [FILES] [--out FILE]      draw the bandwidth that measured figures reach
   graphkit info                                 versions, device, threads, kernels
   graphkit --version
 
 graphkit train --help says more. GRAPHKIT_TRACEBACK=1 shows where an error comes from."""
+
+HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 
 # parameters of recipes that are for Python callers
 _NOT_OPTIONS = ("command", "note", "resume")
@@ -46,6 +50,16 @@ _NOT_OPTIONS = ("command", "note", "resume")
 
 class _HelpShown(Exception):
     """``--help`` was given: there is nothing more to do."""
+
+
+def start() -> int:
+    """What the command ``graphkit`` is: :func:`main` in a process of its own, with huge pages.
+
+    torch reads the variable at its first allocation, which no import makes. Page faults of 4 KiB
+    otherwise outweigh most of the work on large tensors; ``THP_MEM_ALLOC_ENABLE=0`` leaves them.
+    """
+    os.environ.setdefault(HUGE_PAGES, "1")
+    return main()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -96,7 +110,14 @@ def _fail(message: str, code: int) -> int:
 
 
 def _dispatch(argv: list[str]) -> None:
-    commands = {"train": _train, "predict": _predict, "data": _data, "bench": _bench, "info": _info}
+    commands = {
+        "train": _train,
+        "predict": _predict,
+        "data": _data,
+        "bench": _bench,
+        "plot": _plot,
+        "info": _info,
+    }
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(USAGE)
     elif argv[0] == "--version":
@@ -152,7 +173,9 @@ class _Parser(jsonargparse.ArgumentParser):
         for name in (word.partition("=")[0] for word in words if word.startswith("--")):
             if name not in known:
                 close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-                hint = f"Did you mean {close[0]}?" if close else "See graphkit train --help."
+                # what follows stands for words of the user's
+                command = " ".join(itertools.takewhile(str.islower, self.prog.split()))
+                hint = f"Did you mean {close[0]}?" if close else f"See {command} --help."
                 raise ConfigError(f"Unknown option {name}. {hint}")
         return self.parse_args(words).as_dict()
 
@@ -260,8 +283,9 @@ def _add_option(parser: _Parser, name: str, param: inspect.Parameter, about: str
         return
     # what stays a string takes objects from Python, and from here the text that names them
     kind = str if isinstance(param.annotation, str) else param.annotation
+    alone = next((part for part in get_args(kind) if part in (int, float)), kind)
     metavar, wanted = {int: ("N", "a whole number"), float: ("X", "a number")}.get(
-        kind, ("TEXT", "text")
+        alone, ("TEXT", "text")
     )
     choices = [c for part in (kind, *get_args(kind)) for c in get_args(part) if isinstance(c, str)]
     if choices:
@@ -353,19 +377,35 @@ def _data_get(options: Mapping[str, Any]) -> None:
 
 
 def _bench(argv: list[str]) -> None:
-    script = Path(__file__).resolve().parents[1] / "benchmarks" / "run.py"
-    if not script.is_file():
-        raise BackendError(
-            "graphkit bench runs the files of benchmarks/, which an installed wheel does not hold. "
-            "Clone the repository and run it there, after pip install -e ."
-        )
-    if runpy.run_path(str(script))["main"](argv):
+    if _of_checkout("graphkit bench", "run.py")(argv):
         raise GraphkitError("A contender was wrong or failed; its row says why.")
 
 
+def _plot(argv: list[str]) -> None:
+    known = ("bench",)
+    action = argv[0] if argv else ""
+    if action in ("-h", "--help"):
+        print(USAGE)
+        return
+    if action not in known:
+        raise ConfigError(f"graphkit plot: unknown picture {action!r}. {nearest(action, known)}")
+    _of_checkout("graphkit plot bench", "roofline.py")(argv[1:])
+
+
+def _of_checkout(command: str, name: str) -> Callable[[list[str]], int]:
+    """``main`` of a file of benchmarks/, which stands outside the package."""
+    script = Path(__file__).resolve().parents[1] / "benchmarks" / name
+    if not script.is_file():
+        raise BackendError(
+            f"{command} runs the files of benchmarks/, which an installed wheel does not hold. "
+            "Clone the repository and run it there, after pip install -e ."
+        )
+    return runpy.run_path(str(script))["main"]
+
+
 def _predict(argv: list[str]) -> None:
-    """Apply the weights of a finished run, and write what they predict for each row."""
-    parser = _Parser("graphkit predict RUN", inspect.getdoc(_predict) or "")
+    doc = docstring_parser.parse(inspect.getdoc(predict) or "")
+    parser = _Parser("graphkit predict RUN", f"{doc.short_description}\n\n{doc.long_description}")
     parser.usage = "graphkit predict RUN [options]"
     parser.add_argument("run", metavar="RUN", help="run folder that graphkit train named")
     _add_signature(parser, predict, skip=("run",))
@@ -382,5 +422,13 @@ def _predict(argv: list[str]) -> None:
 def _info(argv: list[str]) -> None:
     parser = _Parser("graphkit info", "Versions, device, threads, and which kernel serves each op.")
     parser.read(argv)
-    pairs = memory.environment(memory.find_device("auto")) | {"kernels": ops.backends()}
+    pairs = memory.environment(memory.find_device("auto"))
+    pairs |= {"huge_pages": _huge_pages(), "kernels": ops.backends()}
     plots.show_pairs(f"graphkit {__version__}", pairs)
+
+
+def _huge_pages() -> str:
+    """Whether torch's large tensors lie in huge pages, and which variable says so."""
+    value = os.environ.get(HUGE_PAGES)
+    state = "not asked for" if value in (None, "0") else "asked for by torch"
+    return f"{state} ({HUGE_PAGES} {'is not set' if value is None else f'= {value}'})"

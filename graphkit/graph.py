@@ -105,11 +105,11 @@ class Graph:
             num_nodes = _count("num_nodes", None, edge_index)
         src_count = _count("num_src", num_src if num_nodes is None else num_nodes, edge_index[0])
         dst_count = _count("num_dst", num_dst if num_nodes is None else num_nodes, edge_index[1])
-        ptr, idx, eid, tptr, tidx, teid = torch.ops.graphkit.coo_to_csr(
+        ptr, idx, eid, tptr, tidx, teid, in_order = torch.ops.graphkit.coo_to_csr(
             edge_index, src_count, dst_count, transpose
         )
-        by_dst = _drop_identity(Csr(ptr, idx, eid), edge_index[1])
-        by_src = _drop_identity(Csr(tptr, tidx, teid), edge_index[0]) if transpose else None
+        by_dst = _drop_identity(Csr(ptr, idx, eid), in_order[0])
+        by_src = _drop_identity(Csr(tptr, tidx, teid), in_order[1]) if transpose else None
         return Graph(by_dst, by_src, dst_count, src_count)
 
     @staticmethod
@@ -134,15 +134,17 @@ class Graph:
             num_src = max(num_dst, int(indices.max()) + 1 if indices.numel() else 0)
         check_range(indices, num_src, "indices", "sources")
         by_dst = Csr(
-            indptr.to(torch.int64),
-            indices.to(_index_dtype(num_src)),
-            None if eid is None else eid.to(_index_dtype(indices.numel())),
+            indptr.to(torch.int64).contiguous(),
+            indices.to(index_dtype(num_src)).contiguous(),
+            None if eid is None else eid.to(index_dtype(indices.numel())).contiguous(),
         )
         graph = Graph(by_dst, None, num_dst, num_src)
         if not transpose:
             return graph
-        both = Graph.from_edge_index(graph.edge_index(), num_src=num_src, num_dst=num_dst)
-        return replace(graph, by_src=both.by_src)
+        # with its ends exchanged, so that the side that is there is not sorted again
+        turned = graph.edge_index().flip(0)
+        other = Graph.from_edge_index(turned, num_src=num_dst, num_dst=num_src, transpose=False)
+        return replace(graph, by_src=other.by_dst)
 
     @property
     def num_edges(self) -> int:
@@ -237,37 +239,44 @@ def missing_transpose(what: str) -> str:
     )
 
 
-@torch.library.custom_op("graphkit::coo_to_csr", mutates_args=())
-def _coo_to_csr(
+def coo_to_csr_reference(
     edge_index: Tensor, num_src: int, num_dst: int, transpose: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     # ranges are checked here and not by the caller, so that the check also runs inside a
     # compiled graph, where a condition on values would break the graph
     check_range(edge_index[0], num_src, "edge_index[0]", "sources")
     check_range(edge_index[1], num_dst, "edge_index[1]", "destinations")
+    in_order = (edge_index.diff() >= 0).all(1).flip(0)
     forward = _sort_side(edge_index[1], edge_index[0], num_dst, num_src)
-    if not transpose:
-        empty = edge_index.new_empty(0, dtype=torch.int64)
-        return *forward, empty, empty.clone(), empty.clone()
-    return *forward, *_sort_side(edge_index[0], edge_index[1], num_src, num_dst)
+    if transpose:
+        return *forward, *_sort_side(edge_index[0], edge_index[1], num_src, num_dst), in_order
+    empty = edge_index.new_empty(0, dtype=torch.int64)
+    return *forward, empty, empty.clone(), empty.clone(), in_order
 
 
-@_coo_to_csr.register_fake
+coo_to_csr_op = torch.library.custom_op(
+    "graphkit::coo_to_csr", coo_to_csr_reference, mutates_args=()
+)
+"""Both sides, offsets, columns and edge numbers of each (empty ones for a declined transpose), and
+bool ``[2]``: whether the edges already are in the order of the first side, of the second."""
+
+
+@coo_to_csr_op.register_fake
 def _(
     edge_index: Tensor, num_src: int, num_dst: int, transpose: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     num_edges = edge_index.size(1)
-    eid = edge_index.new_empty(num_edges, dtype=_index_dtype(num_edges))
+    eid = edge_index.new_empty(num_edges, dtype=index_dtype(num_edges))
     sides: list[Tensor] = []
     for rows, columns in ((num_dst, num_src), (num_src, num_dst)):
         if sides and not transpose:
             sides += [edge_index.new_empty(0, dtype=torch.int64) for _ in range(3)]
             break
         sides.append(edge_index.new_empty(rows + 1, dtype=torch.int64))
-        sides.append(edge_index.new_empty(num_edges, dtype=_index_dtype(columns)))
+        sides.append(edge_index.new_empty(num_edges, dtype=index_dtype(columns)))
         sides.append(torch.empty_like(eid))
     a, b, c, d, e, f = sides
-    return a, b, c, d, e, f
+    return a, b, c, d, e, f, edge_index.new_empty(2, dtype=torch.bool)
 
 
 def _sort_side(
@@ -276,18 +285,19 @@ def _sort_side(
     order = torch.sort(rows, stable=True).indices
     indptr = torch.zeros(num_rows + 1, dtype=torch.int64, device=rows.device)
     torch.cumsum(torch.bincount(rows, minlength=num_rows), 0, out=indptr[1:])
-    indices = columns[order].to(_index_dtype(num_columns))
-    return indptr, indices, order.to(_index_dtype(order.numel()))
+    indices = columns[order].to(index_dtype(num_columns))
+    return indptr, indices, order.to(index_dtype(order.numel()))
 
 
-def _drop_identity(side: Csr, rows: Tensor) -> Csr:
+def _drop_identity(side: Csr, in_order: Tensor) -> Csr:
     """``side`` without ``eid`` where it would be 0, 1, 2, ...: a quarter to half of the memory."""
-    if torch.compiler.is_compiling() or rows.device.type == "meta":
+    if torch.compiler.is_compiling() or in_order.device.type == "meta":
         return side
-    return Csr(side.indptr, side.indices) if bool((rows[1:] >= rows[:-1]).all()) else side
+    return Csr(side.indptr, side.indices) if bool(in_order) else side
 
 
-def _index_dtype(count: int) -> torch.dtype:
+def index_dtype(count: int) -> torch.dtype:
+    """The dtype of numbers below ``count``."""
     return torch.int32 if count <= _INT32_MAX else torch.int64
 
 

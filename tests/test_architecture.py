@@ -25,7 +25,19 @@ LEVELS = (
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 # inside a folder a file imports only those before it; __init__ stands above all
 ORDER = {
-    "ops": ("check", "spmm", "sddmm", "segment", "attention", "intersect", "dropout", "cpu"),
+    "ops": (
+        "check",
+        "loops",
+        "random",
+        "spmm",
+        "extreme",
+        "sddmm",
+        "segment",
+        "attention",
+        "intersect",
+        "dropout",
+        "cpu",
+    ),
     "ops/cpu": (
         "native",
         "csr",

@@ -7,17 +7,18 @@ import re
 import runpy
 import statistics
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import machine, memory, run, show
-from benchmarks.entry import Entry, find, read
+from benchmarks.bandwidth import bandwidth
+from benchmarks.entry import Entry, Prepared, read
 from benchmarks.measure import Contest, contest, deviation, order, ratio, spread
 from graphkit.errors import BackendError, ConfigError, GraphkitError, StoreError
 
@@ -166,6 +167,75 @@ def test_figures_of_known_times() -> None:
     assert row["median_ms"] == 6.0 and row["ratio"] is None
 
 
+def test_the_check_of_a_contender_stands_in_for_its_call() -> None:
+    """Chance decides what the call returns; what is compared is the check, before and after."""
+    log: list[str] = []
+
+    def prepared(*factors: float) -> Any:
+        left = iter(factors)
+
+        def ready(x: torch.Tensor) -> Prepared:
+            return Prepared(lambda: (log.append("call"), (x,))[1], lambda: (next(left) * x,))
+
+        return ready
+
+    results = contest(
+        entry(base=prepared(2, 2), b=prepared(3), c=prepared(2, 3)), {"size": 3}, 2, 0
+    )
+    assert [result.status for result in results.values()] == ["ok", "wrong", "wrong"]
+    assert len(log) == 3 + 2 * 2
+
+
+def test_a_contender_may_have_a_reference_of_its_own() -> None:
+    nothing = Prepared(lambda: (), want=())
+    assert contest(entry(b=lambda x: nothing), {"size": 3}, 1, 0)["b"].status == "ok"
+    something = Prepared(lambda: (torch.zeros(1),), want=())
+    assert contest(entry(b=lambda x: something), {"size": 3}, 1, 0)["b"].status == "wrong"
+
+
+def test_a_contender_of_another_process_tells_its_time_and_is_closed() -> None:
+    log: list[str] = []
+
+    def elsewhere(x: torch.Tensor) -> Prepared:
+        return Prepared(
+            lambda: (),
+            check=lambda: (2 * x,),
+            seconds=lambda: 7.0,
+            about={"dgl": "2"},
+            close=lambda: log.append("closed"),
+        )
+
+    results = contest(entry(b=elsewhere), {"size": 3}, rounds=3, warmup=0)
+    assert results["b"].seconds == [7.0] * 3 and log == ["closed"]
+    row = run.figures(entry(b=elsewhere), {"size": 3}, "b", results)
+    assert row["process"] == {"dgl": "2"} and row["median_ms"] == 7000
+    assert run.figures(entry(b=elsewhere), {"size": 3}, "base", results)["process"] is None
+    line = "b ran in turn with the others in a process of its own: dgl 2."
+    assert show.processes([{**row, "contender": "b"}]) == [line]
+
+
+def test_a_case_has_its_own_entrants_and_tolerance() -> None:
+    made = replace(
+        entry(b=lambda x: lambda: (2.1 * x,), c=absent),
+        entrants=lambda size: ["b", "base"] if size > 1 else ["base"],
+        tolerance=lambda size: 1e-6 if size > 3 else 0.1,
+    )
+    assert list(contest(made, {"size": 1}, 1, 0)) == ["base"]
+    for size, status in ((2, "ok"), (4, "wrong")):
+        results = contest(made, {"size": size}, 1, 0)
+        assert list(results) == ["base", "b"] and results["b"].status == status
+
+
+def test_a_problem_that_cannot_be_posed_is_absent_for_all() -> None:
+    def nowhere(size: int) -> torch.Tensor:
+        raise BackendError("No data here.")
+
+    made = replace(entry(), problem=nowhere)
+    results = contest(made, {"size": 3}, rounds=1, warmup=0)
+    assert [(one.status, one.reason) for one in results.values()] == [("absent", "No data here.")]
+    assert run.figures(made, {"size": 3}, "base", results)["gbps"] is None
+
+
 # -- a whole run -----------------------------------------------------------------------------------
 
 FILE = """
@@ -173,6 +243,7 @@ from __future__ import annotations
 
 import torch
 
+from graphkit import cli
 from graphkit.errors import BackendError
 
 TITLE, BASELINE, TOLERANCE = "Ones", "torch", 1e-6
@@ -204,9 +275,9 @@ CONTENDERS = {{
 """
 FIELDS = [
     "benchmark", "run", "command", "quick", "load_start", "machine", "tests", "copy_gbps",
-    "gather_512b_gbps", "others_cores", "load_end", "case", "contender", "status", "reason",
-    "error", "rounds", "median_ms", "p10_ms", "p90_ms", "gbps", "baseline", "ratio", "ratio_p10",
-    "ratio_p90", "peak_mb", "call_mb",
+    "gather_512b_gbps", "others_cores", "load_end", "case", "contender", "process", "status",
+    "reason", "error", "rounds", "median_ms", "p10_ms", "p90_ms", "gbps", "baseline", "ratio",
+    "ratio_p10", "ratio_p90", "peak_mb", "call_mb", "beside_mb",
 ]  # fmt: skip
 
 
@@ -240,6 +311,8 @@ def test_a_run_writes_rows_table_and_plot(ones: Path, capsys: pytest.CaptureFixt
         # x + 1 makes one tensor
         assert rows[0]["call_mb"] == pytest.approx(4, abs=3)
         assert rows[3]["call_mb"] == pytest.approx(40, abs=3)
+        # and keeps nothing beside it
+        assert rows[3]["beside_mb"] == pytest.approx(40, abs=4)
     assert rows[-1]["peak_mb"] is None and "'nothing'" in rows[-1]["reason"]
     for part in ("ones, wide", "size 1000000", "wrong", "Next: commit the rows."):
         assert part in said.err
@@ -294,6 +367,7 @@ def test_a_plot_of_the_same_figures_is_the_same_file(
         (["spm"], ConfigError, "Unknown benchmark 'spm'. Did you mean 'spmm'"),
         ([], ConfigError, "Unknown benchmark ''. Known: .*spmm"),
         (["spmm", "--rounds", "0"], ConfigError, "--rounds.*'0' is not a whole number above 0"),
+        (["spmm", "--dgl"], ConfigError, "argument --dgl: expected one argument"),
         (["spmm", "--redraw"], ConfigError, "--redraw needs a file .*Add --plot FILE"),
         (["spmm", "--redraw", "--plot", "x.svg", "--out", "no"], StoreError, "no cannot be read"),
         (["spmm", "--fast"], ConfigError, "unrecognized arguments: --fast.*--help"),
@@ -343,6 +417,8 @@ def test_the_script_can_be_called_from_a_command_line() -> None:
 
 def test_allocator_names_settings_without_places() -> None:
     assert machine.allocator({"HOME": "/root", "OMP_NUM_THREADS": "2"}) == "stock"
+    assert machine.allocator({"THP_MEM_ALLOC_ENABLE": "0"}) == "stock"
+    assert machine.allocator({"THP_MEM_ALLOC_ENABLE": "1"}) == "THP_MEM_ALLOC_ENABLE=1"
     variables = {"MALLOC_ARENA_MAX": "1", "LD_PRELOAD": "/a/libx.so.2:/b/liby.so"}
     assert machine.allocator(variables) == "LD_PRELOAD=libx.so.2:liby.so MALLOC_ARENA_MAX=1"
 
@@ -353,43 +429,34 @@ def test_own_work_is_not_that_of_others(monkeypatch: pytest.MonkeyPatch) -> None
     assert machine.Others().cores() == 0.75
 
 
-# -- the entries -----------------------------------------------------------------------------------
+def test_bandwidth_is_that_of_reads_and_writes() -> None:
+    assert all(value > 0 for value in bandwidth().values())
 
 
-@pytest.fixture(scope="module")
-def spmm() -> Entry:
-    return read(find("spmm"))
+# -- memory ----------------------------------------------------------------------------------------
 
 
-def test_spmm_at_a_small_size(spmm: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = sys.modules["benchmark_spmm"]
-    monkeypatch.setattr(module, "NUM_NODES", 300)
-    monkeypatch.setattr(module, "NUM_EDGES", 2000)
-    quick, full = spmm.cases(True), spmm.cases(False)
-    assert all(case in full for case in quick) and len(full) == 30
-    for params in [case for case in full if case["width"] <= 32]:
-        results = contest(spmm, params, rounds=1, warmup=0)
-        ended = {name: (result.status, result.reason) for name, result in results.items()}
-        present = {name for name, result in results.items() if result.status != "absent"}
-        assert {name for name in present if ended[name] != ("ok", None)} == set(), ended
-        assert set(spmm.contenders) - present <= {"torch_scatter segment_csr"}
-        assert spmm.bytes_moved is not None and spmm.bytes_moved(**params) > 0
-
-
-def test_the_graph_of_spmm(spmm: Entry) -> None:
-    edge_index = sys.modules["benchmark_spmm"].chung_lu(3000, 20_000)
-    src, dst = edge_index.numpy()
-    assert edge_index.shape == (2, 20_000) and bool((edge_index >= 0).all())
-    assert edge_index.max() < 3000 and (src != dst).all()
-    assert len(np.unique(src * 3000 + dst)) == 20_000
-    in_degree, out_degree = (np.bincount(ends, minlength=3000) for ends in (dst, src))
-    # the tail of the in-degrees is the heavier one, and far from that of a uniform draw
-    assert in_degree.max() > 2 * out_degree.max() > 60
-    assert not (dst[1:] >= dst[:-1]).all()
+def test_figures_of_memory_go_on_behind_a_case_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "ones.py").write_text(FILE.format(tests=""))
+    cases = [{"kind": "ones", "wide": True, "size": size} for size in (-1, 1000)]
+    words = [str(tmp_path / "ones.py"), "torch", "1", json.dumps(cases)]
+    monkeypatch.setattr(sys, "argv", ["memory", *words])
+    before = torch.get_num_threads()
+    try:
+        memory.main()
+    finally:
+        torch.set_num_threads(before)
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert first == memory.NONE and set(second) == set(first)
 
 
 def test_committed_rows_have_the_stated_fields() -> None:
     rows = show.last_run(ROOT / "benchmarks" / "results" / "spmm.jsonl")
-    assert rows and all(list(row) == FIELDS for row in rows)
+    # what rows of older runs lack
+    new = {"process", "beside_mb"}
+    assert rows and all(list(row) == [name for name in FIELDS if name in row] for row in rows)
+    assert all(set(FIELDS) - set(row) <= new for row in rows)
     assert {row["status"] for row in rows} <= {"ok", "absent"}
     assert all(row["tests"] == "passed" for row in rows)

@@ -99,6 +99,11 @@ def test_the_command_and_the_configuration_repeat_the_run(graphkit: Any) -> None
         (["trian"], 2, "Unknown command 'trian'. Did you mean 'train'?"),
         (["train", "--epohs", "3"], 2, "Unknown option --epohs. Did you mean --epochs?"),
         (["train", "--zzz"], 2, "Unknown option --zzz. See graphkit train --help."),
+        (["predict", "r", "--zzzqqq", "1"], 2, "option --zzzqqq. See graphkit predict --help."),
+        (["data", "list", "--zzzqqq"], 2, "option --zzzqqq. See graphkit data list --help."),
+        (["predict", "r", "--seed", "abc"], 2, "--seed is 'abc', but a whole number is expected."),
+        (["predict", "r", "--seed", "1.5"], 2, "--seed is '1.5', but a whole number is expected."),
+        (["train", "--data", ""], 2, "data is '', but the name or the path of a data set is"),
         (["train", "gcn-coar"], 2, "Unknown recipe or preset 'gcn-coar'. Did you mean 'gcn-cora'?"),
         (["train", "--data", "digit"], 2, "Unknown data set 'digit'. Did you mean 'digits'?"),
         (["train", "--model", "sgae"], 2, "Unknown model 'sgae'. Did you mean 'sage'?"),
@@ -181,6 +186,13 @@ def test_help_lists_options_recipes_and_presets(graphkit: Any) -> None:
     assert "published 87.84 ± 4.40" in out and "Full-batch node classification" in out
     assert "--command" not in out
     assert graphkit()[1] == graphkit("--help")[1] != ""
+
+
+def test_the_help_of_predict_says_what_is_written(graphkit: Any) -> None:
+    code, out, err = graphkit("predict", "--help")
+    assert (code, err) == (0, "")
+    for part in ("--seed N", "source, target, part, label", "the predicted class", "RUN"):
+        assert part in out
 
 
 def test_data_list_and_info(graphkit: Any) -> None:

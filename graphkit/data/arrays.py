@@ -19,6 +19,7 @@ from .targets import Targets, from_array, from_texts, unlabelled
 
 NAMES = ("x", "edge_index", "y", *MASKS, "edge_weight", "edge_attr")
 _SUFFIXES = (".npy", ".csv")
+_LABELS = ("y", *MASKS)
 # the names of Platonov et al., whose edges and masks lie the other way round
 _OTHER = {
     **{"node_features": "x", "node_labels": "y", "edges": "edge_index"},
@@ -27,11 +28,12 @@ _OTHER = {
 _TURNED = ("edges", *(f"{mask}s" for mask in MASKS))
 
 
-def read_npz(path: Path, labelled: bool = True) -> dict[str, Any]:
+def read_npz(path: Path, labelled: bool | None = True) -> dict[str, Any]:
     """What a Data is made of, by PyG's names, from an npz with those of :data:`NAMES`.
 
     Or with node_features, node_labels, edges [E, 2] and train_masks [S, N], ...; x, edge_index and,
-    if the data must be ``labelled``, y are needed, of the masks all or none.
+    if the data must be ``labelled``, y are needed, of the masks all or none. ``labelled`` None
+    leaves y and the masks unread.
 
     Raises:
         StoreError: the file cannot be read.
@@ -39,6 +41,8 @@ def read_npz(path: Path, labelled: bool = True) -> dict[str, Any]:
     """
     arrays: dict[str, np.ndarray] = {}
     for name, value in _open_npz(path).items():
+        if labelled is None and _OTHER.get(name, name) in _LABELS:
+            continue
         if name not in NAMES and name not in _OTHER:
             raise DataError(f"{path} has an array {name!r}. {nearest(name, [*NAMES, *_OTHER])}")
         kept = _OTHER.get(name, name)
@@ -48,7 +52,7 @@ def read_npz(path: Path, labelled: bool = True) -> dict[str, Any]:
     where = {name: f"{path}, array {name!r}" for name in NAMES}
     _need_arrays(arrays, str(path), labelled)
     y = arrays.get("y")
-    targets = None if y is None else from_array(y, None, where["y"], labelled)
+    targets = None if y is None else from_array(y, None, where["y"], bool(labelled))
     return _parts(arrays, targets, where)
 
 
@@ -57,15 +61,19 @@ def is_arrays(folder: Path) -> bool:
     return any(find(folder, name, _SUFFIXES) for name in NAMES)
 
 
-def read_arrays(folder: Path, task: str | None, labelled: bool = True) -> dict[str, Any]:
+def read_arrays(folder: Path, task: str | None, labelled: bool | None = True) -> dict[str, Any]:
     """As :func:`read_npz`, from one file for each array: ``x.npy`` or ``x.csv``, and so on.
 
     A csv file has no header and one line for each node or edge, so that edge_index.csv holds
-    ``source,target``. ``task`` says what y is, where its content does not.
+    ``source,target``; an empty line of y.csv is a label that is not known. ``task`` says what y is,
+    where its content does not.
     """
-    found = {name: path for name in NAMES if (path := find(folder, name, _SUFFIXES))}
+    names = NAMES if labelled is not None else [name for name in NAMES if name not in _LABELS]
+    found = {name: path for name in names if (path := find(folder, name, _SUFFIXES))}
     tables = {
-        name: Csv(path, header=False) for name, path in found.items() if path.suffix != ".npy"
+        name: Csv(path, header=False, blanks=name == "y")
+        for name, path in found.items()
+        if path.suffix != ".npy"
     }
     arrays = {name: open_npy(path) for name, path in found.items() if name not in tables}
     for name, table in tables.items():
@@ -74,9 +82,9 @@ def read_arrays(folder: Path, task: str | None, labelled: bool = True) -> dict[s
     _need_arrays(found, str(folder), labelled)
     targets = None
     if "y" in tables:
-        targets = _targets(tables["y"], task, labelled)
+        targets = _targets(tables["y"], task, bool(labelled), len(arrays["x"]))
     elif "y" in found:
-        targets = from_array(arrays["y"], task, str(found["y"]), labelled)
+        targets = from_array(arrays["y"], task, str(found["y"]), bool(labelled))
     return _parts(arrays, targets, {name: str(path) for name, path in found.items()})
 
 
@@ -119,10 +127,13 @@ def _squeezed(name: str, values: np.ndarray) -> np.ndarray:
     return values[:, 0] if name != "x" and values.shape[1] == 1 else values
 
 
-def _targets(text: Csv, task: str | None, labelled: bool) -> Targets:
+def _targets(text: Csv, task: str | None, labelled: bool, num_nodes: int) -> Targets:
     """What the columns of a csv file without a header say of the nodes."""
     texts, _ = text.read(text.names, [])
     stacked = np.stack([texts[name] for name in text.names], axis=1)
+    # an editor may have left empty lines behind the last node
+    if not np.any(stacked[num_nodes:]):
+        stacked = stacked[:num_nodes]
 
     def at(row: int, column: int) -> str:
         return f"{text.path}, {text.place(row)}, column {column}"
@@ -130,7 +141,7 @@ def _targets(text: Csv, task: str | None, labelled: bool) -> Targets:
     return from_texts(stacked, task, at, labelled)
 
 
-def _need_arrays(here: Iterable[str], home: str, labelled: bool) -> None:
+def _need_arrays(here: Iterable[str], home: str, labelled: bool | None) -> None:
     """Raise :class:`DataError` for a missing array that the others have no meaning without."""
     here = sorted(here)
     needed = ["x", "edge_index", *(["y"] if labelled else [])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -38,19 +39,25 @@ def check(data: Data, *, allow_nonfinite: bool = False) -> Data:
         )
     _check_edges(edge_index, len(x))
     _check_y(y, len(x), getattr(data, "num_classes", None))
-    _check_masks(masks, y)
+    named: dict[str, Tensor] = dict(zip(MASKS, masks, strict=True))
+    _check_masks(named, len(x))
+    _check_chosen(named, y)
     return data
 
 
-def check_graphs(graphs: GraphSet | Iterable[Data], *, allow_nonfinite: bool = False) -> GraphSet:
+def check_graphs(
+    graphs: GraphSet | Iterable[Data], *, allow_nonfinite: bool = False, labelled: bool = True
+) -> GraphSet:
     """The set of ``graphs`` if it is fit for learning on whole graphs; else :class:`DataError`.
 
     Wanted: a node or more in every graph, edge_index within it, y int64 [G] of classes with -1 for
     unlabelled, or numbers [G] or [G, T] with NaN for missing. Where there are any: x [N, F] and
     edge_attr [E, D], and all of train_mask, val_mask, test_mask bool [G] or [G, S], disjoint, not
     empty. All on one device. ``allow_nonfinite`` accepts NaN and Inf in x and edge_attr.
+    ``labelled=False`` is for graphs to predict: y may be missing, and masks may be empty or select
+    graphs without a label.
     """
-    found = graphs if isinstance(graphs, GraphSet) else GraphSet.from_list(graphs)
+    found = _graph_set(graphs)
     _check_devices(found.tensors, "graphs")
     empty = (found.node_ptr.diff() == 0).nonzero()
     if not len(found) or len(empty):
@@ -61,17 +68,30 @@ def check_graphs(graphs: GraphSet | Iterable[Data], *, allow_nonfinite: bool = F
         value = getattr(found, name)
         if value is not None:
             _check_rows(name, value, ptr, allow_nonfinite)
-    labelled = _check_targets(found)
-    masks = [getattr(found, name) for name in MASKS]
-    missing = [name for name, mask in zip(MASKS, masks, strict=True) if mask is None]
-    if missing and len(missing) < len(MASKS):
+    known = _check_targets(found) if labelled or found.y is not None else None
+    masks = {name: found.tensors[name] for name in MASKS if name in found.tensors}
+    missing = [name for name in MASKS if name not in masks]
+    if missing and masks:
         raise DataError(
             f"GraphSet has no {missing[0]}, but another mask. Give all of {', '.join(MASKS)}, or "
             "none; graphkit.data.random_split makes them."
         )
-    if not missing:
-        _check_masks(masks, labelled.long() - 1, "graph")
+    _check_masks(masks, len(found), "graph")
+    if labelled and known is not None:
+        _check_chosen(masks, known.long() - 1, "graph")
     return found
+
+
+def _graph_set(graphs: Any) -> GraphSet:
+    if isinstance(graphs, GraphSet):
+        return graphs
+    # a Data is iterable too, over its attributes
+    if not isinstance(graphs, Iterable) or hasattr(graphs, "edge_index"):
+        raise DataError(
+            f"graphs is one {type(graphs).__name__}, but a GraphSet or a list of "
+            "torch_geometric.data.Data is expected. Put a single graph into a list."
+        )
+    return GraphSet.from_list(graphs)
 
 
 def _check_graph_edges(graphs: GraphSet) -> None:
@@ -135,12 +155,35 @@ def _check_targets(graphs: GraphSet) -> Tensor:
 def check_inputs(data: Data, *, allow_nonfinite: bool = False) -> Data:
     """``data`` itself if a node model can be applied to it; else :class:`DataError` says why not.
 
-    Of what :func:`check` wants, x and edge_index.
+    Of what :func:`check` wants, x and edge_index. Where there are any: y with a row for each node,
+    and masks that are bool and disjoint; these may be empty or select nodes without a label.
     """
-    _check_tensors(data, ("x", "edge_index"))
+    brought = [name for name in TENSORS[2:] if getattr(data, name, None) is not None]
+    _check_tensors(data, ("x", "edge_index", *brought))
     _check_x(data["x"], allow_nonfinite)
-    _check_edges(data["edge_index"], len(data["x"]))
+    size = len(data["x"])
+    _check_edges(data["edge_index"], size)
+    if "y" in brought and (data["y"].dim() not in (1, 2) or len(data["y"]) != size):
+        raise DataError(
+            f"y must have shape [{size}] or [{size}, T], a row for each row of x, got "
+            f"{list(data['y'].shape)}. Use -1 for nodes of no known class, NaN for other labels "
+            "that are not known."
+        )
+    _check_masks({name: data[name] for name in brought if name in MASKS}, size)
     return data
+
+
+def check_finite(x: Tensor, remedy: str = "") -> None:
+    """Raise :class:`DataError` naming the first of the features ``x [N, F]`` that is NaN or Inf."""
+    finite = x.isfinite()
+    if finite.all():
+        return
+    bad = (~finite).nonzero()
+    node, feature = bad[0].tolist()
+    raise DataError(
+        f"x has {len(bad)} values that are NaN or Inf, the first is x[{node}, {feature}] = "
+        f"{x[node, feature].item()}. Replace them{remedy}."
+    )
 
 
 def refuse_other_kinds(data: Any) -> None:
@@ -193,15 +236,8 @@ def _check_x(x: Tensor, allow_nonfinite: bool) -> None:
         raise DataError(f"x must be floating point, got {x.dtype}. Use x.float().")
     if not len(x):
         raise DataError(f"x has shape {list(x.shape)}: no nodes. Give every node a row.")
-    finite = x.isfinite()
-    if not allow_nonfinite and not finite.all():
-        bad = (~finite).nonzero()
-        node, feature = bad[0].tolist()
-        raise DataError(
-            f"x has {len(bad)} values that are NaN or Inf, the first is x[{node}, {feature}] = "
-            f"{x[node, feature].item()}. Replace them, or pass allow_nonfinite=True "
-            "(graphkit train: --allow-nonfinite)."
-        )
+    if not allow_nonfinite:
+        check_finite(x, ", or pass allow_nonfinite=True (graphkit train: --allow-nonfinite)")
 
 
 def _check_edges(edge_index: Tensor, num_nodes: int) -> None:
@@ -281,51 +317,50 @@ def _check_gaps(y: Tensor, highest: int) -> None:
         )
 
 
-def _check_masks(masks: list[Tensor], y: Tensor, item: str = "node") -> None:
-    for name, mask in zip(MASKS, masks, strict=True):
+def _check_masks(masks: Mapping[str, Tensor], size: int, item: str = "node") -> None:
+    """``masks`` are bool [size] or [size, S], of one shape and disjoint."""
+    first = next(iter(masks), "")
+    for name, mask in masks.items():
         if mask.dtype != torch.bool:
             raise DataError(
                 f"{name} must be bool, got {mask.dtype}. Use {name}.bool() for 0 and 1; "
                 f"{item} numbers need torch_geometric.utils.index_to_mask."
             )
-        if mask.dim() not in (1, 2) or len(mask) != len(y):
+        if mask.dim() not in (1, 2) or len(mask) != size:
             raise DataError(
-                f"{name} must have shape [{len(y)}] or [{len(y)}, num_splits], "
+                f"{name} must have shape [{size}] or [{size}, num_splits], "
                 f"got {list(mask.shape)}. Give one entry per {item}."
             )
-        if mask.shape != masks[0].shape:
+        if mask.shape != masks[first].shape:
             raise DataError(
-                f"{name} has shape {list(mask.shape)} but {MASKS[0]} has {list(masks[0].shape)}. "
+                f"{name} has shape {list(mask.shape)} but {first} has {list(masks[first].shape)}. "
                 "Give the masks the same splits."
             )
-        _check_mask_content(name, mask.reshape(len(y), -1), y, item)
-    _check_overlap([mask.reshape(len(y), -1) for mask in masks], item)
+    for one, other in itertools.combinations(masks, 2):
+        both = (masks[one] & masks[other]).reshape(size, -1).nonzero()
+        if len(both):
+            place, column = both[0].tolist()
+            which = f" of split {column}" if masks[one].dim() > 1 and len(masks[one][0]) > 1 else ""
+            raise DataError(
+                f"{one} and {other} share {len(both)} {item}s, for example {item} "
+                f"{place}{which}. Scores on shared {item}s are not comparable: make them disjoint."
+            )
 
 
-def _check_mask_content(name: str, mask: Tensor, y: Tensor, item: str) -> None:
-    """``mask`` [N, S]: every split has an item, and every chosen item a label."""
-    empty = (~mask.any(dim=0)).nonzero()
-    if len(empty) or not mask.numel():
-        which = f" in split {int(empty[0])}" if mask.size(1) > 1 and len(empty) else ""
-        raise DataError(f"{name} selects no {item}{which}. Give each part at least one {item}.")
+def _check_chosen(masks: Mapping[str, Tensor], y: Tensor, item: str = "node") -> None:
+    """Every split of every mask has an item, and every chosen item a label."""
     values = y.is_floating_point()
     unknown = y.isnan().reshape(len(y), -1).all(dim=1) if values else y < 0
-    unlabelled = (mask.any(dim=1) & unknown).nonzero()
-    if len(unlabelled):
-        raise DataError(
-            f"{name} selects {len(unlabelled)} {item}s without a label, for example {item} "
-            f"{int(unlabelled[0])} with y = {'NaN' if values else -1}. "
-            f"Leave unlabelled {item}s out of the masks."
-        )
-
-
-def _check_overlap(masks: list[Tensor], item: str) -> None:
-    for first, second in ((0, 1), (0, 2), (1, 2)):
-        both = (masks[first] & masks[second]).nonzero()
-        if len(both):
-            node, column = both[0].tolist()
-            which = f" of split {column}" if masks[first].size(1) > 1 else ""
+    for name, whole in masks.items():
+        mask = whole.reshape(len(y), -1)
+        empty = (~mask.any(dim=0)).nonzero()
+        if len(empty) or not mask.numel():
+            which = f" in split {int(empty[0])}" if mask.size(1) > 1 and len(empty) else ""
+            raise DataError(f"{name} selects no {item}{which}. Give each part at least one {item}.")
+        unlabelled = (mask.any(dim=1) & unknown).nonzero()
+        if len(unlabelled):
             raise DataError(
-                f"{MASKS[first]} and {MASKS[second]} share {len(both)} {item}s, for example {item} "
-                f"{node}{which}. Scores on shared {item}s are not comparable: make them disjoint."
+                f"{name} selects {len(unlabelled)} {item}s without a label, for example {item} "
+                f"{int(unlabelled[0])} with y = {'NaN' if values else -1}. "
+                f"Leave unlabelled {item}s out of the masks."
             )

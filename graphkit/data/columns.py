@@ -60,16 +60,19 @@ def content(path: Path) -> bytes:
 class Csv:
     """The rows of a csv file; without ``header`` its columns are called ``0``, ``1``, ...
 
+    ``blanks``: where there is one column, an empty line is a row whose field is empty.
+
     Raises:
         StoreError: the file cannot be read.
         DataError: it is not text in UTF-8, has no rows, a row of another length than the first, an
             unclosed quote, or a column without a name or called like another.
     """
 
-    def __init__(self, path: Path, header: bool = True) -> None:
+    def __init__(self, path: Path, header: bool = True, blanks: bool = False) -> None:
         need("pandas")
         self.path, self._header = path, header
-        self._text = _decode(path, content(path)).rstrip("\r\n")
+        whole = _decode(path, content(path))
+        self._text = (_filled(whole) if blanks else whole).rstrip("\r\n")
         if not self._text:
             raise DataError(f"{path} is empty: nothing but line ends. Write the file again.")
         self.names = self._check_rows()
@@ -78,12 +81,15 @@ class Csv:
         """Where a row of data stands, for messages."""
         return f"line {self._line(row + self._header)}"
 
-    def read(self, texts: Sequence[str], numbers: Sequence[str]) -> Columns:
+    def read(
+        self, texts: Sequence[str], numbers: Sequence[str], remedy: str = "", flags: bool = True
+    ) -> Columns:
         """Columns of texts, each object [R], and the others together, float64 [R, K].
 
-        What is missing is "" or NaN.
+        What is missing is "" or NaN; True and False are numbers if ``flags``.
 
-        Raises :class:`DataError` for a value among ``numbers`` that is not a number.
+        Raises :class:`DataError`, which ends with ``remedy``, for a value among ``numbers`` that is
+        not a number.
         """
         import pandas as pd
 
@@ -92,7 +98,8 @@ class Csv:
             header=0 if self._header else None,
             names=self.names,
             usecols=[*texts, *numbers],
-            dtype=dict.fromkeys(texts, object),
+            # as an object, True is a text like any other
+            dtype=dict.fromkeys(texts if flags else [*texts, *numbers], object),
             keep_default_na=False,
             na_values={name: list(MISSING) for name in numbers},
             # as csv.reader, which counted the fields
@@ -102,11 +109,11 @@ class Csv:
         )
         for name in numbers:
             if frame[name].dtype.kind not in "iufb":
-                frame[name] = self._numbers(name, frame[name].astype(object))
+                frame[name] = self._numbers(name, frame[name].astype(object), remedy or NUMBERS)
         values = frame[list(numbers)].to_numpy(np.float64)
         return {name: frame[name].to_numpy(object) for name in texts}, values
 
-    def _numbers(self, name: str, column: Any) -> Any:
+    def _numbers(self, name: str, column: Any, remedy: str) -> Any:
         """A column that pandas found not to be of numbers; some of these are, as True and nothing.
 
         Raises :class:`DataError` for the first text in it.
@@ -118,7 +125,7 @@ class Csv:
         if len(bad):
             raise DataError(
                 f"{self.path}, {self.place(int(bad[0]))}, column {name!r}: "
-                f"{column.iloc[bad[0]]!r} is not a number. {NUMBERS}"
+                f"{column.iloc[bad[0]]!r} is not a number. {remedy}"
             )
         return found.astype(np.float64)
 
@@ -191,22 +198,24 @@ class Parquet:
         """Where a row of data stands, for messages; they count from 0."""
         return f"row {row}"
 
-    def read(self, texts: Sequence[str], numbers: Sequence[str]) -> Columns:
+    def read(
+        self, texts: Sequence[str], numbers: Sequence[str], remedy: str = "", flags: bool = True
+    ) -> Columns:
         """As :meth:`Csv.read`."""
         values = np.empty((self._table.num_rows, len(numbers)))
         for k, name in enumerate(numbers):
-            values[:, k] = self._numbers(name)
+            values[:, k] = self._numbers(name, remedy or NUMBERS, flags)
         return {name: self._texts(name) for name in texts}, values
 
-    def _numbers(self, name: str) -> np.ndarray:
+    def _numbers(self, name: str, remedy: str, flags: bool) -> np.ndarray:
         import pyarrow as pa
 
         column = self._table[name]
         kind = column.type
-        fits = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
+        fits = [pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean][: 2 + flags]
         if not any(is_kind(kind) for is_kind in fits):
             raise DataError(
-                f"{self.path}, column {name!r}: {kind} is not a type of numbers. {NUMBERS}"
+                f"{self.path}, column {name!r}: {kind} is not a type of numbers. {remedy}"
             )
         return column.cast(pa.float64(), safe=False).to_numpy()
 
@@ -285,6 +294,23 @@ class NodeIndex:
                 f"not {known}. Add it there, or leave out what names it."
             )
         return rows.astype(np.int64)
+
+
+def _filled(text: str) -> str:
+    """``text`` with "" in its empty lines, if all others hold one field; broken csv as it is."""
+    lines = list(io.StringIO(text, newline=""))
+    reader, start = csv.reader(lines, strict=True), 0
+    filled = lines.copy()
+    try:
+        for row in reader:
+            if len(row) > 1:
+                return text
+            if not row:
+                filled[start] = f'""{lines[start]}'
+            start = reader.line_num
+    except csv.Error:
+        return text
+    return "".join(filled) if any(map(str.strip, lines)) else text
 
 
 def _decode(path: Path, data: bytes) -> str:

@@ -26,8 +26,7 @@ from .check import check, check_inputs
 from .columns import NodeIndex, Table, content, open_table
 from .graphs import MASKS
 from .readers.pairs import single
-from .splits import Masks, random_split
-from .targets import TASKS, from_texts, unlabelled
+from .targets import TASKS, drawn_split, from_texts, unlabelled
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -62,7 +61,7 @@ def read_folder(
     *,
     seed: int = 0,
     allow_nonfinite: bool = False,
-    labelled: bool = True,
+    labelled: bool | None = True,
 ) -> Data:
     """A graph of yours from a folder or an npz, as :func:`graphkit.data.check` wants it.
 
@@ -77,7 +76,7 @@ def read_folder(
         seed: draws a split of 60, 20 and 20 per cent where the data brings none.
         allow_nonfinite: accept NaN and Inf in x; what is missing in the file becomes NaN.
         labelled: False is for data to predict: without labels y is -1 everywhere, and masks may
-            be empty.
+            be empty. None leaves labels and masks unread, whatever they hold: y is -1 everywhere.
 
     Raises:
         DataError: the content is malformed; the message names file, line and column.
@@ -89,10 +88,11 @@ def read_folder(
     place = Path(path).expanduser()
     parts, undirected = _read(place, allow_nonfinite, labelled)
     try:
-        if MASKS[0] not in parts and labelled:
-            parts |= dict(zip(MASKS, _drawn(parts["y"], seed, place), strict=True))
-        door = check if labelled else check_inputs
-        data = door(Data(**parts), allow_nonfinite=allow_nonfinite)
+        data = check_inputs(Data(**parts), allow_nonfinite=allow_nonfinite)
+        if labelled and MASKS[0] not in parts:
+            for name, mask in zip(MASKS, drawn_split(parts["y"], seed, place), strict=True):
+                data[name] = mask
+        data = check(data, allow_nonfinite=True) if labelled else data
     except DataError as error:
         raise DataError(f"{place}: {error}") from None
     if undirected:
@@ -115,7 +115,17 @@ def node_index(path: str | os.PathLike[str]) -> NodeIndex | None:
     return NodeIndex(nodes, ids, len(ids))
 
 
-def _read(place: Path, allow_nonfinite: bool, labelled: bool) -> tuple[dict[str, Any], bool]:
+def end_columns(path: str | os.PathLike[str]) -> tuple[str, str]:
+    """The columns of ``edges`` that name the nodes of an edge, in a folder of tables of yours."""
+    place = Path(path).expanduser()
+    return _ends(_settings(place / "graph.toml").columns if place.is_dir() else {})
+
+
+def _ends(named: Mapping[str, Any]) -> tuple[str, str]:
+    return named.get("source", "source"), named.get("target", "target")
+
+
+def _read(place: Path, allow_nonfinite: bool, labelled: bool | None) -> tuple[dict[str, Any], bool]:
     """What a Data is made of, and whether every edge goes both ways."""
     if not place.exists():
         raise DataError(
@@ -184,9 +194,10 @@ def _from_tables(
     splits: Table | None,
     settings: _Settings,
     allow_nonfinite: bool,
-    labelled: bool,
+    labelled: bool | None,
 ) -> dict[str, Any]:
-    named = settings.columns
+    named, unread = settings.columns, labelled is None
+    splits = None if unread else splits
     id_name = _id_name(nodes, named)
     labels = _label_names(nodes, named.get("label"), labelled)
     needed = "split" in named and splits is None
@@ -196,8 +207,9 @@ def _from_tables(
             f"{nodes.path} has a column {words[0]!r}, and there is {splits.path.name} too. Leave "
             "one of them out."
         )
-    texts = [*([id_name] if id_name else []), *labels, *words]
-    features = _feature_names(nodes, named.get("features"), texts)
+    ids = [id_name] if id_name else []
+    texts = ids if unread else [*ids, *labels, *words]
+    features = _feature_names(nodes, named.get("features"), [*ids, *labels, *words])
     _need_columns(nodes, [*texts, *features])
     text, values = nodes.read(texts, features)
     if not allow_nonfinite:
@@ -205,12 +217,12 @@ def _from_tables(
         _check_finite(nodes, features, values, remedy)
     index = NodeIndex(nodes, text[id_name] if id_name else None, len(values))
     targets = unlabelled(len(values))
-    if labels:
+    if labels and not unread:
         targets = from_texts(
             np.stack([text[name] for name in labels], axis=1),
             settings.task,
             lambda row, column: f"{nodes.path}, {nodes.place(row)}, column {labels[column]!r}",
-            labelled,
+            bool(labelled),
         )
     parts: dict[str, Any] = {"x": torch.from_numpy(single(values)), "y": targets.y}
     if targets.class_names is not None:
@@ -218,7 +230,7 @@ def _from_tables(
     parts |= _edge_parts(edges, named, index)
     if splits is not None:
         parts |= _split_parts(splits, named, index)
-    elif words:
+    elif words and not unread:
         parts |= _masks(nodes, [text[name] for name in words], words, np.arange(len(values)), index)
     return parts
 
@@ -227,9 +239,9 @@ def _id_name(nodes: Table, named: Mapping[str, Any]) -> str | None:
     return named.get("id") or ("id" if "id" in nodes.names else None)
 
 
-def _label_names(nodes: Table, named: list[str] | None, needed: bool) -> list[str]:
+def _label_names(nodes: Table, named: list[str] | None, labelled: bool | None) -> list[str]:
     """``y``, or ``y0``, ``y1``, ... by number, or those that begin with ``y_``."""
-    if named:
+    if named and (labelled or any(name in nodes.names for name in named)):
         return named
     kinds = [
         [name for name in nodes.names if name == "y"],
@@ -237,8 +249,8 @@ def _label_names(nodes: Table, named: list[str] | None, needed: bool) -> list[st
         [name for name in nodes.names if name.startswith("y_")],
     ]
     found = [kind for kind in kinds if kind]
-    if not found and not needed:
-        return []
+    if labelled is None or not (found or labelled):
+        return [name for kind in found for name in kind]
     if len(found) != 1:
         both = f"{found[0][0]!r} and {found[1][0]!r}" if found else "none"
         raise DataError(
@@ -310,7 +322,7 @@ def _check_finite(table: Table, names: Sequence[str], values: np.ndarray, remedy
 
 
 def _edge_parts(edges: Table, named: Mapping[str, Any], index: NodeIndex) -> dict[str, Tensor]:
-    ends = [named.get("source", "source"), named.get("target", "target")]
+    ends = _ends(named)
     weight = named.get("weight") or ("weight" if "weight" in edges.names else None)
     first = [weight] if weight else []
     values_of = [*first, *(name for name in edges.names if name not in (*ends, *first))]
@@ -362,19 +374,6 @@ def _masks(
         mask[rows] = words == word
         masks[name] = torch.from_numpy(mask[:, 0].copy() if len(names) == 1 else mask)
     return masks
-
-
-def _drawn(y: Tensor, seed: int, place: Path) -> Masks:
-    """A random split of the labelled nodes, stratified where no class is too rare for that."""
-    _log.warning("%s brings no split: 60/20/20 per cent of it are drawn from seed %d", place, seed)
-    if y.is_floating_point():
-        known = ~y.isnan().reshape(len(y), -1).all(dim=1)
-        return random_split(known.long() - 1, seed=seed)
-    try:
-        return random_split(y, seed=seed, stratified=True)
-    except DataError as error:
-        _log.warning("%s: the split is not stratified: %s", place, error)
-        return random_split(y, seed=seed)
 
 
 def _add_reverses(data: Data) -> None:

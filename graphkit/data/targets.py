@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,9 +14,12 @@ from torch import Tensor
 from ..errors import DataError
 from .columns import MISSING
 from .readers.pairs import single
+from .splits import Masks, random_split
 
 TASKS = ("node-classification", "node-multilabel", "node-regression")
 """The words of a card that also fit a user's own data."""
+
+_log = logging.getLogger(__name__)
 
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _WHOLE = re.compile(r"[+-]?[0-9]+")
@@ -39,6 +43,24 @@ class Targets:
 def unlabelled(count: int) -> Targets:
     """The targets of ``count`` nodes of which no label is known."""
     return Targets(torch.full((count,), -1))
+
+
+def drawn_split(y: Tensor, seed: int, place: object, quiet: bool = False) -> Masks:
+    """A random split of the labelled nodes, stratified where no class is too rare for that.
+
+    Train, val and test have 60, 20 and 20 per cent of them, which is logged unless ``quiet``.
+    """
+    level = logging.DEBUG if quiet else logging.WARNING
+    say = "%s brings no split: 60/20/20 per cent of it are drawn from seed %d"
+    _log.log(level, say, place, seed)
+    if y.is_floating_point():
+        known = ~y.isnan().reshape(len(y), -1).all(dim=1)
+        return random_split(known.long() - 1, seed=seed)
+    try:
+        return random_split(y, seed=seed, stratified=True)
+    except DataError as error:
+        _log.log(level, "%s: the split is not stratified: %s", place, error)
+        return random_split(y, seed=seed)
 
 
 def from_texts(texts: np.ndarray, task: str | None, at: At, labelled: bool = True) -> Targets:

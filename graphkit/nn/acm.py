@@ -7,11 +7,10 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ..errors import ConfigError, nearest
 from ..graph import Adj, Graph, as_graph
-from ..ops import spmm
+from ..ops import dropout, spmm
 from ..structure.normalize import weighted_in_degree
 from .inputs import edge_vector, one_set_of_nodes, read_input
 from .linear import reset
@@ -138,12 +137,12 @@ class ACMConv(nn.Module):
         weight = edge_weight
         if edge_mask is not None:
             weight = edge_mask if edge_weight is None else edge_weight * edge_mask
-        degree = weighted_in_degree(graph, edge_weight, h.dtype).unsqueeze(1) + 1
+        degree = weighted_in_degree(graph, edge_weight, h.dtype) + 1
+        ones = torch.ones_like(degree)
         if self.norm == "rw":
-            return (spmm(graph, h, weight) + h) * degree.reciprocal().to(h.dtype)
-        scale = degree.rsqrt().to(h.dtype)
-        h = scale * h
-        return scale * (spmm(graph, h, weight) + h)
+            return spmm(graph, h, weight, left=degree.reciprocal(), diagonal=ones)
+        scale = degree.rsqrt()
+        return spmm(graph, h, weight, left=scale, right=scale, diagonal=ones)
 
     def _mixing_weights(self, channels: list[Tensor]) -> Tensor:
         if self.norms is not None:
@@ -208,6 +207,6 @@ class ACMGCN(nn.Module):
     def forward(self, x: Tensor, edge_index: Adj, edge_weight: Tensor | None = None) -> Tensor:
         graph = as_graph(edge_index, x.size(0), x.size(0))
         for conv in self.convs:
-            x = functional.dropout(x, self.dropout, self.training)
+            x = dropout(x, self.dropout, self.training)
             x = conv(x, graph, edge_weight)
         return x

@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from ..errors import ConfigError, GraphError, nearest
 from ..graph import Adj, Graph
-from ..ops import gather, segment_reduce, segment_softmax, spmm
+from ..ops import gat_attention, gather, gatv2_attention, segment_reduce, spmm
+from ..ops.attention import softmax_with_loop
 from ..ops.check import check_edges
 from ..structure.normalize import self_loop_mask
 from .inputs import Channels, Features, edge_vector, read_input
@@ -110,25 +111,31 @@ class GATConv(nn.Module):
         if h_dst is None and x_dst is not None:
             h_dst = (self.lin or self.lin_dst)(x_dst).view(shape)  # pyright: ignore[reportOptionalCall]
 
-        score_src = (h_src * self.att_src).sum(-1)
+        score_src, score_dst = _node_scores(self, h_src, h_dst)
+        count = min(graph.num_src, graph.num_dst) if self.add_self_loops else None
+        edge, edge_loop = _edge_and_loop_features(self, graph, edge_attr, count, scores=True)
+        if edge_mask is None and return_attention_weights is None:
+            out = gat_attention(
+                graph,
+                h_src,
+                score_src,
+                score_dst,
+                edge,
+                edge_loop,
+                loops=self.add_self_loops,
+                negative_slope=self.negative_slope,
+                dropout=self.dropout if self.training else 0.0,
+            )
+            return _finish(self, x_dst, out)
         score = gather(graph, score_src, "src")
-        score_dst = None if h_dst is None else (h_dst * self.att_dst).sum(-1)
+        loop = None if count is None else score_src[:count]
         if score_dst is not None:
             score = score + gather(graph, score_dst, "dst")
-        loop = None
-        if self.add_self_loops:
-            count = min(graph.num_src, graph.num_dst)
-            loop = score_src[:count] if score_dst is None else score_src[:count] + score_dst[:count]
-        edge, edge_loop = _edge_and_loop_features(
-            self, graph, edge_attr, None if loop is None else loop.size(0)
-        )
-        if edge is not None and self.att_edge is not None:
-            score = score + (edge * self.att_edge).sum(-1)
-            if loop is not None and edge_loop is not None:
-                loop = loop + (edge_loop * self.att_edge).sum(-1)
-        slope = self.negative_slope
-        score = functional.leaky_relu(score, slope)
-        loop = None if loop is None else functional.leaky_relu(loop, slope)
+            loop = None if loop is None else loop + score_dst[:count]
+        score = score if edge is None else score + edge
+        loop = loop if loop is None or edge_loop is None else loop + edge_loop
+        score = functional.leaky_relu(score, self.negative_slope)
+        loop = None if loop is None else functional.leaky_relu(loop, self.negative_slope)
         return _attend(self, graph, x_dst, h_src, score, loop, edge_mask, return_attention_weights)
 
     def extra_repr(self) -> str:
@@ -206,6 +213,17 @@ class GATv2Conv(nn.Module):
         h_src = self.lin_l(x_src).view(shape)
         shared = self.share_weights and x_dst is x_src
         h_dst = h_src if shared else self.lin_r(x_dst).view(shape)
+        if edge_mask is None and return_attention_weights is None and edge_attr is None:
+            out = gatv2_attention(
+                graph,
+                h_src,
+                h_dst,
+                self.att.squeeze(0),
+                loops=self.add_self_loops,
+                negative_slope=self.negative_slope,
+                dropout=self.dropout if self.training else 0.0,
+            )
+            return _finish(self, x_dst, out)
         score = gather(graph, h_src, "src") + gather(graph, h_dst, "dst")
         loop = None
         if self.add_self_loops:
@@ -226,6 +244,34 @@ class GATv2Conv(nn.Module):
         return f"{self.in_channels}, {self.out_channels}, heads={self.heads}"
 
 
+def _node_scores(
+    layer: GATConv, h_src: Tensor, h_dst: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """``<a_s, h>`` of the sources and ``<a_d, h>`` of the destinations, ``[N, H]``."""
+    if h_dst is not h_src:
+        score_src = (h_src * layer.att_src).sum(-1)
+        return score_src, None if h_dst is None else (h_dst * layer.att_dst).sum(-1)
+    # one product with a matrix that is diagonal in the heads reads h once
+    att = torch.cat([layer.att_src, layer.att_dst]).to(h_src.dtype)
+    spread = torch.eye(layer.heads, dtype=att.dtype, device=att.device)
+    spread = torch.einsum("ahc,hg->hcag", att, spread).flatten(0, 1).flatten(1)
+    both = h_src.flatten(1) @ spread
+    return both[:, : layer.heads], both[:, layer.heads :]
+
+
+def _finish(layer: GATConv | GATv2Conv, x_dst: Tensor | None, out: Tensor) -> Tensor:
+    """What follows the weighted sum: heads, residual, bias."""
+    out = out.flatten(1) if layer.concat else out.mean(1)
+    if layer.res is not None and x_dst is not None:
+        out = _added(out, layer.res(x_dst))
+    return out if layer.bias is None else _added(out, layer.bias)
+
+
+def _added(out: Tensor, term: Tensor) -> Tensor:
+    # no gradient needs the sum of messages again, so that it may be overwritten
+    return out.add_(term) if out.dtype == term.dtype else out + term
+
+
 def _attend(
     layer: GATConv | GATv2Conv,
     graph: Graph,
@@ -237,7 +283,7 @@ def _attend(
     return_weights: bool | None,
 ) -> Any:
     """The shared second half: softmax, dropout, weighted sum, heads, residual, bias."""
-    alpha, alpha_loop = _softmax_with_loop(graph, score, loop)
+    alpha, alpha_loop, _, _ = softmax_with_loop(graph, score, loop)
     alpha = functional.dropout(alpha, layer.dropout, layer.training)
     edge_mask = edge_vector(type(layer).__name__, "edge_mask", edge_mask, graph)
     weight = alpha if edge_mask is None else alpha * edge_mask.unsqueeze(1)
@@ -247,43 +293,22 @@ def _attend(
         own = alpha_loop.to(out.dtype).unsqueeze(-1) * h_src[: alpha_loop.size(0)]
         rest = out.size(0) - own.size(0)
         out = out + (own if rest == 0 else functional.pad(own, (0, 0, 0, 0, 0, rest)))
-    out = out.flatten(1) if layer.concat else out.mean(1)
-    if layer.res is not None and x_dst is not None:
-        out = out + layer.res(x_dst)
-    out = out if layer.bias is None else out + layer.bias
+    out = _finish(layer, x_dst, out)
     # PyG returns the weights whenever the argument is not None, even for False
     if return_weights is None:
         return out
     return out, _with_loops(graph, alpha, alpha_loop)
 
 
-def _softmax_with_loop(
-    graph: Graph, score: Tensor, loop: Tensor | None
-) -> tuple[Tensor, Tensor | None]:
-    """Softmax over each destination's edges and, if ``loop [n, H]`` is given, one extra term for
-    the first ``n`` destinations; the graph's own loops then count for nothing."""
-    if loop is None:
-        return segment_softmax(score, graph.by_dst), None
-    score = score.masked_fill(self_loop_mask(graph).unsqueeze(1), -torch.inf)
-    count = loop.size(0)
-    with torch.no_grad():
-        top = segment_reduce(score, graph.by_dst, "max")
-        # rows without edges come out as 0, which is no bound on the loop's score
-        has_edges = (graph.in_degree() > 0).unsqueeze(1)
-        top = torch.where(has_edges & (top > -torch.inf), top, torch.finfo(top.dtype).min)
-        top = torch.cat([torch.maximum(top[:count], loop), top[count:]])
-    term = (score - gather(graph, top, "dst")).exp()
-    own = (loop - top[:count]).exp()
-    total = segment_reduce(term, graph.by_dst)
-    total = torch.cat([total[:count] + own, total[count:]])
-    total = total.clamp(min=torch.finfo(total.dtype).tiny)
-    return term / gather(graph, total, "dst"), own / total[:count]
-
-
 def _edge_and_loop_features(
-    layer: GATConv | GATv2Conv, graph: Graph, edge_attr: Tensor | None, num_loops: int | None
+    layer: GATConv | GATv2Conv,
+    graph: Graph,
+    edge_attr: Tensor | None,
+    num_loops: int | None,
+    scores: bool = False,
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Mapped features ``[E, H, C]`` of the edges and ``[n, H, C]`` of the added self-loops."""
+    """Mapped features ``[E, H, C]`` of the edges and ``[n, H, C]`` of the added self-loops, or
+    GAT's scores of them, ``[E, H]`` and ``[n, H]``."""
     if edge_attr is None or layer.lin_edge is None:
         if edge_attr is not None:
             raise GraphError(
@@ -299,11 +324,14 @@ def _edge_and_loop_features(
             f"{layer.edge_dim}] is expected. Build the layer with edge_dim={attr.size(-1)}."
         )
     shape = (-1, layer.heads, layer.out_channels)
-    mapped = layer.lin_edge(attr).view(shape)
+
+    def mapped(features: Tensor) -> Tensor:
+        each = layer.lin_edge(features).view(shape)  # pyright: ignore[reportOptionalCall]
+        return (each * layer.att_edge).sum(-1) if scores else each
+
     if num_loops is None:
-        return mapped, None
-    fill = _loop_fill(graph, attr, layer.fill_value)[:num_loops]
-    return mapped, layer.lin_edge(fill).view(shape)
+        return mapped(attr), None
+    return mapped(attr), mapped(_loop_fill(graph, attr, layer.fill_value)[:num_loops])
 
 
 def _loop_fill(graph: Graph, attr: Tensor, fill: float | Tensor | str) -> Tensor:

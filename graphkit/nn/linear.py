@@ -42,6 +42,25 @@ def linear(in_channels: int, out_channels: int, bias: bool = True, *, glorot: bo
     return (GlorotLinear if glorot else nn.Linear)(in_channels, out_channels, bias=bias)
 
 
+def is_built(lin: nn.Linear) -> bool:
+    """Whether the width of the input of ``lin`` is known by now."""
+    return not isinstance(lin.weight, nn.parameter.UninitializedParameter)
+
+
+def aggregate_first(x: Tensor, lin: nn.Linear) -> bool:
+    """Whether a sum over neighbours moves fewer bytes before the map ``lin`` than behind it.
+
+    A gradient goes back through the sum behind the map always, through the one before it only if
+    somebody asks for that of ``x``.
+    """
+    if not is_built(lin):
+        return True
+    before, after = lin.in_features, lin.out_features
+    if torch.is_grad_enabled():
+        before, after = before * (1 + x.requires_grad), 2 * after
+    return before < after
+
+
 def reset(module: nn.Module) -> None:
     """Reset ``module``, or the parts of it that know how to."""
     known = getattr(module, "reset_parameters", None)

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from ..errors import ConfigError, nearest
 from ..graph import Adj
+from ..ops import dropout, relu_dropout
 from .linear import linear, reset
 
 _ACTIVATIONS = {
@@ -91,8 +92,11 @@ class MLP(nn.Module):
         for lin, norm in zip(self.lins, self.norms, strict=False):
             x = lin(x)
             x = norm["module"](x) if isinstance(norm, nn.ModuleDict) else x
-            x = x if self.act is None else _ACTIVATIONS[self.act](x)
-            x = functional.dropout(x, self.dropout, self.training)
+            if self.act == "relu":
+                x = relu_dropout(x, self.dropout, self.training)
+            else:
+                x = x if self.act is None else _ACTIVATIONS[self.act](x)
+                x = dropout(x, self.dropout, self.training)
         return self.lins[-1](x) if self.plain_last else x
 
     def extra_repr(self) -> str:

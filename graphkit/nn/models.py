@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from ..errors import ConfigError, nearest
 from ..graph import Adj, as_graph
+from ..ops import dropout, relu_dropout
 from .acm import ACMGCN
 from .gat import GATConv, GATv2Conv
 from .gcn import GCNConv
@@ -60,9 +61,12 @@ class Stack(nn.Module):
         for layer, conv in enumerate(self.convs):
             if layer:
                 x = self.norms[layer - 1](x) if self.norms else x
-                x = _ACTIVATIONS[self.act](x)
-            if layer or self.drop_input:
-                x = functional.dropout(x, self.dropout, self.training)
+            if layer and self.act == "relu":
+                x = relu_dropout(x, self.dropout, self.training)
+            elif layer:
+                x = dropout(_ACTIVATIONS[self.act](x), self.dropout, self.training)
+            elif self.drop_input:
+                x = dropout(x, self.dropout, self.training)
             x = conv(x, graph)
         return x
 

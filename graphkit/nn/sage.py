@@ -11,7 +11,7 @@ from ..graph import Adj
 from ..ops import spmm
 from ..ops.spmm import Reduce
 from .inputs import Channels, Features, edge_vector, read_input
-from .linear import linear, reset
+from .linear import aggregate_first, is_built, linear, reset
 
 _AGGREGATIONS: dict[str, Reduce] = {
     "mean": "mean",
@@ -42,9 +42,9 @@ class SAGEConv(nn.Module):
     Graph; returns ``[num_dst, out]``. ``edge_mask [E]`` multiplies every edge's message.
 
     Parameters are named as in PyG (``lin_l``, ``lin_r``, ``lin``). Linear aggregations run after
-    :math:`W_1` where that is narrower, which only reorders the arithmetic. ``max`` and ``min``
-    split the gradient evenly among equals. PyG's ``lstm`` and lists of aggregations are not
-    offered.
+    :math:`W_1` where that moves fewer bytes, which only reorders the arithmetic. ``max`` and
+    ``min`` split the gradient evenly among equals. PyG's ``lstm`` and lists of aggregations are
+    not offered.
     """
 
     def __init__(
@@ -94,17 +94,18 @@ class SAGEConv(nn.Module):
             x_src = self.lin(x_src).relu()
         edge_mask = edge_vector("SAGEConv", "edge_mask", edge_mask, graph)
         reduce = _AGGREGATIONS[self.aggr]
-        if reduce in ("mean", "sum") and 0 < self.out_channels < x_src.size(1) and self._is_built():
+        if reduce in ("mean", "sum") and not aggregate_first(x_src, self.lin_l):
             h = spmm(graph, apply_linear(x_src, self.lin_l.weight), edge_mask, reduce=reduce)
             out = h if self.lin_l.bias is None else h + self.lin_l.bias
         else:
             out = self.lin_l(spmm(graph, x_src, edge_mask, reduce=reduce))
         if self.root_weight and x_dst is not None:
-            out = out + self.lin_r(x_dst)
+            if is_built(self.lin_r):
+                # one pass less than a sum behind the map
+                out = torch.addmm(out, x_dst, self.lin_r.weight.t())
+            else:
+                out = out + self.lin_r(x_dst)
         return torch.nn.functional.normalize(out, dim=-1) if self.normalize else out
-
-    def _is_built(self) -> bool:
-        return not isinstance(self.lin_l.weight, nn.parameter.UninitializedParameter)
 
     def extra_repr(self) -> str:
         return f"{self.in_channels}, {self.out_channels}, aggr={self.aggr}"

@@ -10,14 +10,39 @@ through ``torch.compile`` whole.
 
 from __future__ import annotations
 
+from . import cpu
+from . import extreme as extreme
+from .attention import gat_attention, gatv2_attention
+from .dropout import dropout, relu_dropout
+from .intersect import common_neighbors, intersect
 from .sddmm import sddmm
 from .segment import gather, segment_reduce, segment_softmax
 from .spmm import spmm
 
-__all__ = ["backends", "gather", "sddmm", "segment_reduce", "segment_softmax", "spmm"]
+__all__ = [
+    "backends",
+    "common_neighbors",
+    "dropout",
+    "gat_attention",
+    "gather",
+    "gatv2_attention",
+    "intersect",
+    "relu_dropout",
+    "sddmm",
+    "segment_reduce",
+    "segment_softmax",
+    "spmm",
+]
 
 
 def backends() -> dict[str, dict[str, str]]:
     """Which implementation serves each op on each device, as ``graphkit info`` prints it."""
     names = ("coo_to_csr", *(name for name in __all__ if name != "backends"))
-    return {name: {"cpu": "torch reference", "cuda": "torch reference"} for name in names}
+    native = cpu.native.serves()
+    return {
+        name: {
+            "cpu": native if name in cpu.SERVED else "torch reference",
+            "cuda": "torch reference",
+        }
+        for name in names
+    }

@@ -21,8 +21,7 @@ _CHUNK = 2**22
 """Elements of the reference's temporaries: 16 MB in float32."""
 
 
-@torch.library.custom_op("graphkit::sddmm", mutates_args=())
-def _sddmm(
+def sddmm_reference(
     ptr: Tensor,
     idx: Tensor,
     eid: Tensor | None,
@@ -45,7 +44,10 @@ def _sddmm(
     return out_EH if eid is None else torch.empty_like(out_EH).index_copy_(0, eid.long(), out_EH)
 
 
-@_sddmm.register_fake
+sddmm_op = torch.library.custom_op("graphkit::sddmm", sddmm_reference, mutates_args=())
+
+
+@sddmm_op.register_fake
 def _(
     ptr: Tensor,
     idx: Tensor,
@@ -77,7 +79,7 @@ def _backward(ctx: Any, dout_EH: Tensor) -> tuple[Tensor | None, ...]:
     return None, None, None, None, None, None, da, db
 
 
-_sddmm.register_autograd(_backward, setup_context=_setup)
+sddmm_op.register_autograd(_backward, setup_context=_setup)
 
 
 def sddmm(graph: Graph, a: Tensor, b: Tensor) -> Tensor:

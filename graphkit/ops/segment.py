@@ -24,15 +24,18 @@ _REDUCES = ("sum", "mean", "max", "min")
 def _to_edges(values_EK: Tensor, eid: Tensor | None) -> Tensor:
     if eid is None:
         return values_EK
-    return torch.empty_like(values_EK).index_copy(0, eid.to(torch.int64), values_EK)
+    out_EK = values_EK.new_empty(values_EK.shape)
+    return out_EK.index_copy_(0, eid.to(torch.int64), values_EK)
 
 
-@torch.library.custom_op("graphkit::gather", mutates_args=())
-def _gather(ptr: Tensor, eid: Tensor | None, x_RK: Tensor, num_edges: int) -> Tensor:
+def gather_reference(ptr: Tensor, eid: Tensor | None, x_RK: Tensor, num_edges: int) -> Tensor:
     return _to_edges(x_RK.index_select(0, row_ids(ptr, num_edges)), eid)
 
 
-@_gather.register_fake
+gather_op = torch.library.custom_op("graphkit::gather", gather_reference, mutates_args=())
+
+
+@gather_op.register_fake
 def _(ptr: Tensor, eid: Tensor | None, x_RK: Tensor, num_edges: int) -> Tensor:
     return x_RK.new_empty(num_edges, x_RK.size(1))
 
@@ -46,11 +49,10 @@ def _gather_backward(ctx: Any, dout_EK: Tensor) -> tuple[Tensor | None, ...]:
     return None, None, torch.ops.graphkit.segment_reduce(ptr, eid, dout_EK, False), None
 
 
-_gather.register_autograd(_gather_backward, setup_context=_gather_setup)
+gather_op.register_autograd(_gather_backward, setup_context=_gather_setup)
 
 
-@torch.library.custom_op("graphkit::segment_reduce", mutates_args=())
-def _segment_reduce(ptr: Tensor, eid: Tensor | None, v_EK: Tensor, mean: bool) -> Tensor:
+def segment_reduce_reference(ptr: Tensor, eid: Tensor | None, v_EK: Tensor, mean: bool) -> Tensor:
     check_indptr(ptr, v_EK.size(0))
     acc = accumulator(v_EK.dtype)
     rows = row_ids(ptr, v_EK.size(0)).unsqueeze(1).expand(-1, v_EK.size(1))
@@ -61,7 +63,12 @@ def _segment_reduce(ptr: Tensor, eid: Tensor | None, v_EK: Tensor, mean: bool) -
     return out.to(v_EK.dtype)
 
 
-@_segment_reduce.register_fake
+segment_reduce_op = torch.library.custom_op(
+    "graphkit::segment_reduce", segment_reduce_reference, mutates_args=()
+)
+
+
+@segment_reduce_op.register_fake
 def _(ptr: Tensor, eid: Tensor | None, v_EK: Tensor, mean: bool) -> Tensor:
     return v_EK.new_empty(ptr.size(0) - 1, v_EK.size(1))
 
@@ -79,16 +86,22 @@ def _reduce_backward(ctx: Any, dy_RK: Tensor) -> tuple[Tensor | None, ...]:
     return None, None, torch.ops.graphkit.gather(ptr, eid, dy_RK, ctx.num_edges), None
 
 
-_segment_reduce.register_autograd(_reduce_backward, setup_context=_reduce_setup)
+segment_reduce_op.register_autograd(_reduce_backward, setup_context=_reduce_setup)
 
 
-@torch.library.custom_op("graphkit::segment_extreme", mutates_args=())
-def _segment_extreme(ptr: Tensor, eid: Tensor | None, v_EK: Tensor, minimum: bool) -> Tensor:
+def segment_extreme_reference(
+    ptr: Tensor, eid: Tensor | None, v_EK: Tensor, minimum: bool
+) -> Tensor:
     check_indptr(ptr, v_EK.size(0))
     return extreme_of_rows(ptr, slot_values(v_EK, eid), minimum)
 
 
-@_segment_extreme.register_fake
+segment_extreme_op = torch.library.custom_op(
+    "graphkit::segment_extreme", segment_extreme_reference, mutates_args=()
+)
+
+
+@segment_extreme_op.register_fake
 def _(ptr: Tensor, eid: Tensor | None, v_EK: Tensor, minimum: bool) -> Tensor:
     return v_EK.new_empty(ptr.size(0) - 1, v_EK.size(1))
 
@@ -100,19 +113,51 @@ def _extreme_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _extreme_backward(ctx: Any, dy_RK: Tensor) -> tuple[Tensor | None, ...]:
     ptr, eid, v_EK, out_RK = ctx.saved_tensors
-    values = slot_values(v_EK.detach(), eid)
-    dv_EK = share_among_equals(ptr, values, out_RK.detach(), dy_RK)
-    return None, None, _to_edges(dv_EK, eid), None
+    # which values won is a constant
+    dv_EK = torch.ops.graphkit.segment_share(ptr, eid, v_EK.detach(), out_RK.detach(), dy_RK)
+    return None, None, dv_EK, None
 
 
-_segment_extreme.register_autograd(_extreme_backward, setup_context=_extreme_setup)
+segment_extreme_op.register_autograd(_extreme_backward, setup_context=_extreme_setup)
 
 
-@torch.library.custom_op("graphkit::segment_softmax", mutates_args=())
-def _segment_softmax(ptr: Tensor, eid: Tensor | None, v_EK: Tensor) -> Tensor:
+def segment_share_reference(
+    ptr: Tensor, eid: Tensor | None, v_EK: Tensor, best_RK: Tensor, x_RK: Tensor
+) -> Tensor:
+    check_indptr(ptr, v_EK.size(0))
+    return _to_edges(share_among_equals(ptr, slot_values(v_EK, eid), best_RK, x_RK), eid)
+
+
+segment_share_op = torch.library.custom_op(
+    "graphkit::segment_share", segment_share_reference, mutates_args=()
+)
+"""``x`` of each row, split evenly among the row's values that equal ``best``; 0 for the others."""
+
+
+@segment_share_op.register_fake
+def _(ptr: Tensor, eid: Tensor | None, v_EK: Tensor, best_RK: Tensor, x_RK: Tensor) -> Tensor:
+    return x_RK.new_empty(v_EK.shape)
+
+
+def _share_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _share_backward(ctx: Any, dout_EK: Tensor) -> tuple[Tensor | None, ...]:
+    ptr, eid, v_EK, best_RK, x_RK = ctx.saved_tensors
+    ones = torch.ones_like(x_RK)
+    each = torch.ops.graphkit.segment_share(ptr, eid, v_EK, best_RK, ones)
+    dx_RK = torch.ops.graphkit.segment_reduce(ptr, eid, each * dout_EK, False)
+    return None, None, None, None, dx_RK
+
+
+segment_share_op.register_autograd(_share_backward, setup_context=_share_setup)
+
+
+def segment_softmax_reference(ptr: Tensor, eid: Tensor | None, v_EK: Tensor) -> Tensor:
     check_indptr(ptr, v_EK.size(0))
     if v_EK.numel() == 0:
-        return torch.empty_like(v_EK)
+        return v_EK.new_empty(v_EK.shape)
     v = slot_values(v_EK, eid).to(accumulator(v_EK.dtype))
     rows = row_ids(ptr, v.size(0))
     top = extreme_of_rows(ptr, v, False)
@@ -120,12 +165,18 @@ def _segment_softmax(ptr: Tensor, eid: Tensor | None, v_EK: Tensor) -> Tensor:
     top = top.masked_fill(top == -torch.inf, 0)
     exp = (v - top[rows]).exp()
     total = torch.zeros_like(top).scatter_add_(0, rows.unsqueeze(1).expand_as(exp), exp)
-    return _to_edges((exp / total.clamp(min=torch.finfo(v.dtype).tiny)[rows]).to(v_EK.dtype), eid)
+    y = exp / total.clamp(min=torch.finfo(v.dtype).tiny)[rows]
+    return _to_edges(y.to(v_EK.dtype).contiguous(), eid)
 
 
-@_segment_softmax.register_fake
+segment_softmax_op = torch.library.custom_op(
+    "graphkit::segment_softmax", segment_softmax_reference, mutates_args=()
+)
+
+
+@segment_softmax_op.register_fake
 def _(ptr: Tensor, eid: Tensor | None, v_EK: Tensor) -> Tensor:
-    return torch.empty_like(v_EK)
+    return v_EK.new_empty(v_EK.shape)
 
 
 def _softmax_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -134,12 +185,50 @@ def _softmax_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _softmax_backward(ctx: Any, dy_EK: Tensor) -> tuple[Tensor | None, ...]:
     ptr, eid, y_EK = ctx.saved_tensors
-    dot_RK = torch.ops.graphkit.segment_reduce(ptr, eid, y_EK * dy_EK, False)
-    dot_EK = torch.ops.graphkit.gather(ptr, eid, dot_RK, y_EK.size(0))
-    return None, None, y_EK * (dy_EK - dot_EK)
+    return None, None, torch.ops.graphkit.segment_softmax_backward(ptr, eid, y_EK, dy_EK)
 
 
-_segment_softmax.register_autograd(_softmax_backward, setup_context=_softmax_setup)
+segment_softmax_op.register_autograd(_softmax_backward, setup_context=_softmax_setup)
+
+
+def segment_softmax_backward_reference(
+    ptr: Tensor, eid: Tensor | None, y_EK: Tensor, dy_EK: Tensor
+) -> Tensor:
+    y, dy = (t.to(accumulator(y_EK.dtype)) for t in (y_EK, dy_EK))
+    dot_RK = segment_reduce_reference(ptr, eid, y * dy, False)
+    dv = y * (dy - gather_reference(ptr, eid, dot_RK, y_EK.size(0)))
+    return dv.to(y_EK.dtype).contiguous()
+
+
+segment_softmax_backward_op = torch.library.custom_op(
+    "graphkit::segment_softmax_backward", segment_softmax_backward_reference, mutates_args=()
+)
+"""``y * (dy - sum of y * dy over the row)``."""
+
+
+@segment_softmax_backward_op.register_fake
+def _(ptr: Tensor, eid: Tensor | None, y_EK: Tensor, dy_EK: Tensor) -> Tensor:
+    return y_EK.new_empty(y_EK.shape)
+
+
+def _twice_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _twice_backward(ctx: Any, g_EK: Tensor) -> tuple[Tensor | None, ...]:
+    ptr, eid, y_EK, dy_EK = ctx.saved_tensors
+
+    def dot(a_EK: Tensor, b_EK: Tensor) -> Tensor:
+        dot_RK = torch.ops.graphkit.segment_reduce(ptr, eid, a_EK * b_EK, False)
+        return torch.ops.graphkit.gather(ptr, eid, dot_RK, y_EK.size(0))
+
+    of_y = g_EK * (dy_EK - dot(y_EK, dy_EK)) - dy_EK * dot(y_EK, g_EK)
+    # in dy the formula is linear, and its own adjoint
+    of_dy = torch.ops.graphkit.segment_softmax_backward(ptr, eid, y_EK, g_EK)
+    return None, None, of_y, of_dy
+
+
+segment_softmax_backward_op.register_autograd(_twice_backward, setup_context=_twice_setup)
 
 
 def gather(graph: Graph, x: Tensor, side: Literal["src", "dst"]) -> Tensor:

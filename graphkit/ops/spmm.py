@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from ..errors import GraphError
+from ..errors import ConfigError, GraphError
 from ..graph import Graph, missing_transpose, row_ids
-from .check import check_edges, check_nodes, check_reduce, check_transpose
+from .check import check_edges, check_nodes, check_reduce, check_transpose, check_values
 
 Reduce = Literal["sum", "mean", "max", "min"]
 _REDUCES = ("sum", "mean", "max", "min")
@@ -35,13 +35,17 @@ def divide_rows(values: Tensor, ptr: Tensor) -> Tensor:
     return (values.to(acc) / length).to(values.dtype)
 
 
+def reciprocal_length(ptr: Tensor, dtype: torch.dtype) -> Tensor:
+    """One over the length of each row, in the accumulator of ``dtype``; 1 for an empty row."""
+    return ptr.diff().clamp_(min=1).to(accumulator(dtype)).reciprocal_()
+
+
 def slot_values(w_EH: Tensor, eid: Tensor | None) -> Tensor:
     """Edge values from the caller's order to slot order."""
     return w_EH if eid is None else w_EH.index_select(0, eid)
 
 
-@torch.library.custom_op("graphkit::spmm", mutates_args=())
-def _spmm(
+def spmm_reference(
     ptr: Tensor,
     idx: Tensor,
     eid: Tensor | None,
@@ -51,29 +55,39 @@ def _spmm(
     x_SHC: Tensor,
     w_EH: Tensor | None,
     mean: bool,
+    left: Tensor | None = None,
+    right: Tensor | None = None,
+    diagonal: Tensor | None = None,
 ) -> Tensor:
     # an embedding bag is this product without an [E, C] intermediate, one head at a time
     index = idx.to(torch.int64)
     acc = accumulator(x_SHC.dtype)
-    out_DHC = x_SHC.new_zeros(ptr.size(0) - 1, x_SHC.size(1), x_SHC.size(2))
-    if out_DHC.numel() == 0 or index.numel() == 0:
-        return out_DHC
-    scale = ptr.diff().clamp(min=1).to(acc).unsqueeze(1) if mean else None
-    w_slots = None if w_EH is None else slot_values(w_EH, eid).to(acc)
-    for h in range(x_SHC.size(1)):
-        head = embedding_bag(
-            index,
-            x_SHC[:, h].to(acc).contiguous(),
-            ptr,
-            mode="sum",
-            per_sample_weights=None if w_slots is None else w_slots[:, h].contiguous(),
-            include_last_offset=True,
-        )
-        out_DHC[:, h] = head if scale is None else head / scale
-    return out_DHC
+    x_acc = x_SHC.to(acc) if right is None else x_SHC.to(acc) * right.view(-1, 1, 1)
+    out_DHC = x_acc.new_zeros(ptr.size(0) - 1, x_SHC.size(1), x_SHC.size(2))
+    if out_DHC.numel() and index.numel():
+        w_slots = None if w_EH is None else slot_values(w_EH, eid).to(acc)
+        for h in range(x_SHC.size(1)):
+            out_DHC[:, h] = embedding_bag(
+                index,
+                x_acc[:, h].contiguous(),
+                ptr,
+                mode="sum",
+                per_sample_weights=None if w_slots is None else w_slots[:, h % w_slots.size(1)],
+                include_last_offset=True,
+            )
+    if mean:
+        out_DHC /= ptr.diff().clamp(min=1).to(acc).view(-1, 1, 1)
+    if diagonal is not None:
+        out_DHC += diagonal.view(-1, 1, 1) * x_acc
+    if left is not None:
+        out_DHC *= left.view(-1, 1, 1)
+    return out_DHC.to(x_SHC.dtype)
 
 
-@_spmm.register_fake
+spmm_op = torch.library.custom_op("graphkit::spmm", spmm_reference, mutates_args=())
+
+
+@spmm_op.register_fake
 def _(
     ptr: Tensor,
     idx: Tensor,
@@ -84,54 +98,44 @@ def _(
     x_SHC: Tensor,
     w_EH: Tensor | None,
     mean: bool,
+    left: Tensor | None = None,
+    right: Tensor | None = None,
+    diagonal: Tensor | None = None,
 ) -> Tensor:
     return x_SHC.new_empty(ptr.size(0) - 1, x_SHC.size(1), x_SHC.size(2))
 
 
 def _spmm_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ptr, idx, eid, tptr, tidx, teid, x_SHC, w_EH, mean = inputs
+    *sides, x_SHC, w_EH, mean, left, right, diagonal = inputs
     ctx.mean = mean
     weight_needs_x = w_EH is not None and ctx.needs_input_grad[7]
-    ctx.save_for_backward(ptr, idx, eid, tptr, tidx, teid, x_SHC if weight_needs_x else None, w_EH)
+    kept = x_SHC if weight_needs_x else None
+    ctx.save_for_backward(*sides, kept, w_EH, left, right, diagonal)
 
 
 def _spmm_backward(ctx: Any, dy_DHC: Tensor) -> tuple[Tensor | None, ...]:
-    ptr, idx, eid, tptr, tidx, teid, x_SHC, w_EH = ctx.saved_tensors
+    ptr, idx, eid, tptr, tidx, teid, x_SHC, w_EH, left, right, diagonal = ctx.saved_tensors
     if ctx.mean:
-        dy_DHC = divide_rows(dy_DHC, ptr)
+        left = reciprocal_length(ptr, dy_DHC.dtype)
     dx_SHC = dw_EH = None
     if ctx.needs_input_grad[6]:
         if tptr is None:
             raise GraphError(missing_transpose("The gradient of spmm"))
-        dx_SHC = torch.ops.graphkit.spmm(tptr, tidx, teid, ptr, idx, eid, dy_DHC, w_EH, False)
+        dx_SHC = torch.ops.graphkit.spmm(
+            tptr, tidx, teid, ptr, idx, eid, dy_DHC, w_EH, False, right, left, diagonal
+        )
     if x_SHC is not None:
-        dw_EH = torch.ops.graphkit.sddmm(ptr, idx, eid, tptr, tidx, teid, dy_DHC, x_SHC)
+        a_DHC, b_SHC = _scaled(dy_DHC, left), _scaled(x_SHC, right)
+        dw_EH = torch.ops.graphkit.sddmm(ptr, idx, eid, tptr, tidx, teid, a_DHC, b_SHC)
         dw_EH = dw_EH.to(w_EH.dtype)
-    return None, None, None, None, None, None, dx_SHC, dw_EH, None
+    return None, None, None, None, None, None, dx_SHC, dw_EH, None, None, None, None
 
 
-_spmm.register_autograd(_spmm_backward, setup_context=_spmm_setup)
+def _scaled(x_NHC: Tensor, scale: Tensor | None) -> Tensor:
+    return x_NHC if scale is None else x_NHC * scale.view(-1, 1, 1).to(x_NHC.dtype)
 
 
-@torch.library.custom_op("graphkit::spmm_extreme", mutates_args=())
-def _spmm_extreme(
-    ptr: Tensor, idx: Tensor, eid: Tensor | None, x_SHC: Tensor, w_EH: Tensor | None, minimum: bool
-) -> Tensor:
-    return extreme_of_rows(ptr, _messages(idx, eid, x_SHC, w_EH), minimum)
-
-
-@_spmm_extreme.register_fake
-def _(
-    ptr: Tensor, idx: Tensor, eid: Tensor | None, x_SHC: Tensor, w_EH: Tensor | None, minimum: bool
-) -> Tensor:
-    return x_SHC.new_empty(ptr.size(0) - 1, x_SHC.size(1), x_SHC.size(2))
-
-
-def _messages(idx: Tensor, eid: Tensor | None, x_SHC: Tensor, w_EH: Tensor | None) -> Tensor:
-    messages = x_SHC.index_select(0, idx)
-    if w_EH is None:
-        return messages
-    return messages * slot_values(w_EH, eid).to(x_SHC.dtype).unsqueeze(-1)
+spmm_op.register_autograd(_spmm_backward, setup_context=_spmm_setup)
 
 
 def extreme_of_rows(ptr: Tensor, values: Tensor, minimum: bool) -> Tensor:
@@ -154,31 +158,16 @@ def share_among_equals(ptr: Tensor, values: Tensor, out: Tensor, dy: Tensor) -> 
     return ((dy / winners).index_select(0, rows) * won).to(dy.dtype)
 
 
-def _extreme_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ptr, idx, eid, x_SHC, w_EH, _ = inputs
-    ctx.save_for_backward(ptr, idx, eid, x_SHC, w_EH, output)
-
-
-def _extreme_backward(ctx: Any, dy_DHC: Tensor) -> tuple[Tensor | None, ...]:
-    ptr, idx, eid, x_SHC, w_EH, out_DHC = ctx.saved_tensors
-    # which edges won is a constant: only dy and the other factor of a message are differentiated
-    x_const, w_const = x_SHC.detach(), None if w_EH is None else w_EH.detach()
-    messages = _messages(idx, eid, x_const, w_const)
-    dm_EHC = share_among_equals(ptr, messages, out_DHC.detach(), dy_DHC)
-    dx_SHC = dw_EH = None
-    if ctx.needs_input_grad[3]:
-        each = dm_EHC if w_EH is None else dm_EHC * slot_values(w_EH, eid).unsqueeze(-1)
-        dx_SHC = torch.zeros_like(x_SHC).index_add(0, idx, each.to(x_SHC.dtype))
-    if w_EH is not None and ctx.needs_input_grad[4]:
-        each = (dm_EHC * x_SHC.index_select(0, idx)).sum(-1).to(w_EH.dtype)
-        dw_EH = each if eid is None else torch.zeros_like(w_EH).index_copy(0, eid.long(), each)
-    return None, None, None, dx_SHC, dw_EH, None
-
-
-_spmm_extreme.register_autograd(_extreme_backward, setup_context=_extreme_setup)
-
-
-def spmm(graph: Graph, x: Tensor, w: Tensor | None = None, *, reduce: Reduce = "sum") -> Tensor:
+def spmm(
+    graph: Graph,
+    x: Tensor,
+    w: Tensor | None = None,
+    *,
+    reduce: Reduce = "sum",
+    left: Tensor | None = None,
+    right: Tensor | None = None,
+    diagonal: Tensor | None = None,
+) -> Tensor:
     """Messages ``w[e] * x[j]`` of all edges ``e = (j -> i)``, reduced at each destination ``i``.
 
     ``x``: ``[num_src, F]`` or ``[num_src, H, C]``. ``w``: None (all ones), ``[E]``, or ``[E, H]``
@@ -186,17 +175,29 @@ def spmm(graph: Graph, x: Tensor, w: Tensor | None = None, *, reduce: Reduce = "
     ``[num_dst, H, C]`` in the dtype of ``x``. ``mean`` divides by the number of edges, whatever
     their weights; destinations without edges get 0 under every ``reduce``.
 
+    A normalised sum is one product, with neither weighted nor self-looped edges:
+    ``left[i] * (sum of w[e] * right[j] * x[j], + diagonal[i] * right[i] * x[i])``, for ``left
+    [num_dst]``, ``right [num_src]`` and, where there is one set of nodes, ``diagonal [num_dst]``,
+    each left out where it is None.
+
     Gradients: with respect to ``x`` the same product on ``graph.t()``, with respect to ``w`` an
     :func:`sddmm`; both differentiable again. ``max`` and ``min`` split the gradient evenly among
     the edges that attain the value, as torch's own do. Cost: E x F reads. Deterministic on the CPU.
 
     Raises :class:`GraphError` for rows, shapes, dtypes or devices that do not fit the graph, and
-    :class:`ConfigError` for an unknown ``reduce``.
+    :class:`ConfigError` for an unknown ``reduce``, or scales with another than ``sum``.
     """
     check_reduce("spmm", reduce, _REDUCES)
     check_nodes("spmm", "x", x, graph, "source")
     if reduce in ("sum", "mean"):
         check_transpose("spmm", graph, x)
+    scales = {"left": left, "right": right, "diagonal": diagonal}
+    if any(scale is not None for scale in scales.values()):
+        _check_scales(graph, reduce, scales)
+        if torch.is_grad_enabled() and any(
+            scale is not None and scale.requires_grad for scale in scales.values()
+        ):
+            return _spmm_of_scales(graph, x, w, left, right, diagonal)
     x_SHC, w_EH = x, None
     if w is not None:
         check_edges("spmm", "w", w, graph)
@@ -204,13 +205,69 @@ def spmm(graph: Graph, x: Tensor, w: Tensor | None = None, *, reduce: Reduce = "
     if x.dim() == 2 or w_EH is None or w_EH.size(1) == 1:
         x_SHC = x.reshape(x.size(0), 1, x.shape[1:].numel())
     if reduce in ("sum", "mean"):
-        out = torch.ops.graphkit.spmm(*graph.parts(), x_SHC, w_EH, reduce == "mean")
+        given = (_accumulated(scale, x.dtype) for scale in scales.values())
+        out = torch.ops.graphkit.spmm(*graph.parts(), x_SHC, w_EH, reduce == "mean", *given)
     else:
-        fwd = graph.by_dst
-        out = torch.ops.graphkit.spmm_extreme(
-            fwd.indptr, fwd.indices, fwd.eid, x_SHC, w_EH, reduce == "min"
+        keep = _keeps_winners(graph, x)
+        out, _, _ = torch.ops.graphkit.spmm_extreme(
+            *graph.parts(), x_SHC, w_EH, reduce == "min", keep
         )
     return out.reshape(graph.num_dst, *x.shape[1:])
+
+
+def _keeps_winners(graph: Graph, x: Tensor) -> bool:
+    """Whether ``max`` notes who won: for a gradient, and in no more memory than its result."""
+    if not (torch.is_grad_enabled() and x.requires_grad) or graph.by_src is None:
+        return False
+    return graph.num_edges <= 8 * x.element_size() * graph.num_dst
+
+
+def _check_scales(graph: Graph, reduce: Reduce, scales: dict[str, Tensor | None]) -> None:
+    if reduce != "sum":
+        raise ConfigError(
+            f"spmm: scales of nodes need reduce='sum', but reduce is {reduce!r}. Leave left, right "
+            "and diagonal out, or scale x and the result yourself."
+        )
+    for name, scale in scales.items():
+        if scale is None:
+            continue
+        check_values("spmm", name, scale, graph.device)
+        want = graph.num_src if name == "right" else graph.num_dst
+        if scale.dim() != 1 or scale.size(0) != want:
+            raise GraphError(
+                f"spmm: {name} has shape {list(scale.shape)}, but [{want}] is expected, one number "
+                f"for each {'source' if name == 'right' else 'destination'}."
+            )
+    if scales["diagonal"] is not None and graph.num_src != graph.num_dst:
+        raise GraphError(
+            f"spmm: diagonal needs one set of nodes, but the graph has {graph.num_src} sources and "
+            f"{graph.num_dst} destinations. Add the term yourself."
+        )
+
+
+def _accumulated(scale: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    return None if scale is None else scale.detach().to(accumulator(dtype)).contiguous()
+
+
+def _spmm_of_scales(
+    graph: Graph,
+    x: Tensor,
+    w: Tensor | None,
+    left: Tensor | None,
+    right: Tensor | None,
+    diagonal: Tensor | None,
+) -> Tensor:
+    """The scaled sum by steps, for gradients with respect to the scales."""
+
+    def scaled(value: Tensor, scale: Tensor | None) -> Tensor:
+        if scale is None:
+            return value
+        return value * scale.view(-1, *[1] * (value.dim() - 1)).to(value.dtype)
+
+    x = scaled(x, right)
+    out = spmm(graph, x, w)
+    out = out if diagonal is None else out + scaled(x, diagonal)
+    return scaled(out, left)
 
 
 def _weights_by_head(x: Tensor, w: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from ..graph import Graph
 from ..nn import MLP, build_model
 from ..nn.linear import glorot_
 from . import plots, report
-from .links import PARTS, Links, find_links, link_card, links_digest, read_links
+from .links import PARTS, Joined, Links, find_links, link_card, links_digest, read_links
 from .loop import Problem, finite
 from .options import hints, prepare
 from .runs import Job, carry_out
@@ -107,7 +107,8 @@ def link(
     are scored once for each seed, after training. Folder, record and resuming are as for node.
 
     A data set that comes without links to hold out (one graph, such as digits or cora) is divided
-    at random, 85, 5 and 10 % of its edges, the same way for all seeds.
+    at random, 85, 5 and 10 % of its edges, the same way for all seeds. An edge and its reverse stay
+    together where all edges go both ways, or are made to by --undirected.
 
     Args:
         data: data set to train on (see: graphkit data list); in Python also a PyG Data, with or
@@ -213,7 +214,7 @@ def score(metric: str, positive: Tensor, negative: Tensor) -> float:
 
 
 def logits(
-    model: Any, links: Links, groups: Sequence[Tensor], options: Mapping[str, Any]
+    model: Any, links: Joined, groups: Sequence[Tensor], options: Mapping[str, Any]
 ) -> list[Tensor]:
     """The logits [...] of each group of pairs [..., 2], the nodes encoded once for all."""
     with _cast(links, options):
@@ -226,7 +227,7 @@ def logits(
         return [of(pairs) for pairs in groups]
 
 
-def _cast(links: Links, options: Mapping[str, Any]) -> torch.autocast:
+def _cast(links: Joined, options: Mapping[str, Any]) -> torch.autocast:
     return torch.autocast(
         links.graph.device.type, dtype=torch.bfloat16, enabled=options["amp"] == "bf16"
     )

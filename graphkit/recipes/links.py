@@ -19,8 +19,9 @@ from ..data import (
     read_folder,
     refuse_other_kinds,
 )
+from ..data.check import check_finite
 from ..errors import DataError
-from ..graph import Graph
+from ..graph import Graph, check_edge_index
 from ..store import digest
 
 if TYPE_CHECKING:
@@ -60,8 +61,8 @@ class NonEdges:
 
 
 @dataclass(frozen=True)
-class Links:
-    """A graph of training edges, features x [N, F] or None, and the pairs to be told apart.
+class Joined:
+    """A graph to send messages along, features x [N, F] or None, and the pairs of each part.
 
     ``positive`` [n, 2] of train, val and test; ``negative`` of val and test [m, 2], or [n, K, 2]
     where each positive has K of its own.
@@ -71,6 +72,15 @@ class Links:
     graph: Graph
     positive: Mapping[str, Tensor]
     negative: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Links(Joined):
+    """A graph of training edges, and the pairs to be told apart; ``absent`` are drawn in training.
+
+    None of these is an edge of training, in either direction.
+    """
+
     absent: NonEdges
 
 
@@ -93,27 +103,23 @@ def find_links(data: str | Data, root: str | None, split: str | None) -> Data:
         return check_links(data) if hasattr(data, "split_edge") else data
     if link_card(data) is None and root is None and split is None:
         # links are learnt without labels and masks
-        return read_folder(data, labelled=False)
+        return read_folder(data, labelled=None)
     return load(data, root, split=split)
 
 
 def read_links(data: Data, device: torch.device, undirected: bool) -> Links:
     """The training graph of ``data`` and the pairs of each part, on ``device``.
 
-    Without ``split_edge`` the edges are divided by ``graphkit.data.random_link_split``.
+    Without ``split_edge`` the edges are divided by ``graphkit.data.random_link_split``; if
+    ``undirected``, with their reverses, so that both directions of a link are in one part.
     """
-    refuse_other_kinds(data)
-    num_nodes = getattr(data, "num_nodes", None) or 0
-    edge_index, x, parts = (getattr(data, key, None) for key in ("edge_index", "x", "split_edge"))
-    if edge_index is None or not num_nodes:
-        raise DataError("data has no edge_index, or no nodes. Set data.edge_index and data.x.")
-    if x is not None and (x.dim() != 2 or len(x) != num_nodes):
-        raise DataError(
-            f"x has shape {list(x.shape)}, but [{num_nodes}, num_features] is expected. "
-            "Give every node a row of features, or leave x out."
-        )
+    edge_index, x, num_nodes = _checked(data)
+    parts = getattr(data, "split_edge", None)
     if parts is None:
-        edge_index, parts = random_link_split(edge_index, num_nodes, seed=0)
+        whole = both_ways(edge_index) if undirected else edge_index
+        edge_index, parts = random_link_split(whole, num_nodes, seed=0)
+        # messages of such a division run both ways already
+        undirected = False
     pairs = {name: _pairs(parts, part) for name, part in PARTS.items()}
     positive = {name: of[0].to(device) for name, of in pairs.items()}
     negative = {name: of[1].to(device) for name, of in pairs.items() if of[1] is not None}
@@ -126,18 +132,46 @@ def read_links(data: Data, device: torch.device, undirected: bool) -> Links:
     edges = edge_index.to(device).long()
     return Links(
         None if x is None else x.float().to(device),
-        message_graph(edges, num_nodes, undirected),
+        Graph.from_edge_index(both_ways(edges) if undirected else edges, num_nodes),
         positive,
         negative,
         NonEdges(torch.cat([edges.t(), positive["train"]]), num_nodes),
     )
 
 
-def message_graph(edge_index: Tensor, num_nodes: int, undirected: bool) -> Graph:
-    """The graph of the edges that messages are sent along, with their reverses if asked for."""
-    if undirected:
-        edge_index = torch.cat([edge_index, edge_index.flip(0)], dim=1).unique(dim=1)
-    return Graph.from_edge_index(edge_index, num_nodes)
+def read_joined(data: Data, device: torch.device, undirected: bool) -> Joined:
+    """All edges of ``data`` to send messages along, none held out, on ``device``.
+
+    As where edges are divided, self-loops are left out and parallel edges count once.
+    """
+    edge_index, x, num_nodes = _checked(data)
+    edges = edge_index[:, edge_index[0] != edge_index[1]].long()
+    edges = (both_ways(edges) if undirected else edges.unique(dim=1)).to(device)
+    graph = Graph.from_edge_index(edges, num_nodes)
+    return Joined(None if x is None else x.float().to(device), graph, {}, {})
+
+
+def both_ways(edge_index: Tensor) -> Tensor:
+    """The edges [2, E] and their reverses, each once, ordered by source, then target."""
+    return torch.cat([edge_index, edge_index.flip(0)], dim=1).unique(dim=1)
+
+
+def _checked(data: Data) -> tuple[Tensor, Tensor | None, int]:
+    """The edges, the features if there are any, and the number of nodes of ``data``."""
+    refuse_other_kinds(data)
+    num_nodes = getattr(data, "num_nodes", None) or 0
+    edge_index, x = (getattr(data, key, None) for key in ("edge_index", "x"))
+    if edge_index is None or not num_nodes:
+        raise DataError("data has no edge_index, or no nodes. Set data.edge_index and data.x.")
+    if x is not None and (x.dim() != 2 or len(x) != num_nodes):
+        raise DataError(
+            f"x has shape {list(x.shape)}, but [{num_nodes}, num_features] is expected. "
+            "Give every node a row of features, or leave x out."
+        )
+    if x is not None:
+        check_finite(x)
+    check_edge_index(edge_index)
+    return edge_index, x, num_nodes
 
 
 def _pairs(parts: Mapping[str, Mapping[str, Tensor]], part: str) -> tuple[Tensor, Tensor | None]:
@@ -159,7 +193,7 @@ def _pairs(parts: Mapping[str, Mapping[str, Tensor]], part: str) -> tuple[Tensor
     return positive, torch.stack([source.unsqueeze(1).expand_as(others), others], dim=2)
 
 
-def links_digest(links: Links) -> str:
+def links_digest(links: Joined) -> str:
     """The checksum of all that a run on ``links`` depends on."""
     tensors = {f"positive/{name}": pairs for name, pairs in links.positive.items()}
     tensors |= {f"negative/{name}": pairs for name, pairs in links.negative.items()}

@@ -20,7 +20,7 @@ from . import memory, plots, report
 from .loop import Problem, finite
 from .options import hints, prepare
 from .runs import Job, carry_out
-from .task import Task, split_rows, task_of
+from .task import Task, class_names, split_rows, task_of
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -146,9 +146,7 @@ def node(
         seeds=settled.seeds,
         device=place,
         work=nodes.x.numel() * hidden,
-        data_digest=digest(
-            {"x": nodes.x, "y": nodes.y, "edge_index": found["edge_index"], **nodes.masks}
-        ),
+        data_digest=nodes_digest(nodes, found["edge_index"]),
         build=partial(build_model, options["model"], *widths, **kept),
         problem=partial(problem, nodes=nodes, task=task, amp=amp),
         announce=partial(
@@ -156,7 +154,7 @@ def node(
         ),
         about={
             **{"model": options["model"], "widths": widths, "task": asdict(task), **kept},
-            "class_names": getattr(found, "class_names", None),
+            "class_names": class_names(getattr(found, "class_names", None), task.width),
         },
         defects=named.defects if named is not None else (),
         command=settled.command,
@@ -199,6 +197,11 @@ def read_nodes(data: "Data", device: torch.device, undirected: bool, row_normali
     graph = Graph.from_edge_index(edge_index, num_nodes=x.size(0))
     masks = {part: data[f"{part}_mask"].to(device) for part in PARTS}
     return Nodes(x.to(device), graph.to(device), y.to(device), masks)
+
+
+def nodes_digest(nodes: Nodes, edge_index: Tensor) -> str:
+    """The checksum of all that a run on ``nodes`` depends on; ``edge_index`` is as it was given."""
+    return digest({"x": nodes.x, "y": nodes.y, "edge_index": edge_index, **nodes.masks})
 
 
 def problem(

@@ -121,8 +121,10 @@ def hints(record: report.Record, command: str | None, models: Iterable[str]) -> 
 
 def locate(data: str, root: str | os.PathLike[str] | None, split: str | None) -> dict[str, Any]:
     """The name, folder and split that a data set is read by; ``root`` is None if it needs none."""
+    if not data:
+        raise ConfigError("data is '', but the name or the path of a data set is expected.")
     if is_path(data):
-        return {"data": str(Path(data).absolute()), "root": root, "split": split}
+        return {"data": str(Path(data).expanduser().absolute()), "root": root, "split": split}
     this = card(data)
     folder = str(data_root(root).absolute()) if this.files else None
     return {"data": this.name, "root": folder, "split": (split or this.default_split).lower()}

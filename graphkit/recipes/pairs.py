@@ -12,10 +12,11 @@ from torch import Tensor
 from ..data.arrays import open_npy
 from ..data.columns import Csv, NodeIndex, Parquet
 from ..errors import ConfigError, DataError
-from .links import Links
+from .links import Joined
 
 FORMATS = (".csv", ".parquet", ".npy")
 ENDS = ("source", "target")
+_NUMBERED = "The data gives its nodes no ids: call them by their rows, from 0"
 
 
 def check_format(path: Path) -> Path:
@@ -27,11 +28,13 @@ def check_format(path: Path) -> Path:
     return path
 
 
-def read_pairs(path: Path, num_nodes: int, index: NodeIndex | None) -> Tensor:
+def read_pairs(
+    path: Path, num_nodes: int, index: NodeIndex | None, ends: tuple[str, str] = ENDS
+) -> Tensor:
     """The pairs in a file, int64 [n, 2]: rows of nodes.
 
-    A csv or parquet file has columns source and target with the ids of ``index``; without one, and
-    in an npy file [n, 2], nodes are numbered from 0.
+    A csv or parquet file has columns source and target, or ``ends``, with the ids of ``index``;
+    without one, and in an npy file [n, 2], nodes are numbered from 0.
 
     Raises:
         StoreError: the file cannot be read.
@@ -46,21 +49,23 @@ def read_pairs(path: Path, num_nodes: int, index: NodeIndex | None) -> Tensor:
             )
         return _rows(values, num_nodes, lambda row, column: f"{path}[{row}, {column}]")
     table = Csv(path) if path.suffix == ".csv" else Parquet(path)
-    missing = [name for name in ENDS if name not in table.names]
+    names = ends if set(ends) <= set(table.names) else ENDS
+    missing = [name for name in names if name not in table.names]
     if missing:
+        known = dict.fromkeys([" and ".join(ENDS), " and ".join(ends)])
         raise DataError(
             f"{path} has no column {missing[0]!r}, only {', '.join(table.names[:12])}. Call the "
-            "columns source and target, as in edges.csv."
+            f"columns {', or '.join(known)}."
         )
     if index is not None:
-        texts, _ = table.read(ENDS, [])
-        rows = [index.rows(table, name, texts[name]) for name in ENDS]
+        texts, _ = table.read(names, [])
+        rows = [index.rows(table, name, texts[name]) for name in names]
         return torch.from_numpy(np.stack(rows, axis=1))
-    _, values = table.read([], ENDS)
+    _, values = table.read([], names, remedy=f"{_NUMBERED} to {num_nodes - 1}.", flags=False)
     return _rows(
         values,
         num_nodes,
-        lambda row, column: f"{path}, {table.place(row)}, column {ENDS[column]!r}",
+        lambda row, column: f"{path}, {table.place(row)}, column {names[column]!r}",
     )
 
 
@@ -77,26 +82,27 @@ def _rows(values: np.ndarray, num_nodes: int, at: Callable[[int, int], str]) -> 
     return torch.from_numpy(np.ascontiguousarray(values, dtype=np.int64))
 
 
-def known(pairs: Tensor, links: Links) -> tuple[np.ndarray, np.ndarray]:
+def known(pairs: Tensor, links: Joined) -> tuple[np.ndarray, np.ndarray]:
     """The part of each of ``pairs [n, 2]``, "" for none, and its label: 1, 0, or -1 for not known.
 
-    Where messages go both ways along every edge, a pair and its reverse are the same.
+    Where messages go both ways along every edge, a pair that is in no part is what its reverse is.
     """
     edges, size = links.graph.edge_index().t(), links.graph.num_dst
     forward, backward = (edges[:, a] * size + edges[:, 1 - a] for a in (0, 1))
     directed = not torch.equal(forward.sort().values, backward.sort().values)
-
-    def keys(of: Tensor) -> Tensor:
-        ends = of if directed else of.sort(dim=1).values
-        return ends[:, 0] * size + ends[:, 1]
-
-    # what comes later counts: a link is one, whatever it was drawn as
     groups = [("", 1, edges)]
     groups += [(part, 0, held.view(-1, 2)) for part, held in links.negative.items()]
     groups += [(part, 1, held) for part, held in links.positive.items()]
-    wanted = keys(pairs.to(edges.device))
+    pairs = pairs.to(edges.device)
     parts, labels = np.full(len(pairs), "", dtype=object), np.full(len(pairs), -1)
-    for part, label, held in groups:
-        found = torch.isin(wanted, keys(held)).cpu().numpy()
+    # what comes later counts: a link is one, whatever it was drawn as, and a pair that is held out
+    # is what the table of those says, whatever its reverse is
+    passes = [(group, True) for group in groups]
+    if not directed:
+        passes = [(group, False) for group in groups] + passes[1:]
+    for (part, label, held), ordered in passes:
+        ends = [of if ordered else of.sort(dim=1).values for of in (pairs, held)]
+        wanted, there = (of[:, 0] * size + of[:, 1] for of in ends)
+        found = torch.isin(wanted, there).cpu().numpy()
         parts[found], labels[found] = part, label
     return parts, labels

@@ -2,7 +2,7 @@
 
 # annotations are evaluated here: the command line takes its types from them
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from ..data import GraphSet
+from ..checkpoint import load_state
+from ..data import GraphSet, is_path
 from ..errors import ConfigError, StoreError
 from ..metrics import LOWER_IS_BETTER
 from ..store import atomic
@@ -18,7 +19,7 @@ from . import memory, plots, report
 from .graph import graph
 from .link import link
 from .node import node
-from .options import locate
+from .options import locate, settle
 from .pairs import check_format
 from .predictions import Predicted, Source, of_graphs, of_links, of_nodes
 
@@ -40,7 +41,7 @@ def predict(
     device: str = "auto",
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Predictions of a finished run for every row of its data, or of other data.
+    """Predictions of a run's finished seeds for every row of its data, or of other data.
 
     Of a run of node or graph, writes a table with a row for each node or graph: its number, its
     part of the split, its label where it is known, the predicted class, and the probability of
@@ -53,14 +54,19 @@ def predict(
     as in the run; in other data that comes without links to hold out, along all edges for your own
     pairs.
 
+    Where a split was drawn and not brought by the data, part and test score are given for the data
+    of the run as it was then, wherever it lies now; for any other data a line says why they are
+    left out, because what was trained on could count as held out.
+
     Args:
         run: run folder that graphkit train named
-        data: data set to predict; in Python also a PyG Data, or a GraphSet or list of Data for
-            whole graphs (default: that of the run)
+        data: data set to predict, or path of your own; in Python also a PyG Data, or a GraphSet or
+            list of Data for whole graphs (default: that of the run)
         root: folder of downloaded data sets
         seed: whose weights to apply (default: the seed with the best validation score)
         pairs: for runs of link, file of pairs to score: .csv or .parquet with columns source and
-            target that name nodes as the data does, or .npy of node numbers [n, 2]
+            target (or called as in the edges of the data) that name nodes as the data does, or .npy
+            of node numbers [n, 2]
         out: file to write, .parquet, .csv or .npy (default: predictions.parquet in the run folder)
         device: auto, cpu, cuda or cuda:N
         quiet: print nothing
@@ -82,14 +88,17 @@ def predict(
         raise ConfigError(
             f"out is {str(target)!r}, but a file ending in one of {', '.join(FORMATS)} is expected."
         )
+    if pairs is not None and target.resolve() == Path(pairs).resolve():
+        raise ConfigError(f"out is {str(target)!r}, which holds the pairs. Give another file.")
     recipe, reader = READERS[name]
-    options = {**report.defaults(recipe), **config["options"]}
+    options = _options(folder, {**report.defaults(recipe), **config["options"]})
+    chosen, unfinished = _seed(folder, seed, options)
     source = Source(
         folder=folder,
         recipe=name,
         options=options,
         data_digest=config.get("data_digest"),
-        seed=_seed(folder, seed),
+        seed=chosen,
         device=memory.find_device(device),
         pairs=None if pairs is None else check_format(Path(pairs)),
         **_named(options, data, root),
@@ -99,33 +108,66 @@ def predict(
     _write(target, found)
     told = {"run": str(folder), "seed": source.seed, "data": source.name, "rows": len(found.values)}
     told |= {"file": str(target), "metric": found.metric, "test": found.test}
+    told["notes"] = [note for note in (unfinished, found.note) if note is not None]
     console = Console(file=sys.stdout, quiet=quiet)
     for line in _lines(told, options["model"], target.suffix):
         plots.say(console, line)
     return told
 
 
-def _seed(folder: Path, seed: int | None) -> int:
-    """The seed asked for, or the one with the best validation score."""
-    if not (folder / report.RESULT).exists():
-        raise ConfigError(
-            f"No seed of the run in {folder} is finished. Go on with it: "
-            f"{report.resume_command(folder)}"
-        )
-    result = report.read_json(folder / report.RESULT)
+def _options(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
+    """``options`` of the run; :class:`StoreError` if no run was written with these."""
     try:
-        rows = {row["seed"]: row["val"] for row in result["rows"]}
-        higher = result["metric"] not in LOWER_IS_BETTER
-    except (KeyError, TypeError) as error:
-        raise StoreError(
-            f"{folder / report.RESULT} is not the result of a run: {error!r}. Restore it."
-        ) from error
+        for name in ("data", "metric"):
+            if not isinstance(options[name], str):
+                raise ConfigError(f"{name} is {options[name]!r}, but text is expected.")
+        return settle(options)
+    except ConfigError as error:
+        raise StoreError(f"{folder / 'config.json'} is damaged: {error} Restore it.") from None
+
+
+def _seed(folder: Path, seed: int | None, options: Mapping[str, Any]) -> tuple[int, str | None]:
+    """The seed asked for, or that of the best validation score; and what is not finished.
+
+    A run that was killed has no result yet, but its checkpoint tells of the seeds it finished.
+    """
+    path, state = folder / report.CHECKPOINT, folder / report.RESULT
+    finished = not path.is_file()
+    rows, metric = _result(state) if finished else _kept(path, options)
+    go_on = f"Go on with it: {report.resume_command(folder)}"
+    if not rows:
+        raise ConfigError(f"No seed of the run in {folder} is finished. {go_on}")
+    known = ", ".join(map(str, rows))
     if seed is not None and seed not in rows:
-        known = ", ".join(map(str, rows))
         raise ConfigError(f"seed is {seed}, but {folder} holds the seeds {known}.")
-    if seed is not None:
-        return seed
-    return (max if higher else min)(rows, key=rows.__getitem__)
+    best = (min if metric in LOWER_IS_BETTER else max)(rows, key=rows.__getitem__)
+    note = None if finished else f"the run is not finished, only its seeds {known}. {go_on}"
+    return best if seed is None else seed, note
+
+
+def _kept(path: Path, options: Mapping[str, Any]) -> tuple[dict[int, float], str]:
+    """The validation score of each finished seed in a checkpoint, and the metric."""
+    try:
+        rows = [report.Row(*values) for values in load_state(path)["rows"]]
+        return {int(row.seed): float(row.val) for row in rows}, options["metric"]
+    except (LookupError, TypeError, ValueError) as error:
+        raise StoreError(
+            f"{path} is not the checkpoint of a run: {error!r}. Restore it."
+        ) from error
+
+
+def _result(path: Path) -> tuple[dict[int, float], str]:
+    """The validation score of each seed in a result, and the metric; none where there is none."""
+    if not path.exists():
+        return {}, ""
+    result = report.read_json(path)
+    try:
+        rows = {int(row["seed"]): float(row["val"]) for row in result["rows"]}
+        if not rows or not isinstance(result["metric"], str):
+            raise ValueError(f"{len(rows)} seeds, metric {result['metric']!r}")
+    except (LookupError, TypeError, ValueError) as error:
+        raise StoreError(f"{path} is not the result of a run: {error!r}. Restore it.") from error
+    return rows, result["metric"]
 
 
 def _named(options: dict[str, Any], data: Any, root: str | None) -> dict[str, Any]:
@@ -138,8 +180,11 @@ def _named(options: dict[str, Any], data: Any, root: str | None) -> dict[str, An
             "The run was trained on a Data object, which only Python can give again: "
             "graphkit.recipes.predict(run, data=...)."
         )
-    name = data or options["data"]
-    same = locate(name, None, None)["data"] == options["data"]
+    name, kept = options["data"] if data is None else data, options["data"]
+    found = locate(name, None, None)["data"]
+    same = found == kept
+    if is_path(name) and Path(kept).is_absolute():
+        same = Path(found).resolve() == Path(kept).resolve()
     return {"given": None, "name": name, "same": same, "root": root or options["root"]}
 
 
@@ -157,6 +202,7 @@ def _lines(told: dict[str, Any], model: str, suffix: str) -> list[str]:
     lines = [f"{model} of seed {told['seed']} on {told['data']}: {count} in {told['file']}"]
     if told["test"] is not None:
         lines.append(f"test {told['metric']}: {told['test']:.4f}")
+    lines += told["notes"]
     call = {".csv": "pandas.read_csv", ".npy": "numpy.load"}.get(suffix, "pandas.read_parquet")
     return [*lines, f"next: {call}({told['file']!r})"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -14,17 +15,18 @@ from torch import Tensor, nn
 
 from ..data import GraphSet, check_graphs, check_inputs, is_path, load, read_folder
 from ..data.graphs import MASKS
-from ..data.tables import node_index
+from ..data.tables import end_columns, node_index
+from ..data.targets import drawn_split
 from ..errors import ConfigError, DataError, StoreError
 from ..nn import build_model
 from ..store import load_tensors
 from .graph import PARTS, Whole, check_columns, featured, graph_card, one_label, outputs
 from .graphnet import GraphNet
 from .link import LinkNet, fitting, logits, score
-from .links import Links, find_links, links_digest, message_graph, read_links
-from .node import node_card, read_nodes
+from .links import Joined, find_links, links_digest, read_joined, read_links
+from .node import Nodes, node_card, nodes_digest, read_nodes
 from .pairs import ENDS, known, read_pairs
-from .task import Task
+from .task import Task, class_names, read_task
 
 
 @dataclass(frozen=True)
@@ -57,43 +59,60 @@ class Source:
         """The path of data of the user's own; None for an object and for a data set's name."""
         return self.name if self.given is None and is_path(self.name) else None
 
+    def is_own(self, digest: str) -> bool:
+        """Has the data the checksum of that of the run? If that was not kept, its name decides."""
+        return self.same if self.data_digest is None else digest == self.data_digest
+
     def weights(self, build: Callable[[Mapping[str, Any]], nn.Module]) -> tuple[Any, Any]:
         """The model that ``build(about)`` makes, with the weights of the seed; and ``about``.
 
         Raises:
-            StoreError: the weights are absent, damaged, or of another model.
+            StoreError: the weights are absent, damaged, not finite, or of another model.
         """
         path = self.folder / f"weights-seed{self.seed}.safetensors"
         weights, about = load_tensors(path)
         try:
             model = build(about)
             model.load_state_dict(weights)
-        except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        # a forged description fails in many ways
+        except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
             raise StoreError(
                 f"{path} does not hold the weights of a {self.recipe} model ({error}). "
                 "Give a run folder of graphkit train as it was written."
             ) from error
+        for name, value in weights.items():
+            if value.is_floating_point() and not value.isfinite().all():
+                raise StoreError(
+                    f"{path} is of no use: {name} holds values that are NaN or Inf. Restore it, or "
+                    "train again with a lower lr."
+                )
         return model.to(self.device).eval(), about
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """The columns of a table, the same as numbers alone, and the score of the test part if any."""
+    """The columns of a table, the same as numbers alone, and the score of the test part if any.
+
+    ``note`` says why there is no part and no score where the run's own data would have them.
+    """
 
     columns: dict[str, Any]
     values: np.ndarray
     metric: str
     test: float | None
+    note: str | None = None
 
 
 def of_nodes(source: Source) -> Predicted:
     """Predictions for the nodes of one graph."""
     options, found = source.options, _node_data(source)
-    nodes = read_nodes(found, source.device, options["undirected"], options["row_normalize"])
+    nodes, note = _nodes(found, source)
     kept = ("num_layers", "dropout", "norm", "drop_input")
 
     def build(about: Mapping[str, Any]) -> nn.Module:
-        Task(**about["task"])
+        task, names = read_task(about, about["widths"][2]), about.get("class_names")
+        if names is not None and class_names(names, task.width) is None:
+            raise ValueError(f"class_names {names!r} do not name {task.width} classes")
         settings = {name: about[name] for name in kept}
         return build_model(about["model"], *about["widths"], **settings)
 
@@ -111,7 +130,8 @@ def of_nodes(source: Source) -> Predicted:
     columns |= {} if index is None else {"id": index.names}
     task, names = Task(**about["task"]), about.get("class_names")
     y = _labels(found["y"], task, getattr(found, "class_names", None), names)
-    return _predicted(columns, out, task, y, nodes.split(source.seed)[1], names)
+    predicted = _predicted(columns, out, task, y, nodes.split(source.seed)[1], names)
+    return replace(predicted, note=note)
 
 
 def of_graphs(source: Source) -> Predicted:
@@ -120,7 +140,7 @@ def of_graphs(source: Source) -> Predicted:
 
     def build(about: Mapping[str, Any]) -> nn.Module:
         # what has no task are weights of another recipe
-        Task(**about["task"])
+        read_task(about, about["net"]["out"])
         return GraphNet(**about["net"])
 
     model, about = source.weights(build)
@@ -156,30 +176,45 @@ def of_links(source: Source) -> Predicted:
     root = None if source.path is not None else source.root
     data = find_links(source.name if source.given is None else source.given, root, source.split)
     model, about = source.weights(lambda about: LinkNet(**about["net"]))
-    links = read_links(data, source.device, options["undirected"])
+    links, own = _links(data, source)
     _check_vectors(links, about["net"])
-    strange = not hasattr(data, "split_edge")
-    strange &= source.data_digest not in (None, links_digest(links))
     index = None if source.path is None else node_index(source.path)
     if source.pairs is None:
-        if strange and source.same:
-            raise DataError(
-                f"{source.name} is not as it was in the run, and divided anew its test links may "
-                "be among those trained on. Give the data of the run, or the pairs to score."
-            )
-        return _held_out(model, links, options, index)
-    if strange:
-        # none of these edges are held out from anything
-        edges = data["edge_index"].to(source.device).long()
-        whole = message_graph(edges, links.graph.num_dst, options["undirected"])
-        links = replace(links, graph=whole, positive={}, negative={})
-    pairs = read_pairs(source.pairs, links.graph.num_dst, index).to(source.device)
+        found = _held_out(model, links, options, index)
+        if own:
+            return found
+        nowhere = np.full(len(found.values), "", dtype=object)
+        note = (
+            f"no part and no test score: {source.name} is not the data that the run divided, and "
+            "these links may be among those trained on"
+        )
+        return replace(found, columns=found.columns | {"part": nowhere}, test=None, note=note)
+    ends = ENDS if source.path is None else end_columns(source.path)
+    pairs = read_pairs(source.pairs, links.graph.num_dst, index, ends).to(source.device)
     part, label = known(pairs, links)
     (out,) = logits(model, links, [pairs], options)
     return _scored(pairs, part, label, out, index, options["metric"], None)
 
 
-def _held_out(model: nn.Module, links: Links, options: Mapping[str, Any], index: Any) -> Predicted:
+def _links(data: Any, source: Source) -> tuple[Joined, bool]:
+    """The links of ``data``, and whether their parts are those of the run or the data's own.
+
+    Where they are neither, and pairs of the user's own are to be scored, nothing is held out.
+    """
+    undirected, brought = source.options["undirected"], hasattr(data, "split_edge")
+    try:
+        links = read_links(data, source.device, undirected)
+        own = brought or source.is_own(links_digest(links))
+        if own or source.pairs is None:
+            return links, own
+    except DataError:
+        # too small or too dense to be what the run divided; what is malformed is refused below
+        if brought or source.pairs is None:
+            raise
+    return read_joined(data, source.device, undirected), False
+
+
+def _held_out(model: nn.Module, links: Joined, options: Mapping[str, Any], index: Any) -> Predicted:
     """The scores of the pairs of validation and test, links before others."""
     named = [
         (part, of[part]) for part in ("val", "test") for of in (links.positive, links.negative)
@@ -214,7 +249,7 @@ def _scored(
     return Predicted(columns, values, metric, test)
 
 
-def _check_vectors(links: Links, net: Mapping[str, Any]) -> None:
+def _check_vectors(links: Joined, net: Mapping[str, Any]) -> None:
     """Raise :class:`DataError` unless the nodes have the features that the weights expect."""
     width, num_nodes = None if links.x is None else links.x.size(1), links.graph.num_dst
     if width != net["in_channels"]:
@@ -234,48 +269,73 @@ def _check_vectors(links: Links, net: Mapping[str, Any]) -> None:
 
 
 def _node_data(source: Source) -> Any:
-    """The data to predict, its labels and masks filled in where it has none."""
+    """The data to predict, its labels filled in where it has none."""
     nonfinite = source.options["allow_nonfinite"]
     if source.given is not None:
         found: Any = copy.copy(check_inputs(source.given, allow_nonfinite=nonfinite))
     elif node_card(source.name) is None:
-        # the run's own data has the split that was drawn for it
-        found = read_folder(source.name, allow_nonfinite=nonfinite, labelled=source.same)
+        found = read_folder(source.name, allow_nonfinite=nonfinite, labelled=False)
     else:
         found = load(source.name, source.root, split=source.split)
-    size = found["x"].size(0)
-    for key in MASKS:
-        if getattr(found, key, None) is None:
-            found[key] = torch.zeros(size, dtype=torch.bool)
     if getattr(found, "y", None) is None:
-        found.y = torch.full((size,), -1)
+        found.y = torch.full((found.num_nodes,), -1)
     return found
 
 
+def _nodes(found: Any, source: Source) -> tuple[Nodes, str | None]:
+    """The nodes of ``found``, and why they have no split where the run's own would have one.
+
+    A path without one has that which was drawn for the run, if it still holds what it held then.
+    """
+    options = source.options
+    brought = [found[key] for key in MASKS if getattr(found, key, None) is not None]
+    none = torch.zeros(brought[0].shape if brought else found.num_nodes, dtype=torch.bool)
+    masks = {key: none if getattr(found, key, None) is None else found[key] for key in MASKS}
+    drawn = None
+    if not brought and source.path is not None:
+        # what cannot be divided is not what the run divided
+        with contextlib.suppress(DataError):
+            drawn = drawn_split(found["y"], 0, source.name, quiet=True)
+            masks = dict(zip(MASKS, drawn, strict=True))
+    found.update(masks)
+    nodes = read_nodes(found, source.device, options["undirected"], options["row_normalize"])
+    if brought or source.path is None:
+        return nodes, None
+    if drawn is not None and source.is_own(nodes_digest(nodes, found["edge_index"])):
+        return nodes, None
+    note = (
+        f"no part and no test score: {source.name} is not as it was in the run, and a split drawn "
+        "from it now would mix with the nodes trained on"
+    )
+    nowhere = dict.fromkeys(nodes.masks, none.to(source.device))
+    return replace(nodes, masks=nowhere), note if source.same else None
+
+
 def _graph_data(source: Source) -> GraphSet:
-    """The graphs to predict; where they have no labels, -1 for each and no masks."""
+    """The graphs to predict; where they have no labels, -1 for each."""
     if source.given is None:
         return load(graph_card(source.name).name, source.root, split=source.split)
-    found = source.given
-    found = found if isinstance(found, GraphSet) else GraphSet.from_list(found)
-    if found.y is None:
-        kept = {key: value for key, value in found.tensors.items() if key not in MASKS}
-        kept["y"] = torch.full((len(found),), -1, device=found.device)
-        found = GraphSet(kept, found.name, levels=found.levels)
-    return check_graphs(found, allow_nonfinite=source.options["allow_nonfinite"])
+    nonfinite = source.options["allow_nonfinite"]
+    found = check_graphs(source.given, allow_nonfinite=nonfinite, labelled=False)
+    if found.y is not None:
+        return found
+    y = torch.full((len(found),), -1, device=found.device)
+    return GraphSet({**found.tensors, "y": y}, found.name, levels=found.levels)
 
 
-def _labels(y: Tensor, task: Task, own: list[str] | None, names: list[str] | None) -> Tensor | None:
+def _labels(y: Tensor, task: Task, own: Any, names: list[str] | None) -> Tensor | None:
     """The labels in the numbering of the weights; None if they are of another task, or unknown.
 
     ``own`` are the names of the classes in the data, ``names`` those of the weights.
     """
     if task.kind != "classes":
+        known = y[~y.isnan()]
         fits = (y.is_floating_point() or y.dim() == 2) and y.numel() == len(y) * task.width
-        known = fits and not y.isnan().all()
-        return y.float().reshape(len(y), task.width) if known else None
+        fits &= task.kind == "values" or bool(((known == 0) | (known == 1)).all())
+        return y.float().reshape(len(y), task.width) if fits and len(known) else None
     if y.is_floating_point() or y.dim() != 1 or bool((y < 0).all()):
         return None
+    own = class_names(own, int(y.max()) + 1)
     if own != names:
         # what is numbered by name in one place only, or by other names, cannot be compared
         if not own or not names or not set(own) <= set(names):
@@ -326,9 +386,13 @@ def _known(label: np.ndarray) -> Any:
 
 def _test_score(out: Tensor, y: Tensor | None, rows: Tensor, task: Task) -> float | None:
     """The score of the test rows, None where there is none to give."""
-    if y is None or not len(rows):
+    if y is None:
         return None
+    y = y.to(out.device)
+    # a part may hold rows without a label
+    known = y >= 0 if task.kind == "classes" else ~y.isnan().all(dim=1)
+    rows = rows[known[rows]]
     try:
-        return task.score(out[rows], y.to(out.device)[rows])
+        return task.score(out[rows], y[rows]) if len(rows) else None
     except DataError:
         return None

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from .. import metrics
 from ..errors import ConfigError
+
+_FITTING = {
+    "classes": ("accuracy", "rocauc", "ap", "f1"),
+    "labels": ("rocauc", "ap", "f1"),
+    "values": ("rmse", "mae"),
+}
 
 
 def split_rows(masks: Mapping[str, Tensor], seed: int) -> tuple[int | None, dict[str, Tensor]]:
@@ -55,6 +61,20 @@ class Task:
         return metrics.score(self.metric)(out.float(), y)
 
 
+def class_names(names: Any, count: int) -> list[str] | None:
+    """``names`` if they are texts that name ``count`` classes or more, else None."""
+    texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return names if texts and len(names) >= count else None
+
+
+def read_task(about: Mapping[str, Any], width: int) -> Task:
+    """The task that is kept beside weights of ``width`` outputs; ValueError for another width."""
+    kept = about["task"]
+    if kept["width"] != width:
+        raise ValueError(f"the task has {kept['width']} outputs, the model {width}")
+    return _task(kept["kind"], width, kept["metric"])
+
+
 def task_of(y: Tensor, metric: str | None, num_classes: int | None = None) -> Task:
     """The task that labels ``y`` pose: classes for int64 [N], else labels or values [N, T].
 
@@ -68,18 +88,17 @@ def task_of(y: Tensor, metric: str | None, num_classes: int | None = None) -> Ta
         metrics.score(metric)
     if not y.is_floating_point() and y.dim() == 1:
         width = num_classes if num_classes is not None else int(y.max()) + 1
-        return _task("classes", width, metric or "accuracy", ("accuracy", "rocauc", "ap", "f1"))
+        return _task("classes", width, metric or "accuracy")
     width = 1 if y.dim() == 1 else y.size(1)
     values = y[~y.isnan()] if y.is_floating_point() else y
     binary = bool(((values == 0) | (values == 1)).all())
     if binary and metric not in metrics.LOWER_IS_BETTER:
-        return _task("labels", width, metric or "rocauc", ("rocauc", "ap", "f1"))
-    return _task("values", width, metric or "mae", ("rmse", "mae"))
+        return _task("labels", width, metric or "rocauc")
+    return _task("values", width, metric or "mae")
 
 
-def _task(
-    kind: Literal["classes", "labels", "values"], width: int, metric: str, fitting: tuple[str, ...]
-) -> Task:
+def _task(kind: Literal["classes", "labels", "values"], width: int, metric: str) -> Task:
+    fitting = _FITTING[kind]
     if metric not in fitting:
         raise ConfigError(
             f"metric is {metric!r}, but the labels are {kind}: {' or '.join(fitting)} is expected."

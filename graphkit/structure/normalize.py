@@ -14,21 +14,17 @@ from torch import Tensor
 
 from ..errors import GraphError
 from ..graph import Graph
-from ..ops import segment_reduce
+from ..ops import loops, segment_reduce
 
 
 def self_loop_mask(graph: Graph) -> Tensor:
     """Which edges lead from a node to itself, bool ``[E]`` in the caller's edge order."""
-    loops = graph.by_dst.indices == graph.by_dst.row_ids()
-    if graph.by_dst.eid is None:
-        return loops
-    return torch.empty_like(loops).index_copy(0, graph.by_dst.eid.to(torch.int64), loops)
+    return loops.self_loop_mask(graph.by_dst)
 
 
 def has_self_loop(graph: Graph) -> Tensor:
     """Which destinations have a self-loop, bool ``[num_dst]``."""
-    loops = graph.by_dst.indices == graph.by_dst.row_ids()
-    return segment_reduce(loops.unsqueeze(1).float(), graph.by_dst.indptr).squeeze(1) > 0
+    return loops.count_self_loops(graph.by_dst) > 0
 
 
 def weighted_in_degree(graph: Graph, edge_weight: Tensor | None, dtype: torch.dtype) -> Tensor:

@@ -123,7 +123,10 @@ BAD_ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
         {"y__npy": np.zeros((4, 1, 1))},
         "y.npy is float64 of shape [4, 1, 1], but numbers or texts [N] or [N, T] are expected",
     ),
-    "y length": ({"y__npy": np.zeros(3, int)}, "y must have shape [4], one class per row of x"),
+    "y length": (
+        {"y__npy": np.zeros(3, int)},
+        "y must have shape [4] or [4, T], a row for each row of x, got [3]",
+    ),
     "y beyond 0 and 1": (
         {"y__npy": np.array([[0, 2]] * 4)},
         "y.npy has 2 columns of whole numbers beyond 0 and 1. Save classes in one column",
@@ -231,6 +234,72 @@ def test_arrays_to_predict_are_checked_too(
     assert read_folder(whole, labelled=False).train_mask.tolist() == [True, False, False]
     with pytest.raises(DataError, match="has no y, .* Add it: x, edge_index and y are needed"):
         read_folder(whole)
+
+
+@pytest.mark.parametrize(
+    ("y", "wanted"),
+    [
+        ("1\n\n0\n\n", [1, -1, 0, -1]),
+        ("\nb\r\n\r\na\r\n", [-1, 1, -1, 0]),
+        ("b\na\nb\n\n\n\n", [1, 0, 1, -1]),
+        ('b\na\n""\na', [1, 0, -1, 0]),
+        ('"a\n\n,b"\n\nc\nc\n', [0, -1, 1, 1]),
+        ("0,1\n1,1\n,1\n1,0\n\n", [[0, 1], [1, 1], [np.nan, 1], [1, 0]]),
+    ],
+)
+def test_an_empty_line_is_a_node_without_a_label(tmp_path: Path, y: str, wanted: Any) -> None:
+    masks = dict.fromkeys((f"{name}__npy" for name in MASKS), None)
+    folder = arrays(tmp_path, y__npy=None, y=y.encode(), **masks)
+    np.testing.assert_array_equal(read_folder(folder, labelled=False).y, wanted)
+
+
+LENGTHS: dict[str, tuple[dict[str, Any], str]] = {
+    "y short": ({"y": np.zeros(2, int)}, "y must have shape [3] or [3, T], a row for each"),
+    "y long": ({"y": np.arange(40) % 3}, "a row for each row of x, got [40]. Use -1 for nodes"),
+    "masks short": (
+        {name: np.arange(2) == k for k, name in enumerate(MASKS)},
+        "train_mask must have shape [3] or [3, num_splits], got [2]. Give one entry per node",
+    ),
+    "masks long": (
+        {name: np.arange(40) % 3 == k for k, name in enumerate(MASKS)},
+        "train_mask must have shape [3] or [3, num_splits], got [40]",
+    ),
+    "masks overlap": (
+        {name: np.arange(3) <= k for k, name in enumerate(MASKS)},
+        "train_mask and val_mask share 1 nodes, for example node 0.",
+    ),
+    "splits": (
+        {"val_mask": np.ones((3, 2), bool)},
+        "val_mask has shape [3, 2] but train_mask has [3]. Give the masks the same splits",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LENGTHS)
+def test_labels_and_masks_of_other_nodes_are_refused_alike(
+    tmp_path: Path, case: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """To train on, to predict, and before a split is drawn; but links do not read them."""
+    changed, fragment = LENGTHS[case]
+    unsplit = {} if "masks" in case or case == "splits" else dict.fromkeys(MASKS)
+    path = packed(tmp_path / "g.npz", **unsplit, **changed)
+    for labelled in (True, False):
+        with pytest.raises(DataError, match=f"^{re.escape(str(path))}: .*{re.escape(fragment)}"):
+            read_folder(path, labelled=labelled)
+    assert not caplog.records
+    data = read_folder(path, labelled=None)
+    assert data.y.tolist() == [-1] * 3 and "train_mask" not in data
+
+
+def test_a_file_of_labels_with_too_few_lines(tmp_path: Path) -> None:
+    folder = arrays(tmp_path, y__npy=None, y="a\nb\na\n")
+    with pytest.raises(DataError, match=r"y must have shape \[4\] or \[4, T\].* got \[3\]"):
+        read_folder(folder, labelled=False)
+
+
+def test_unread_labels_may_hold_anything(tmp_path: Path) -> None:
+    folder = arrays(tmp_path, y__npy=None, y="1,7\n", val_mask__npy=np.array([{}]))
+    assert read_folder(folder, labelled=None).y.tolist() == [-1] * 4
 
 
 def test_nothing_pickled_is_run(tmp_path: Path, hostile: tuple[bytes, Path]) -> None:

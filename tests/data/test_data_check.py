@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch_geometric.data import Data, HeteroData
 
-from graphkit.data import check
+from graphkit.data import check, check_inputs
 from graphkit.errors import DataError
 
 N = 8
@@ -217,6 +217,44 @@ def test_bad_data_is_refused_with_the_reason(case):
     data = good()
     change(data)
     with pytest.raises(DataError, match=re.escape(fragment)):
+        check(data)
+
+
+TO_PREDICT = {
+    "y short": (put("y", torch.zeros(5).long()), "y must have shape [8] or [8, T], a row for each"),
+    "y long": (put("y", torch.zeros(40, 2)), "a row for each row of x, got [40, 2]. Use -1 for"),
+    "y 0-dim": (put("y", torch.tensor(1)), "y must have shape [8] or [8, T]"),
+    "y 3-dim": (put("y", torch.zeros(8, 1, 1)), "got [8, 1, 1]"),
+    "y is a list": (put("y", [0] * N), "y must be a tensor, got list"),
+    **{name: BAD[name] for name in BAD if name.startswith(("x ", "edges", "masks"))},
+    **{f"mask {name}": BAD[f"mask {name}"] for name in ("integer", "length", "columns differ")},
+}
+
+
+@pytest.mark.parametrize("case", [name for name in TO_PREDICT if name != "x rows"])
+def test_bad_data_to_predict_is_refused_with_the_reason(case):
+    change, fragment = TO_PREDICT[case]
+    data = good()
+    change(data)
+    with pytest.raises(DataError, match=re.escape(fragment)):
+        check_inputs(data)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        put("y", None),
+        put("y", torch.full((N,), -1)),
+        put("test_mask", None),
+        put("test_mask", torch.zeros(N).bool()),
+        poke("y", slice(5, 7), -1),
+    ],
+)
+def test_data_to_predict_may_lack_labels_and_masks(change):
+    data = good()
+    change(data)
+    assert check_inputs(data) is data
+    with pytest.raises(DataError, match="has no|selects no node|without a label"):
         check(data)
 
 

@@ -25,12 +25,13 @@ from own_graphs import (
     graphs,
     lay,
     one_column,
+    toml,
 )
 from torch_geometric.data import Data
 
 from graphkit.data import check, load, random_split
 from graphkit.data.columns import Csv
-from graphkit.data.tables import node_index, read_folder
+from graphkit.data.tables import end_columns, node_index, read_folder
 from graphkit.errors import DataError
 
 DOCS = Path(__file__).parents[2] / "docs" / "own-data.md"
@@ -326,3 +327,31 @@ def test_a_real_graph_goes_through_every_form(local_data: Path, tmp_path: Path) 
         data = read_folder(tmp_path / path)
         assert_equal(data, wanted)
         assert data.num_classes == 7
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        "id,a,y\nn1,1,0.0\nn2,2,1.0\n",
+        "id,a,y,y0,split,y_b\nn1,1,?,7,trian,\nn2,2,!,x,,1\n",
+        "id,a\nn1,1\nn2,2\n",
+    ],
+)
+def test_labels_and_splits_can_be_left_unread(tmp_path: Path, nodes: str) -> None:
+    """They are no features either."""
+    folder = lay(tmp_path, nodes, "source,target\nn1,n2\n", splits="id,split\nn9,tset\n")
+    data = read_folder(folder, labelled=None)
+    assert data.x.tolist() == [[1], [2]] and data.y.tolist() == [-1, -1]
+    assert "train_mask" not in data and data.edge_index.tolist() == [[0], [1]]
+
+
+def test_nodes_to_predict_may_lack_the_labels_that_the_settings_name(tmp_path: Path) -> None:
+    settings = toml('[columns]\nlabel = ["kind"]\nsource = "von"')
+    edges = "von,target\nn1,n2\n"
+    folder = lay(tmp_path, "id,a\nn1,1\nn2,2\n", edges, **settings)
+    for labelled in (False, None):
+        assert read_folder(folder, labelled=labelled).y.tolist() == [-1, -1]
+    with pytest.raises(DataError, match="has no column 'kind', only id, a"):
+        read_folder(folder)
+    assert end_columns(folder) == ("von", "target")
+    assert end_columns(tmp_path / "g.npz") == ("source", "target")

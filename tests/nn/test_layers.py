@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -183,24 +184,29 @@ def twins(ours: type, theirs: type, args: tuple, options: dict[str, Any]) -> tup
 
 
 def agree(layer: Any, peer: Any, x: Any, edge_index: Tensor, **edges: Tensor) -> None:
-    """Outputs, and gradients of inputs, edge tensors and parameters, to 1e-5 relative."""
+    """Outputs, and gradients of inputs, edge tensors and parameters, are those of PyG in float64:
+    to 1e-5 relative, or four times what PyG's own are off in float32 where they cancel."""
 
-    def run(module: Any, adjacency: Any) -> list[Tensor]:
+    def run(module: Any, adjacency: Any, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+        module = copy.deepcopy(module).to(dtype)
         nodes = x if isinstance(x, tuple) else (x,)
-        leaves = [t.detach().clone().requires_grad_() for t in (*nodes, *edges.values())]
+        given = [t.detach().to(dtype) for t in (*nodes, *edges.values())]
+        leaves = [t.clone().requires_grad_() for t in given]
         inputs = leaves[0] if not isinstance(x, tuple) else tuple(leaves[: len(nodes)])
         keywords = dict(zip(edges, leaves[len(nodes) :], strict=True))
         out = module(inputs, adjacency, **keywords)
-        weight = torch.randn(out.shape, generator=torch.Generator().manual_seed(1))
+        weight = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
         grads = torch.autograd.grad((out * weight).sum(), (*leaves, *module.parameters()))
         return [out.detach(), *grads]
 
     sizes = (x[0].size(0), x[1].size(0)) if isinstance(x, tuple) else (x.size(0), x.size(0))
     graph = Graph.from_edge_index(edge_index, num_src=sizes[0], num_dst=sizes[1])
-    want = run(peer, edge_index)
+    want, theirs = run(peer, edge_index, torch.float64), run(peer, edge_index)
     for adjacency in (edge_index, graph):
-        for a, b in zip(run(layer, adjacency), want, strict=True):
-            assert (a - b).abs().max() <= 1e-5 * max(1.0, float(b.abs().max()))
+        for got, other, exact in zip(run(layer, adjacency), theirs, want, strict=True):
+            allowed = 1e-5 * max(1.0, float(exact.abs().max()))
+            allowed = max(allowed, 4 * float((other - exact).abs().max()))
+            assert (got - exact).abs().max() <= allowed
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from graphkit import ConfigError, Csr, Graph, GraphError, ops
 from graphkit.testing import dense_adjacency, graphs, zoo
 
+pytestmark = pytest.mark.usefixtures("backend")
 ZOO = dict(zoo())
 REDUCES = ("sum", "mean", "max", "min")
 # storage rounds to half a unit in the last place; sums are kept in float32, so the rest is small
@@ -321,14 +322,13 @@ def op_calls() -> dict[str, tuple]:
     lean = Graph.from_edge_index(graph.edge_index(), 3, transpose=False)
     x, w = values(3, 2, 2).requires_grad_(), values(6, 2, seed=1).requires_grad_()
     ptr, eid, v = graph.by_dst.indptr, graph.by_dst.eid, values(6, 3).requires_grad_()
-    fwd = (ptr, graph.by_dst.indices, eid)
     return {
         "spmm": (*graph.parts(), x, w, False),
         "spmm ": (*graph.parts(), x, None, True),
         "spmm  ": (*lean.parts(), x.detach(), None, False),
         "sddmm": (*graph.parts(), x, values(3, 2, 2, seed=2).requires_grad_()),
-        "spmm_extreme": (*fwd, x, w, False),
-        "spmm_extreme ": (*fwd, x, None, True),
+        "spmm_extreme": (*graph.parts(), x, w, False, True),
+        "spmm_extreme ": (*graph.parts(), x, None, True, False),
         "gather": (ptr, eid, values(3, 3).requires_grad_(), 6),
         "segment_reduce": (ptr, eid, v, True),
         "segment_extreme": (ptr, eid, v, True),

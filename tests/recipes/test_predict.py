@@ -20,10 +20,16 @@ from graphkit.cli import main
 from graphkit.errors import ConfigError, DataError, StoreError
 from graphkit.graph import Graph
 from graphkit.nn import build_model
-from graphkit.recipes import node, predict
+from graphkit.recipes import node, plots, predict
 from graphkit.store import load_tensors, save_tensors
 
 QUICK: dict[str, Any] = dict(epochs=12, hidden=16, quiet=True)
+
+
+@pytest.fixture(autouse=True)
+def _no_drawings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take longer than these trainings, and have tests of their own."""
+    monkeypatch.setattr(plots, "curves", lambda *args, **options: None)
 
 
 @pytest.fixture
@@ -256,3 +262,172 @@ def test_digits_come_back(capsys: pytest.CaptureFixture[str]) -> None:
     assert predict("run", quiet=True)["test"] == record.test_mean
     assert capsys.readouterr() == ("", "")
     assert data_sets.load("digits").num_nodes == len(pd.read_parquet("run/predictions.parquet"))
+
+
+def tables(folder: Path, nodes: int = 60, labels: bool = True, split: str = "") -> str:
+    """A folder of three groups; ``split`` is the word of each node in turn."""
+    folder.mkdir(exist_ok=True)
+    group = np.arange(nodes) % 3
+    frame = pd.DataFrame({"id": [f"n{i}" for i in range(nodes)], "a": group, "b": group == 2})
+    if labels:
+        frame["y"] = group
+    if split:
+        frame["split"] = [split.split()[i % len(split.split())] for i in range(nodes)]
+    frame.to_csv(folder / "nodes.csv", index=False)
+    ends = {"source": frame["id"][:-3], "target": frame["id"][3:].to_numpy()}
+    pd.DataFrame(ends).to_csv(folder / "edges.csv", index=False)
+    return str(folder)
+
+
+def parts(file: str) -> set[str]:
+    return set(pd.read_csv(file, keep_default_na=False)["part"])
+
+
+def test_a_drawn_split_is_of_the_data_of_the_run_alone(tmp_path: Path) -> None:
+    """Wherever that lies; drawn from anything else it would hold nodes trained on."""
+    own, moved = tables(tmp_path / "own"), str(tmp_path / "moved")
+    test = node(data=own, **QUICK, out="run").test_mean
+    shutil.copytree(own, moved)
+    for data in (None, own, moved, f"{tmp_path}/own/../moved", "own/../moved/"):
+        told = predict("run", data=data, out="p.csv", quiet=True)
+        assert (told["test"], told["notes"]) == (test, [])
+        assert parts("p.csv") == {"train", "val", "test"}
+    for change in ({"nodes": 61}, {"labels": False}):
+        tables(tmp_path / "own", **change)
+        tables(tmp_path / "moved", **change)
+        for data in (None, "own/../own"):
+            told = predict("run", data=data, out="p.csv", quiet=True)
+            (note,) = told["notes"]
+            assert "own is not as it was in the run, and a split drawn" in note
+            assert told["test"] is None and parts("p.csv") == {""}
+        told = predict("run", data=moved, out="p.csv", quiet=True)
+        assert told["test"] is None and told["notes"] == [] and parts("p.csv") == {""}
+
+
+def test_a_split_of_the_users_own_is_taken_at_its_word(tmp_path: Path) -> None:
+    own = tables(tmp_path / "own", split="train val test")
+    node(data=own, **QUICK, out="run")
+    tables(tmp_path / "own", nodes=30, split="test val train")
+    told = predict("run", out="p.csv", quiet=True)
+    assert told["test"] is not None and told["notes"] == []
+    assert parts("p.csv") == {"train", "val", "test"}
+
+
+def test_the_command_line_says_why_there_is_no_score(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node(data=tables(tmp_path / "own"), **QUICK, out="run")
+    tables(tmp_path / "own", nodes=61)
+    assert main(["predict", "run"]) == 0
+    text = capsys.readouterr().out
+    assert "\nno part and no test score: " in text and "\ntest accuracy" not in text
+
+
+def test_nodes_without_a_label_are_not_scored(own: Data, run: str) -> None:
+    predict(run, data=own, seed=0, out="all.csv", quiet=True)
+    table = pd.read_csv("all.csv")
+    test = table[table["part"] == "test"]
+    known = test[test["node"] % 2 == 0]
+    own.y = torch.where(torch.arange(90) % 2 == 0, own.y, -1)
+    told = predict(run, data=own, seed=0, quiet=True)
+    assert told["test"] == (known["label"] == known["prediction"]).mean()
+
+
+def test_one_mask_alone_is_enough(own: Data, run: str) -> None:
+    expected = predict(run, data=own, seed=1, quiet=True)["test"]
+    del own.train_mask, own.val_mask
+    told = predict(run, data=own, seed=1, out="p.csv", quiet=True)
+    assert told["test"] == expected and parts("p.csv") == {"", "test"}
+
+
+def test_a_killed_run_predicts_with_its_finished_seeds(own: Data) -> None:
+    options: dict[str, Any] = {**QUICK, "seeds": "0-2", "metric": "f1"}
+    record = node(data=own, **options, out="whole")
+    seen: list[int] = []
+
+    def kill(*args: Any) -> None:
+        seen.append(1)
+        if len(seen) > 26:
+            raise SystemExit
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(plots.Progress, "__call__", kill)
+        node(data=own, **options, out="run")
+    assert Path("run/checkpoint.safetensors").is_file() and not Path("run/result.json").exists()
+    best = max(record.rows[:2], key=lambda row: row.val)
+    told = predict("run", data=own, quiet=True)
+    assert (told["seed"], told["test"]) == (best.seed, best.test)
+    (note,) = told["notes"]
+    resume = "Go on with it: graphkit train --resume run"
+    assert note == f"the run is not finished, only its seeds 0, 1. {resume}"
+    with pytest.raises(ConfigError, match="seed is 2, but run holds the seeds 0, 1"):
+        predict("run", data=own, seed=2)
+    save_tensors("run/checkpoint.safetensors", {}, {"checkpoint": 1, "tree": {"dict": []}})
+    with pytest.raises(StoreError, match=r"run/checkpoint.safetensors is not the checkpoint of"):
+        predict("run", data=own)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("result", {"rows": []}, "is not the result of a run: .*0 seeds"),
+        ("result", {"rows": [{"seed": 0, "val": None}]}, "is not the result of a run: TypeError"),
+        ("result", {"metric": ["a"]}, "is not the result of a run: .*metric"),
+        ("config", {"data": 5}, "config.json is damaged: data is 5, but text is expected. Rest"),
+        ("config", {"data": None}, "damaged: data is None, but text is expected"),
+        ("config", {"metric": 1}, "damaged: metric is 1, but text is expected"),
+        ("config", {"amp": "bf17"}, "damaged: amp is 'bf17', but bf16 or None is expected"),
+        ("config", {"undirected": "no"}, "damaged: undirected is 'no', but True or False"),
+    ],
+)
+def test_damaged_run_folders(
+    own: Data, run: str, name: str, change: dict[str, Any], message: str
+) -> None:
+    path = Path(run) / f"{name}.json"
+    content = json.loads(path.read_text())
+    (content["options"] if name == "config" else content).update(change)
+    path.write_text(json.dumps(content))
+    with pytest.raises(StoreError, match=message):
+        predict(run, data=own)
+
+
+def test_weights_with_a_forged_description(own: Data, run: str) -> None:
+    path = Path(run) / "weights-seed0.safetensors"
+    weights, about = load_tensors(path)
+    task = about["task"]
+    for change in (
+        {"class_names": ["a"]},
+        {"class_names": 5},
+        {"class_names": [1, 2, 3]},
+        {"model": ["gcn"]},
+        {"widths": [3, 16]},
+        {"task": {**task, "width": 7}},
+        {"task": {**task, "kind": "foo"}},
+        {"task": {**task, "kind": ["classes"]}},
+        {"task": {**task, "metric": "mae"}},
+        {"task": 5},
+    ):
+        save_tensors(path, weights, {**about, **change})
+        with pytest.raises(StoreError, match="does not hold the weights of a node model"):
+            predict(run, data=own, seed=0)
+    name = min(weights)
+    bad = {**weights, name: torch.full_like(weights[name], torch.nan)}
+    save_tensors(path, bad, about)
+    with pytest.raises(StoreError, match=f"is of no use: {name} holds values that are NaN or Inf"):
+        predict(run, data=own, seed=0)
+    assert not list(Path(run).glob("*predictions*"))
+
+
+def test_class_names_that_name_too_few_are_not_kept(own: Data) -> None:
+    own.class_names = ["a"]
+    node(data=own, **QUICK, out="run")
+    assert "class" not in pd.read_parquet(predict("run", data=own, quiet=True)["file"])
+
+
+def test_no_data_is_not_that_of_the_run(own: Data, run: str) -> None:
+    with pytest.raises(ConfigError, match="data is '', but the name or the path of a data set"):
+        predict(run, data="")
+    with pytest.raises(ConfigError, match="data is '', but the name or the path of a data set"):
+        node(data="", quiet=True)
+    with pytest.raises(DataError, match=r"y must have shape \[90\] or \[90, T\]"):
+        predict(run, data=Data(x=own.x, edge_index=own.edge_index, y=torch.zeros(5).long()))

@@ -136,6 +136,45 @@ def test_graphs_without_labels(rings: GraphSet) -> None:
         assert found[5:].tolist() == rings.y[5:].tolist()
 
 
+def test_masks_of_graphs_without_labels_are_their_parts(rings: GraphSet) -> None:
+    run = graph(data=rings, **QUICK).run
+    expected = predict(run, data=rings, out="all.csv", quiet=True)
+    for y in (None, torch.full((60,), -1), torch.full((60, 1), torch.nan)):
+        told = predict(run, data=changed(rings, y=y), out="p.csv", quiet=True)
+        assert expected["test"] is not None and told["test"] is None
+        table = pd.read_csv("p.csv")
+        assert table["part"].equals(pd.read_csv("all.csv")["part"]) and "label" not in table
+    overlapping = changed(rings, y=None, val_mask=rings.train_mask)
+    with pytest.raises(DataError, match="train_mask and val_mask share .* graphs"):
+        predict(run, data=overlapping)
+    half = torch.where(torch.arange(60) % 2 == 0, rings.y, -1)
+    told = predict(run, data=changed(rings, y=half), out="half.csv", quiet=True)
+    table = pd.read_csv("half.csv")
+    seen = table[(table["part"] == "test") & table["label"].notna()]
+    assert told["test"] == (seen["label"] == seen["prediction"]).mean()
+
+
+def test_numbers_are_no_labels_of_0_and_1(rings: GraphSet) -> None:
+    """Those of solubility, given to a run that learnt binary labels."""
+    run = graph(data=rings, metric="rocauc", **QUICK).run
+    y = torch.where(torch.arange(60) == 0, -0.77, 1.0).unsqueeze(1)
+    told = predict(run, data=changed(rings, y=y), out="p.csv", quiet=True)
+    assert told["test"] is None and "label" not in Path("p.csv").read_text()
+    binary = rings.y.float().unsqueeze(1)
+    told = predict(run, data=changed(rings, y=binary), out="p.csv", quiet=True)
+    assert told["test"] is not None and "label0" in Path("p.csv").read_text()
+
+
+@pytest.mark.parametrize("data", [5, ring(5, False)])
+def test_what_is_no_set_of_graphs_is_named(rings: GraphSet, data: Any) -> None:
+    run = graph(data=rings, **QUICK).run
+    message = f"graphs is one {type(data).__name__}, but a GraphSet or a list of .* into a list"
+    with pytest.raises(DataError, match=message):
+        predict(run, data=data)
+    with pytest.raises(DataError, match=message):
+        graph(data=data, **QUICK)
+
+
 def test_graphs_of_another_kind_are_refused(rings: GraphSet) -> None:
     counted = graph(data=rings, **QUICK).run
     held = graph(data=numbered(rings), **QUICK).run
@@ -187,6 +226,7 @@ def test_weights_that_are_not_of_graphs(rings: GraphSet, own: Any) -> None:
         other,
         (other[0], about),
         (weights, {**about, "task": None}),
+        (weights, {**about, "task": {**about["task"], "width": 5}}),
         (weights, {**about, "net": {**net, "hidden": 9}}),
         (weights, {**about, "net": {**net, "model": "nothing", "node": -1}}),
     ):

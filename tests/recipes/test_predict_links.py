@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given, reject, settings
+from hypothesis import strategies as st
 from small_sets import make_cliques
 from torch_geometric.data import Data
 
@@ -20,6 +22,7 @@ from graphkit.graph import Graph
 from graphkit.recipes import link, plots, predict, predictions
 from graphkit.recipes.link import LinkNet
 from graphkit.recipes.links import read_links
+from graphkit.recipes.pairs import known
 from graphkit.store import load_tensors, save_tensors
 
 CPU = torch.device("cpu")
@@ -187,16 +190,160 @@ def test_data_of_the_users_own_that_changed_is_not_scored(cliques: Data, tmp_pat
     assert scored == predict("run", data=moved, quiet=True)["test"]
     shutil.rmtree(own)
     write(Path(own), edges[:, 2:], named=False)
-    with pytest.raises(
-        DataError, match="not as it was in the run, and divided anew its test links"
-    ):
-        predict("run", quiet=True)
+    told = predict("run", out="p.csv", quiet=True)
+    table = pd.read_csv("p.csv", keep_default_na=False)
+    (note,) = told["notes"]
+    assert note.startswith(f"no part and no test score: {own} is not the data that the run divided")
+    assert told["test"] is None and set(table["part"]) == {""} and set(table["label"]) == {0, 1}
     np.save("p.npy", edges[:, 2:].t().numpy())
     predict("run", pairs="p.npy", out="s.parquet", quiet=True)
     table = pd.read_parquet("s.parquet")
     assert set(table["part"]) == {""} and set(table["label"]) == {1}
     predict("run", data=moved, pairs="p.npy", out="t.parquet", quiet=True)
     assert set(pd.read_parquet("t.parquet")["part"]) == {"train", "val", "test"}
+
+
+def test_nearly_the_same_data_is_not_scored(tmp_path: Path, featured: Data) -> None:
+    """A copy of the folder, and an object, both less one edge."""
+    edges = featured["edge_index"]
+    run = link(data=write(tmp_path / "own", edges, named=True), **QUICK).run
+    near = write(tmp_path / "near", edges[:, 1:], named=True)
+    whole = Data(x=featured.x, edge_index=edges)
+    second = link(data=whole, **QUICK).run
+    assert predict(second, data=whole, quiet=True)["test"] is not None
+    fewer = Data(x=featured.x, edge_index=edges[:, 1:])
+    for folder, data in ((run, near), (second, fewer)):
+        told = predict(folder, data=data, out="p.csv", quiet=True)
+        assert told["test"] is None and len(told["notes"]) == 1
+        assert set(pd.read_csv("p.csv", keep_default_na=False)["part"]) == {""}
+
+
+@pytest.mark.parametrize("nodes", [3, 10])
+def test_pairs_of_other_data_are_scored_where_it_cannot_be_divided(
+    featured: Data, nodes: int
+) -> None:
+    """One edge, and all there can be."""
+    run = link(data=featured, **QUICK).run
+    there = torch.eye(nodes) == 0
+    edges = there.nonzero().t()[:, : 1 if nodes == 3 else None]
+    other = Data(x=torch.rand(nodes, 4), edge_index=edges)
+    np.save("p.npy", np.array([[0, 1], [2, 0]]))
+    predict(run, data=other, pairs="p.npy", out="s.csv", quiet=True)
+    table = pd.read_csv("s.csv", dtype=str, keep_default_na=False)
+    assert table["part"].tolist() == ["", ""]
+    assert table["label"].tolist() == ["1", "" if nodes == 3 else "1"]
+    with pytest.raises(DataError, match="too few for parts|pairs without an edge are needed"):
+        predict(run, data=other)
+
+
+@pytest.mark.parametrize("undirected", [False, True])
+def test_parallel_edges_and_self_loops_change_no_scores(featured: Data, undirected: bool) -> None:
+    whole = Data(x=featured.x, edge_index=featured.edge_index)
+    run = link(data=whole, undirected=undirected, **QUICK).run
+    edges = featured["edge_index"][:, :300]
+    loops = torch.arange(60).repeat(2, 1)
+    np.save("p.npy", edges[:, :20].t().numpy())
+    scores = []
+    for more in (edges[:, :0], edges[:, :100], loops):
+        other = Data(x=featured.x, edge_index=torch.cat([more, edges], dim=1))
+        predict(run, data=other, pairs="p.npy", out="s.npy", quiet=True)
+        scores.append(np.load("s.npy").tolist())
+    assert scores[0] == scores[1] == scores[2]
+
+
+@settings(max_examples=40)
+@given(st.integers(6, 12), st.booleans(), st.integers(0, 2**32 - 1))
+def test_own_pairs_are_what_the_table_of_held_out_pairs_says(
+    num_nodes: int, undirected: bool, seed: int
+) -> None:
+    """Whatever division; made both ways, no negative is an edge or the reverse of one."""
+    generator = torch.Generator().manual_seed(seed)
+    edges = torch.randint(0, num_nodes, (2, 5 * num_nodes), generator=generator)
+    data = Data(edge_index=edges, num_nodes=num_nodes)
+    try:
+        links = read_links(data, CPU, undirected)
+    except DataError:
+        reject()
+    joined = {tuple(pair) for pair in edges.t().tolist()}
+    joined |= {(b, a) for a, b in joined} if undirected else set()
+    for part, label, of in (
+        *((part, 1, links.positive[part]) for part in ("train", "val", "test")),
+        *((part, 0, links.negative[part]) for part in ("val", "test")),
+    ):
+        found, labels = known(of, links)
+        assert set(found) == {part} and set(labels) == {label}
+        assert all((pair in joined) == label for pair in map(tuple, of.tolist()))
+    messages = set(map(tuple, links.graph.edge_index().t().tolist()))
+    reverse = {(b, a) for a, b in messages}
+    assert messages <= joined and (messages == reverse or not undirected)
+
+
+def test_a_negative_of_the_users_own_split_may_be_the_reverse_of_an_edge(featured: Data) -> None:
+    """Then the pair is what the table says, and its reverse is a link."""
+    parts = {part: dict(of) for part, of in featured.split_edge.items()}
+    messages = parts["train"]["edge"].t()
+    parts["test"]["edge_neg"] = messages.t()[:4].flip(1)
+    data: Any = Data(x=featured.x, edge_index=messages)
+    data.split_edge = parts
+    run = link(data=data, undirected=True, **QUICK).run
+    predict(run, data=data, out="p.csv", quiet=True)
+    predict(run, data=data, pairs="p.csv", out="s.csv", quiet=True)
+    first, second = pd.read_csv("p.csv"), pd.read_csv("s.csv")
+    pd.testing.assert_frame_equal(second, first, rtol=1e-5)
+
+
+def test_features_that_are_no_numbers_are_refused(featured: Data) -> None:
+    run = link(data=featured, **QUICK).run
+    featured.x[7, 2] = torch.nan
+    message = r"x has 1 values that are NaN or Inf, the first is x\[7, 2\] = nan. Replace them\.$"
+    np.save("p.npy", np.array([[0, 1]]))
+    for pairs in (None, "p.npy"):
+        with pytest.raises(DataError, match=message):
+            predict(run, data=featured, pairs=pairs)
+    with pytest.raises(DataError, match=message):
+        link(data=featured, **QUICK)
+
+
+def test_labels_are_not_read(cliques: Data, tmp_path: Path) -> None:
+    """Those that could be two things neither."""
+    own = write(tmp_path / "own", cliques["edge_index"], named=True, labels=True)
+    nodes = pd.read_csv(tmp_path / "own" / "nodes.csv")
+    record = link(data=own, **QUICK, out="run")
+    for y in (nodes["y"].astype(float), nodes["y"] > 1, None):
+        changed = nodes.drop(columns="y") if y is None else nodes.assign(y=y)
+        changed.to_csv(tmp_path / "own" / "nodes.csv", index=False)
+        assert predict("run", quiet=True)["test"] == record.test_mean
+        assert link(data=own, **QUICK).test_mean == record.test_mean
+
+
+def test_the_columns_of_pairs_may_be_called_as_in_the_edges(cliques: Data, tmp_path: Path) -> None:
+    own = write(tmp_path / "own", cliques["edge_index"], named=True)
+    edges = pd.read_csv(tmp_path / "own" / "edges.csv").rename(columns={"source": "von"})
+    edges.to_csv(tmp_path / "own" / "edges.csv", index=False)
+    (tmp_path / "own" / "graph.toml").write_text('[columns]\nsource = "von"\n')
+    link(data=own, **QUICK, out="run")
+    edges.head(9).to_csv("von.csv", index=False)
+    edges.head(9).rename(columns={"von": "source"}).to_csv("source.csv", index=False)
+    for name in ("von", "source"):
+        predict("run", pairs=f"{name}.csv", out=f"{name}.parquet", quiet=True)
+    first, second = (pd.read_parquet(f"{name}.parquet") for name in ("von", "source"))
+    pd.testing.assert_frame_equal(first, second)
+    assert first["source"].tolist() == edges["von"].head(9).tolist()
+    edges.rename(columns={"von": "from"}).to_csv("from.csv", index=False)
+    message = "has no column 'source', only from, target. Call the columns source and target, or v"
+    with pytest.raises(DataError, match=message):
+        predict("run", pairs="from.csv")
+
+
+def test_the_file_of_pairs_is_not_overwritten(cliques: Data) -> None:
+    run = link(data=cliques, **QUICK).run
+    predict(run, data=cliques, quiet=True)
+    pairs = f"{run}/predictions.parquet"
+    before = Path(pairs).read_bytes()
+    for out in (None, f"./{run}/../{Path(run).name}/predictions.parquet"):
+        with pytest.raises(ConfigError, match="out is .*, which holds the pairs. Give another fi"):
+            predict(run, data=cliques, pairs=pairs, out=out)
+    assert Path(pairs).read_bytes() == before
 
 
 def test_other_data_with_the_same_features(featured: Data) -> None:
@@ -250,13 +397,28 @@ def test_pairs_that_cannot_be_scored(cliques: Data) -> None:
             DataError,
             "'source': nan is no .* 2 entries are so",
         ),
-        ("h.csv", "source,target\nx,2\n", DataError, "line 2, column 'source': 'x' is not a numb"),
+        (
+            "h.csv",
+            "source,target\nx,2\n",
+            DataError,
+            "line 2, column 'source': 'x' is not a number. The data gives .* rows, from 0 to 59.$",
+        ),
+        ("k.csv", "source,target\nTrue,False\n", DataError, "'True' is not a number. The data"),
+        ("l.csv", "source,target\n1,2\n,True\n", DataError, "line 3, column 'target': 'True' is"),
+        (
+            "m.parquet",
+            pd.DataFrame({"source": [True], "target": [1]}),
+            DataError,
+            "column 'source': bool is not a type of numbers. The data gives its nodes no ids",
+        ),
         ("i.csv", "source,target\n", DataError, "i.csv has a header and no rows"),
         ("j.parquet", "PAR1", DataError, "j.parquet"),
     ]
     for name, content, error, message in cases:
         if isinstance(content, str):
             Path(name).write_text(content)
+        elif isinstance(content, pd.DataFrame):
+            content.to_parquet(name)
         else:
             np.save(name, content)
         with pytest.raises(error, match=message):

@@ -173,14 +173,21 @@ def test_a_run_that_was_killed_at_its_very_start_begins_again(
 
 
 def test_a_damaged_checkpoint_is_named(stopped: Data) -> None:
+    """100 flipped bits, half of them in its header, and 50 cuts."""
     path = Path("run/checkpoint.safetensors")
     whole = path.read_bytes()
-    for number in torch.randint(0, 8 * len(whole), (20,)).tolist():
+    bits = [torch.randint(0, 8 * size, (50,)) for size in (len(whole), 1000)]
+    damaged = [whole[:end] for end in torch.randint(0, len(whole), (50,)).tolist()]
+    for number in torch.cat(bits).tolist():
         bad = bytearray(whole)
         bad[number // 8] ^= 1 << number % 8
-        path.write_bytes(bad)
+        damaged.append(bytes(bad))
+    for content in damaged:
+        path.write_bytes(content)
         with pytest.raises(StoreError, match=r"run/checkpoint\.safetensors"):
-            node(data=stopped, **OPTIONS, resume="run")
+            load_state(path)
+    with pytest.raises(StoreError, match=r"run/checkpoint\.safetensors"):
+        node(data=stopped, **OPTIONS, resume="run")
     path.write_bytes(whole)
     node(data=stopped, **OPTIONS, resume="run")
 

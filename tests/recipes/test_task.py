@@ -7,7 +7,7 @@ from torch_geometric.data import Data
 
 from graphkit.errors import ConfigError
 from graphkit.recipes import node
-from graphkit.recipes.task import Task, task_of
+from graphkit.recipes.task import Task, class_names, task_of
 
 NAN = float("nan")
 
@@ -23,6 +23,12 @@ NAN = float("nan")
 )
 def test_labels_say_what_they_are(y: torch.Tensor, expected: Task) -> None:
     assert task_of(y, None) == expected
+
+
+def test_class_names_are_texts_for_every_class() -> None:
+    assert class_names(["a", "b"], 2) == ["a", "b"] and class_names(["a", "b"], 1) == ["a", "b"]
+    for names in (None, [], ["a"], ["a", 1], "ab", {"a": 1, "b": 2}):
+        assert class_names(names, 2) is None
 
 
 def test_metrics_that_fit_and_those_that_do_not() -> None:

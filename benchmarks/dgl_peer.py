@@ -1,0 +1,103 @@
+"""Runs one of DGL's operations when told to; a process of its own, which imports nothing of ours.
+
+python dgl_peer.py FOLDER TASK THREADS: FOLDER holds the arrays, TASK says in JSON what to do with
+them. Prints one line of JSON when it is ready and one for each word it reads: ``run`` makes a call
+and tells its seconds, ``check`` makes one and saves its results in FOLDER.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import bandwidth
+import dgl  # pyright: ignore[reportMissingImports]
+import numpy as np
+import torch
+from torch import Tensor
+
+Work = tuple[list[Tensor], Callable[..., Tensor]]
+
+
+def read(folder: Path, name: str) -> Tensor:
+    """The array ``name`` of the problem."""
+    return torch.from_numpy(np.load(folder / f"{name}.npy", allow_pickle=False))
+
+
+def has(folder: Path, name: str) -> bool:
+    return (folder / f"{name}.npy").exists()
+
+
+def graph_of(folder: Path, task: Mapping[str, Any]) -> Any:
+    src, dst = read(folder, "edge_index")
+    graph = dgl.graph((src, dst), num_nodes=task["num_nodes"], idtype=torch.int32)
+    # all formats now: each would otherwise be made in the first call that needs it
+    graph.create_formats_()
+    return graph
+
+
+def spmm(folder: Path, task: Mapping[str, Any]) -> Work:
+    graph, reduce = graph_of(folder, task), task["reduce"]
+    if not has(folder, "w"):
+        function = getattr(dgl.ops, f"copy_u_{reduce}")
+        return [read(folder, "x")], lambda x: function(graph, x)
+    function, w = getattr(dgl.ops, f"u_mul_e_{reduce}"), read(folder, "w").unsqueeze(1)
+    return [read(folder, "x")], lambda x: function(graph, x, w)
+
+
+def attention(folder: Path, task: Mapping[str, Any]) -> Work:
+    graph = graph_of(folder, task)
+    slope = task["negative_slope"]
+
+    def attend(h: Tensor, src: Tensor, dst: Tensor) -> Tensor:
+        score = torch.nn.functional.leaky_relu(dgl.ops.u_add_v(graph, src, dst), slope)
+        alpha = dgl.ops.edge_softmax(graph, score)
+        return dgl.ops.u_mul_e_sum(graph, h, alpha.unsqueeze(-1))
+
+    return [read(folder, name) for name in ("h", "src", "dst")], attend
+
+
+def call(function: Callable[..., Tensor], inputs: list[Tensor], dy: Tensor | None) -> list[Tensor]:
+    if dy is None:
+        with torch.no_grad():
+            return [function(*inputs)]
+    leaves = [value.detach().requires_grad_() for value in inputs]
+    out = function(*leaves)
+    return [out.detach(), *torch.autograd.grad(out, leaves, dy)]
+
+
+def main() -> None:
+    folder, task = Path(sys.argv[1]), json.loads(sys.argv[2])
+    torch.set_num_threads(int(sys.argv[3]))
+    # what libraries print must not come between the answers
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def answer(**what: Any) -> None:
+        print(json.dumps(what), file=answers, flush=True)
+
+    inputs, function = {"spmm": spmm, "attention": attention}[task["op"]](folder, task)
+    dy = read(folder, "dy") if has(folder, "dy") else None
+    versions = {"dgl": dgl.__version__, "torch": torch.__version__}
+    answer(**versions, threads=torch.get_num_threads(), **bandwidth.bandwidth())
+    for line in sys.stdin:
+        began = time.perf_counter()
+        out = call(function, inputs, dy)
+        took = time.perf_counter() - began
+        if line.strip() == "check":
+            for at, value in enumerate(out):
+                # an infinity is its maximum of no edges, where everybody else has 0
+                value = torch.nan_to_num(value, nan=torch.nan, posinf=0, neginf=0)
+                np.save(folder / f"out_{at}.npy", value.numpy(), allow_pickle=False)
+        answer(seconds=took, outputs=len(out))
+        # freed before the next call, not during it
+        del out
+
+
+if __name__ == "__main__":
+    main()
