@@ -88,11 +88,15 @@ struct Hubs {
 
 inline bool is_hub(const int64_t* ptr, int64_t row) { return ptr[row + 1] - ptr[row] >= kPiece; }
 
-// Calls rows(first, last) for ranges of about equal work, in parallel.
+// Calls body(first, last) for ranges of rows of about equal work, in parallel. `width`: numbers for
+// each slot. What is done in some ten microseconds is not shared out: to wait for the other threads
+// takes as long, and where others use the processor very much longer.
 template <class F>
-inline void parallel_rows(const int64_t* ptr, int64_t rows, int threads, const F& body) {
+inline void parallel_rows(const int64_t* ptr, int64_t rows, int threads, const F& body,
+                          int64_t width = 16) {
   const int64_t work = rows ? ptr[rows] + kRowCost * rows : 0;
-  int64_t chunks = work / 2048;
+  const int64_t least = (int64_t{1} << 17) / (width > 16 ? width : 16);
+  int64_t chunks = work / (least > 64 ? least : 64);
   if (chunks > 32 * static_cast<int64_t>(threads)) chunks = 32 * static_cast<int64_t>(threads);
   if (chunks < 1) chunks = 1;
   parallel(chunks, threads, [&](int64_t i) {

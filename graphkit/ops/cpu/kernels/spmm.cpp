@@ -149,9 +149,10 @@ void spmm_typed(const Product<T>& p) {
     }
     std::free(sums);
   }
-  parallel_rows(side.ptr, side.rows, p.args.threads, [&](int64_t first, int64_t last) {
+  const auto some = [&](int64_t first, int64_t last) {
     rows<T, I, Scaled>(p, first, last, nullptr);
-  });
+  };
+  parallel_rows(side.ptr, side.rows, p.args.threads, some, p.width);
 }
 
 template <class T>
