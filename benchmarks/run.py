@@ -32,7 +32,7 @@ from benchmarks import machine, memory, peer, show
 from benchmarks.bandwidth import bandwidth
 from benchmarks.entry import FOLDER, Entry, find, read
 from benchmarks.measure import Contest, contest, ratio, spread
-from graphkit.errors import ConfigError, GraphkitError, StoreError, need
+from graphkit.errors import ConfigError, GraphkitError, StoreError, nearest, need
 
 # rounds that are timed, and before them rounds that are not
 ROUNDS, WARMUP = 15, 2
@@ -46,6 +46,7 @@ class Settings:
     """What was asked for, and what holds for every row of the run."""
 
     entry: Entry
+    cases: Sequence[Mapping[str, Any]]
     quick: bool
     rounds: int
     out: Path
@@ -91,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(allow_abbrev=False, prog="run.py", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("name", nargs="?", default="", metavar="NAME", help="the benchmark")
     parser.add_argument("--quick", action="store_true", help="fewer cases and rounds")
+    parser.add_argument("--only", metavar="KEY=VALUE,...", help="cases that have these values")
     parser.add_argument("--json", action="store_true", help="rows on standard output, alone")
     parser.add_argument("--out", type=Path, metavar="FILE", help="append to this results file")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the run (svg, png, pdf)")
@@ -137,7 +139,25 @@ def _settings(options: argparse.Namespace) -> Settings:
         "machine": machine.describe(),
     }
     rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
-    return Settings(entry, options.quick, rounds, out, shared)
+    return Settings(entry, _cases(entry, options), options.quick, rounds, out, shared)
+
+
+def _cases(entry: Entry, options: argparse.Namespace) -> Sequence[Mapping[str, Any]]:
+    """The cases of the entry, or those of them that ``--only`` asks for."""
+    cases = entry.cases(options.quick)
+    for wanted in (options.only or "").split(",") if options.only else ():
+        key, _, value = wanted.partition("=")
+        known = sorted({str(case[key]) for case in entry.cases(options.quick) if key in case})
+        if not known:
+            raise ConfigError(
+                f"--only is {options.only!r}, but no case has {key!r}. {nearest(key, cases[0])}"
+            )
+        cases = [case for case in cases if str(case.get(key)) == value]
+        if not cases:
+            raise ConfigError(
+                f"--only is {options.only!r}, which fits no case: {key} is {', '.join(known)}."
+            )
+    return cases
 
 
 def command(entry: Entry, options: argparse.Namespace) -> str:
@@ -146,7 +166,7 @@ def command(entry: Entry, options: argparse.Namespace) -> str:
     words += [
         f"--{name}" for name in ("quick", "skip-tests") if vars(options)[name.replace("-", "_")]
     ]
-    for name in ("threads", "rounds"):
+    for name in ("only", "threads", "rounds"):
         words += [f"--{name}", str(vars(options)[name])] if vars(options)[name] else []
     # of that Python its place is nobody's business
     words += ["--dgl", "PYTHON"] if options.dgl else []
@@ -156,7 +176,7 @@ def command(entry: Entry, options: argparse.Namespace) -> str:
 def _measure(
     settings: Settings, console: Console, options: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    entry, cases = settings.entry, settings.entry.cases(settings.quick)
+    entry, cases = settings.entry, settings.cases
     rows: list[dict[str, Any]] = []
     with _progress(console, len(cases)) as tell:
         tell("memory" if options.skip_tests else "tests and memory")

@@ -368,6 +368,8 @@ def test_a_plot_of_the_same_figures_is_the_same_file(
         ([], ConfigError, "Unknown benchmark ''. Known: .*spmm"),
         (["spmm", "--rounds", "0"], ConfigError, "--rounds.*'0' is not a whole number above 0"),
         (["spmm", "--dgl"], ConfigError, "argument --dgl: expected one argument"),
+        (["spmm", "--only", "wid=3"], ConfigError, "no case has 'wid'. Did you mean 'width'"),
+        (["spmm", "--only", "width=3"], ConfigError, "fits no case: width is 128, 16, 256, 32, 64"),
         (["spmm", "--redraw"], ConfigError, "--redraw needs a file .*Add --plot FILE"),
         (["spmm", "--redraw", "--plot", "x.svg", "--out", "no"], StoreError, "no cannot be read"),
         (["spmm", "--fast"], ConfigError, "unrecognized arguments: --fast.*--help"),
