@@ -32,7 +32,6 @@ from graphkit.nn import GCNConv, build_model
 TITLE = "Layers and training steps, float32"
 BASELINE = "graphkit"
 TESTS = ("tests/nn", "-k", "GCNConv or SAGEConv")
-TOLERANCE = 1e-4
 
 CONVERTED = "GCNConv from edge_index"
 STEPS = {"GCN step": 2, "SAGE step": 3}
@@ -53,6 +52,15 @@ def cases(quick: bool) -> list[dict[str, Any]]:
         for name in names
         for what, width in widths.items()
     ]
+
+
+def tolerance(what: str, **_: Any) -> float:
+    """Of the largest value. In a step one sum before a ReLU that rounds to the other side of 0
+    takes a node out of a gradient or into it: 6e-4 of the first layer's, for PyG at width 256."""
+    return 1e-4 if what == CONVERTED else 2e-3
+
+
+TOLERANCE = tolerance
 
 
 def entrants(what: str, **_: Any) -> list[str]:
