@@ -36,6 +36,8 @@ ORDER = {
         "attention",
         "intersect",
         "dropout",
+        "sample_plan",
+        "sample",
         "cpu",
     ),
     "ops/cpu": (
@@ -48,6 +50,7 @@ ORDER = {
         "attention",
         "intersect",
         "dropout",
+        "sample",
     ),
     "structure": ("normalize",),
     "nn": ("linear", "inputs", "mlp", "gcn", "sage", "gin", "gat", "acm", "models"),

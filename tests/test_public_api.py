@@ -14,6 +14,10 @@ PUBLIC = {
         "recipes", "structure", "testing",
     ],
     "graphkit.ops": [
+        "HeteroSampled",
+        "Key",
+        "Sampled",
+        "Sampler",
         "backends",
         "common_neighbors",
         "dropout",
@@ -22,6 +26,7 @@ PUBLIC = {
         "gatv2_attention",
         "intersect",
         "relu_dropout",
+        "sample",
         "sddmm",
         "segment_reduce",
         "segment_softmax",

@@ -15,11 +15,17 @@ from . import extreme as extreme
 from .attention import gat_attention, gatv2_attention
 from .dropout import dropout, relu_dropout
 from .intersect import common_neighbors, intersect
+from .sample import HeteroSampled, Sampled, Sampler, sample
+from .sample_plan import Key
 from .sddmm import sddmm
 from .segment import gather, segment_reduce, segment_softmax
 from .spmm import spmm
 
 __all__ = [
+    "HeteroSampled",
+    "Key",
+    "Sampled",
+    "Sampler",
     "backends",
     "common_neighbors",
     "dropout",
@@ -28,6 +34,7 @@ __all__ = [
     "gatv2_attention",
     "intersect",
     "relu_dropout",
+    "sample",
     "sddmm",
     "segment_reduce",
     "segment_softmax",
@@ -37,7 +44,8 @@ __all__ = [
 
 def backends() -> dict[str, dict[str, str]]:
     """Which implementation serves each op on each device, as ``graphkit info`` prints it."""
-    names = ("coo_to_csr", *(name for name in __all__ if name != "backends"))
+    ops = (name for name in __all__ if name.islower() and name != "backends")
+    names = ("coo_to_csr", *ops)
     native = cpu.native.serves()
     return {
         name: {

@@ -25,9 +25,14 @@ _FIRST = _signed(0xBF58476D1CE4E5B9)
 _SECOND = _signed(0x94D049BB133111EB)
 
 
-def _fold(z: Tensor, shift: int) -> Tensor:
+def shift_right(words: Tensor, by: int) -> Tensor:
+    """Words shifted as unsigned ones."""
     # torch shifts the sign bit in, which the mask takes out again
-    return z ^ ((z >> shift) & (2 ** (64 - shift) - 1))
+    return (words >> by) & (2 ** (64 - by) - 1)
+
+
+def _fold(z: Tensor, shift: int) -> Tensor:
+    return z ^ shift_right(z, shift)
 
 
 def draw_seed(device: torch.device) -> Tensor:
@@ -40,6 +45,24 @@ def random_words(seed: Tensor, counter: Tensor) -> Tensor:
     # products and sums of int64 wrap around, as those of unsigned words do
     z = seed + (counter + 1) * _STEP
     return _fold(_fold(_fold(z, 30) * _FIRST, 27) * _SECOND, 31)
+
+
+def random_word(seed: int, counter: int) -> int:
+    """The word of one ``counter``, for seeds of seeds: whole numbers from 0 to 2**64 - 1."""
+    z = (seed + (counter + 1) * _STEP) % 2**64
+    z = (z ^ (z >> 30)) * _FIRST % 2**64
+    z = (z ^ (z >> 27)) * _SECOND % 2**64
+    return z ^ (z >> 31)
+
+
+def below(words: Tensor, count: Tensor) -> Tensor:
+    """Whole numbers from 0 to ``count - 1`` (``count`` < 2**62): the upper word of the product."""
+    high, low = shift_right(words, 32), words & _HALF
+    count_high, count_low = count >> 32, count & _HALF
+    first, second = low * count_high, high * count_low
+    middle = shift_right(low * count_low, 32) + (first & _HALF) + (second & _HALF)
+    carried = shift_right(first, 32) + shift_right(second, 32) + (middle >> 32)
+    return high * count_high + carried
 
 
 def random_bits(seed: Tensor, counter: Tensor) -> Tensor:

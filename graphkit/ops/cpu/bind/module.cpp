@@ -86,5 +86,6 @@ NB_MODULE(_kernels, m) {
   bind_intersect(m);
   bind_dropout(m);
   bind_attention(m);
+  bind_sample(m);
   bind_touch(m);
 }

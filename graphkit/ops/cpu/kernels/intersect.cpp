@@ -64,14 +64,6 @@ struct Written {
 
 // --- how they are found ---
 
-template <class V>
-bool any(V lanes) {
-  vec<uint64_t, 2> parts[sizeof(V) / 16], seen{};
-  std::memcpy(parts, &lanes, sizeof lanes);
-  for (const vec<uint64_t, 2>& part : parts) seen |= part;
-  return (seen[0] | seen[1]) != 0;
-}
-
 // The L nodes from list.at[from] on; `none` where the list is at its end.
 template <class I, int L>
 vec<I, L> block(List<I> list, int64_t from, const I* end, I none) {

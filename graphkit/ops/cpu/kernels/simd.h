@@ -151,6 +151,15 @@ inline void store_one(T* p, acc_t<T> value) {
   store<1>(p, vec<acc_t<T>, 1>{value});
 }
 
+// Whether a bit is set in any lane.
+template <class V>
+inline bool any(V lanes) {
+  vec<uint64_t, 2> parts[sizeof(V) / 16], seen{};
+  std::memcpy(parts, &lanes, sizeof lanes);
+  for (const vec<uint64_t, 2>& part : parts) seen |= part;
+  return (seen[0] | seen[1]) != 0;
+}
+
 // inlined by force: GCC drops calls of a function that does nothing but prefetch
 __attribute__((always_inline)) inline void prefetch_row(const void* p, int64_t bytes) {
   const char* at = static_cast<const char*>(p);

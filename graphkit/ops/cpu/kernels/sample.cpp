@@ -1,0 +1,593 @@
+// Neighbourhoods of seeds over several hops, the nodes numbered in the order of discovery. Rows are
+// worked on in blocks, each in three passes that fetch ahead for one another: offsets, columns of
+// the slots drawn, places of these nodes in the table that numbers them. Every draw is a function
+// of the key, hop, relation, node and number of the draw; graphkit/ops/sample.py makes the same.
+#include "sample.h"
+
+#include <cstdlib>
+
+#include "random.h"
+
+namespace GK_ISA {
+namespace {
+
+// rows of one block
+constexpr int64_t kRows = 64;
+// picks that are compared with one another; beyond, a bit for each neighbour says what is taken
+constexpr int64_t kListed = 64;
+// local numbers are int32
+constexpr int64_t kMost = INT32_MAX - 1;
+
+__extension__ typedef unsigned __int128 Wide;
+
+// a whole number below `count`
+inline int64_t below(uint64_t word, int64_t count) {
+  return static_cast<int64_t>(static_cast<Wide>(word) * static_cast<uint64_t>(count) >> 64);
+}
+
+template <class T>
+bool reserve(T*& array, int64_t& room, int64_t need) {
+  if (need <= room) return true;
+  const int64_t size = need + need / 2 + 64;
+  T* grown = static_cast<T*>(std::realloc(array, size * sizeof(T)));
+  if (!grown) return false;
+  array = grown;
+  room = size;
+  return true;
+}
+
+template <class T>
+bool renew(T*& array, int64_t& room, int64_t size) {
+  std::free(array);
+  array = static_cast<T*>(std::calloc(size, sizeof(T)));
+  room = array ? size : 0;
+  return array != nullptr;
+}
+
+// --- numbers of nodes ---
+
+struct Dense {
+  SampleNodes& nodes;
+  uint64_t stamp;
+
+  static bool prepare(SampleNodes& nodes, int64_t num_nodes) {
+    return nodes.table_room >= num_nodes || renew(nodes.table, nodes.table_room, num_nodes);
+  }
+  bool make_room(int64_t) { return true; }
+  void fetch(int64_t node, int64_t) const { __builtin_prefetch(nodes.table + node, 1, 3); }
+  int64_t find(int64_t node, int64_t) const {
+    const uint64_t entry = nodes.table[node];
+    return entry >> 32 == stamp ? static_cast<int64_t>(entry & UINT32_MAX) : -1;
+  }
+  // the number of a node, which becomes `next` if it is new; without a branch, as both happen often
+  int64_t number(int64_t node, int64_t, int64_t next) {
+    const uint64_t entry = nodes.table[node], fresh = stamp << 32 | static_cast<uint64_t>(next);
+    const uint64_t kept = entry >> 32 == stamp ? entry : fresh;
+    nodes.table[node] = kept;
+    return static_cast<int64_t>(kept & UINT32_MAX);
+  }
+};
+
+struct Hashed {
+  SampleNodes& nodes;
+  uint64_t stamp;
+  uint64_t num_nodes;
+
+  static constexpr int64_t kLeast = 1 << 12;
+
+  static bool prepare(SampleNodes& nodes, int64_t) {
+    return nodes.table_room || renew(nodes.table, nodes.table_room, 2 * kLeast);
+  }
+  uint64_t key_of(int64_t node, int64_t tree) const {
+    return static_cast<uint64_t>(tree) * num_nodes + static_cast<uint64_t>(node);
+  }
+  // the place of a key, or the free one where it belongs
+  uint64_t* place(uint64_t key) const {
+    const uint64_t mask = static_cast<uint64_t>(nodes.table_room) / 2 - 1;
+    uint64_t at = mix_words<uint64_t>(key + kCounterStep) & mask;
+    for (;; at = (at + 1) & mask) {
+      uint64_t* pair = nodes.table + 2 * at;
+      if (pair[1] >> 32 != stamp || pair[0] == key) return pair;
+    }
+  }
+  // for so many nodes: at most half of the places are in use
+  bool make_room(int64_t count) {
+    if (4 * count <= nodes.table_room) return true;
+    int64_t size = nodes.table_room;
+    while (size < 4 * count) size *= 2;
+    if (!renew(nodes.table, nodes.table_room, 2 * size)) return false;
+    for (int64_t i = 0; i < nodes.count; ++i)
+      number(nodes.id[i], nodes.tree ? nodes.tree[i] : 0, i);
+    return true;
+  }
+  void fetch(int64_t node, int64_t tree) const {
+    const uint64_t mask = static_cast<uint64_t>(nodes.table_room) / 2 - 1;
+    __builtin_prefetch(
+        nodes.table + 2 * (mix_words<uint64_t>(key_of(node, tree) + kCounterStep) & mask), 1, 3);
+  }
+  int64_t find(int64_t node, int64_t tree) const {
+    const uint64_t entry = place(key_of(node, tree))[1];
+    return entry >> 32 == stamp ? static_cast<int64_t>(entry & UINT32_MAX) : -1;
+  }
+  int64_t number(int64_t node, int64_t tree, int64_t next) {
+    const uint64_t key = key_of(node, tree);
+    uint64_t* pair = place(key);
+    if (pair[1] >> 32 != stamp) {
+      pair[0] = key;
+      pair[1] = stamp << 32 | static_cast<uint64_t>(next);
+    }
+    return static_cast<int64_t>(pair[1] & UINT32_MAX);
+  }
+};
+
+// --- one row ---
+
+// -log of a uniform number in (0, 1), by operations that round alike everywhere
+inline double exponential(uint64_t word) {
+  const double unit = (static_cast<double>(word >> 12) + 0.5) * 0x1p-52;
+  uint64_t bits;
+  std::memcpy(&bits, &unit, sizeof bits);
+  int64_t exponent = static_cast<int64_t>(bits >> 52) - 1023;
+  bits = (bits & ((uint64_t{1} << 52) - 1)) | uint64_t{1023} << 52;
+  double m;
+  std::memcpy(&m, &bits, sizeof m);
+  if (m > 1.4142135623730951) {
+    m *= 0.5;
+    exponent += 1;
+  }
+  // log m = 2 artanh s
+  const double s = (m - 1.0) / (m + 1.0), z = s * s;
+  double sum = 1.0 / 23.0;
+  for (int odd = 21; odd >= 1; odd -= 2) sum = sum * z + 1.0 / odd;
+  return -(2.0 * s * sum + static_cast<double>(exponent) * 0.6931471805599453);
+}
+
+template <class I>
+struct Row {
+  const SampleRelation& of;
+  const I* idx;
+  SampleRoom& room;
+  bool fetch_eid;
+
+  int64_t take(int64_t slot) const {
+    __builtin_prefetch(idx + slot, 0, 3);
+    if (fetch_eid)
+      __builtin_prefetch(static_cast<const char*>(of.side.eid) + slot * (of.side.eid64 ? 8 : 4));
+    return slot;
+  }
+
+  int64_t all(int64_t begin, int64_t end, int64_t* out) const {
+    for (int64_t slot = begin; slot < end; ++slot) *out++ = slot;
+    constexpr int64_t line = 64 / sizeof(I);
+    for (int64_t slot = begin; slot < end; slot += line) take(slot);
+    return end - begin;
+  }
+
+  // Floyd's: of the first i + 1 neighbours one is drawn, and the last of them where that is taken
+  int64_t floyd(int64_t begin, int64_t end, int64_t k, uint64_t word, int64_t* out) const {
+    const int64_t size = end - begin;
+    if (size <= 64) {
+      uint64_t taken = 0;
+      for (int64_t j = 0; j < k; ++j) {
+        const int64_t last = size - k + j, drawn = below(random_word(word, j), last + 1);
+        const int64_t pick = taken >> drawn & 1 ? last : drawn;
+        taken |= uint64_t{1} << pick;
+        out[j] = take(begin + pick);
+      }
+    } else if (k <= kListed) {
+      constexpr int L = kBytes / 4;
+      int32_t picks[kListed];
+      // nothing equals -1
+      for (int64_t j = 0; j < k; j += L)
+        for (int l = 0; l < L; ++l) picks[j + l] = -1;
+      for (int64_t j = 0; j < k; ++j) {
+        const int64_t last = size - k + j, drawn = below(random_word(word, j), last + 1);
+        vec<int32_t, L> same{};
+        for (int64_t at = 0; at < j; at += L) {
+          vec<int32_t, L> some;
+          std::memcpy(&some, picks + at, sizeof some);
+          same |= some == static_cast<int32_t>(drawn) + vec<int32_t, L>{};
+        }
+        const int64_t pick = any(same) ? last : drawn;
+        picks[j] = static_cast<int32_t>(pick);
+        out[j] = take(begin + pick);
+      }
+    } else {
+      uint64_t* taken = room.taken;
+      for (int64_t j = 0; j < k; ++j) {
+        const int64_t last = size - k + j, drawn = below(random_word(word, j), last + 1);
+        const int64_t pick = taken[drawn >> 6] >> (drawn & 63) & 1 ? last : drawn;
+        taken[pick >> 6] |= uint64_t{1} << (pick & 63);
+        out[j] = take(begin + pick);
+      }
+      for (int64_t j = 0; j < k; ++j) taken[(out[j] - begin) >> 6] = 0;
+    }
+    return k;
+  }
+
+  int64_t replaced(int64_t begin, int64_t end, int64_t k, uint64_t word, int64_t* out) const {
+    if (begin == end) return 0;
+    for (int64_t j = 0; j < k; ++j)
+      out[j] = take(begin + below(random_word(word, j), end - begin));
+    return k;
+  }
+
+  // the slot in whose share of the sums a drawn number lies
+  int64_t searched(int64_t begin, int64_t end, int64_t k, uint64_t word, int64_t* out) const {
+    const int64_t total = of.sums[end] - of.sums[begin];
+    if (total == 0) return 0;
+    for (int64_t j = 0; j < k; ++j) {
+      const int64_t drawn = of.sums[begin] + below(random_word(word, j), total);
+      int64_t low = begin, high = end;
+      while (high - low > 1) {
+        const int64_t mid = low + (high - low) / 2;
+        if (of.sums[mid] <= drawn)
+          low = mid;
+        else
+          high = mid;
+      }
+      out[j] = take(low);
+    }
+    return k;
+  }
+
+  // the k first to arrive, each after an exponential time with its weight as rate
+  int64_t first_arrivals(int64_t begin, int64_t end, int64_t k, uint64_t word,
+                         int64_t* out) const {
+    double* key = room.key;
+    int64_t count = 0;
+    for (int64_t slot = begin; slot < end; ++slot) {
+      if (of.weight[slot] == 0.0) continue;
+      const double mine = exponential(random_word(word, slot - begin)) / of.weight[slot];
+      if (count == k && !(mine < key[k - 1])) continue;
+      int64_t at = count < k ? count++ : k - 1;
+      for (; at > 0 && mine < key[at - 1]; --at) {
+        key[at] = key[at - 1];
+        out[at] = out[at - 1];
+      }
+      key[at] = mine;
+      out[at] = slot;
+    }
+    for (int64_t j = 0; j < count; ++j) take(out[j]);
+    return count;
+  }
+
+  // each with probability k / size, by a number of its own that all rows share
+  int64_t labor(int64_t begin, int64_t end, int64_t k, uint64_t word, int64_t* out) const {
+    if (end - begin <= k) return all(begin, end, out);
+    constexpr int L = kBytes / 8;
+    const double share = static_cast<double>(k) / static_cast<double>(end - begin);
+    const int64_t bound = static_cast<int64_t>(share * 0x1p53);
+    int64_t count = 0, slot = begin;
+    for (; slot + L <= end; slot += L) {
+      vec<I, L> columns;
+      std::memcpy(&columns, idx + slot, sizeof columns);
+      const auto counter = __builtin_convertvector(columns, vec<uint64_t, L>);
+      const auto words = mix_words<vec<uint64_t, L>>(word + (counter + 1) * kCounterStep) >> 11;
+      const auto hit = __builtin_convertvector(words, vec<int64_t, L>) < bound;
+      for (int l = 0; l < L; ++l) {
+        out[count] = slot + l;
+        count -= hit[l];
+      }
+    }
+    for (; slot < end; ++slot) {
+      const uint64_t mine = random_word(word, static_cast<uint64_t>(idx[slot])) >> 11;
+      out[count] = slot;
+      count += static_cast<int64_t>(mine) < bound;
+    }
+    for (int64_t j = 0; j < count; ++j) take(out[j]);
+    return count;
+  }
+};
+
+// --- all hops ---
+
+enum Way { kNone, kAll, kFloyd, kReplaced, kSearched, kArrivals, kLabor, kLast };
+
+struct Run {
+  const SamplePlan& plan;
+  const SampleSeeds& seeds;
+  SampleRoom& room;
+
+  Way way(const SampleRelation& of, int64_t k) const {
+    if (k == 0) return kNone;
+    if (k < 0) return kAll;
+    if (plan.labor) return kLabor;
+    if (plan.last) return kLast;
+    if (of.sums) return kSearched;
+    if (of.weight) return kArrivals;
+    return plan.replace ? kReplaced : kFloyd;
+  }
+
+  int64_t most(Way how, int64_t size, int64_t k) const {
+    if (how == kNone || size == 0) return 0;
+    if (how == kAll || how == kLabor) return size;
+    if (how == kReplaced || how == kSearched) return k;
+    return size < k ? size : k;
+  }
+
+  // the slots of the local node `row` that may be taken
+  void span(const SampleRelation& of, int64_t row, int64_t& begin, int64_t& end) const {
+    const SampleNodes& nodes = room.nodes[of.dst];
+    const int64_t node = nodes.id[row];
+    begin = of.side.ptr[node];
+    end = of.side.ptr[node + 1];
+    if (!of.time || !seeds.time) return;
+    const int64_t now = seeds.time[nodes.tree[row]];
+    int64_t low = begin, high = end;
+    while (low < high) {
+      const int64_t mid = low + (high - low) / 2;
+      if (of.time[mid] <= now)
+        low = mid + 1;
+      else
+        high = mid;
+    }
+    end = low;
+  }
+
+  template <class I>
+  int64_t draw(Row<I>& row, Way how, int64_t begin, int64_t end, int64_t k, uint64_t word,
+               int64_t* out) const {
+    switch (how) {
+      case kAll:
+        return row.all(begin, end, out);
+      case kFloyd:
+        return end - begin <= k ? row.all(begin, end, out) : row.floyd(begin, end, k, word, out);
+      case kReplaced:
+        return row.replaced(begin, end, k, word, out);
+      case kSearched:
+        return row.searched(begin, end, k, word, out);
+      case kArrivals:
+        return row.first_arrivals(begin, end, k, word, out);
+      case kLabor:
+        return row.labor(begin, end, k, word, out);
+      case kLast:
+        return row.all(end - begin > k ? end - k : begin, end, out);
+      default:
+        return 0;
+    }
+  }
+
+  // `found`: the columns of slots `from` to `to` of `slots`, whose places in the table are fetched
+  template <class I, class M>
+  void columns(const I* idx, const int64_t* slots, int64_t count, const M& map) const {
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t node = idx[slots[i]];
+      room.found[i] = node;
+      map.fetch(node, 0);
+    }
+  }
+
+  static int64_t edge(const Side& side, int64_t slot) {
+    if (!side.eid) return slot;
+    return side.eid64 ? static_cast<const int64_t*>(side.eid)[slot]
+                      : static_cast<const int32_t*>(side.eid)[slot];
+  }
+
+  void fetch_offsets(const SampleRelation& of, int64_t first, int64_t last) const {
+    const SampleNodes& nodes = room.nodes[of.dst];
+    for (int64_t row = first; row < last; ++row) __builtin_prefetch(of.side.ptr + nodes.id[row]);
+  }
+
+  // The sampled in-edges of local nodes `first` to `last` - 1.
+  template <class I, class M>
+  int hop(const SampleRelation& of, SampleEdges& edges, int64_t k, uint64_t word, int64_t first,
+          int64_t last, M map) {
+    const Way how = way(of, k);
+    const I* idx = static_cast<const I*>(of.side.idx);
+    const bool disjoint = plan.disjoint;
+    Row<I> row{of, idx, room, of.side.eid != nullptr};
+    SampleNodes& sources = room.nodes[of.src];
+    if (!reserve(edges.ptr, edges.ptr_room, last + 1)) return kNoMemory;
+    if (how == kNone) {
+      for (int64_t r = first; r < last; ++r) edges.ptr[r + 1] = edges.count;
+      return kSampled;
+    }
+    if (how == kArrivals && !reserve(room.key, room.key_room, k)) return kNoMemory;
+    fetch_offsets(of, first, first + kRows < last ? first + kRows : last);
+    for (int64_t r0 = first; r0 < last; r0 += kRows) {
+      const int64_t r1 = r0 + kRows < last ? r0 + kRows : last;
+      int64_t begin[kRows], end[kRows], total = 0, longest = 0;
+      for (int64_t r = r0; r < r1; ++r) {
+        span(of, r, begin[r - r0], end[r - r0]);
+        const int64_t size = end[r - r0] - begin[r - r0];
+        total += most(how, size, k);
+        if (size > longest) longest = size;
+      }
+      fetch_offsets(of, r1, r1 + kRows < last ? r1 + kRows : last);
+      if (sources.count + total > kMost) return kTooMany;
+      // one more of each, because what is not taken is written and then overwritten
+      if (!reserve(edges.idx, edges.idx_room, edges.count + total + 1) ||
+          !reserve(edges.eid, edges.eid_room, edges.count + total + 1) ||
+          !reserve(room.found, room.found_room, total + 1) ||
+          !reserve(sources.id, sources.room, sources.count + total + 1) ||
+          (disjoint && !reserve(sources.tree, sources.tree_room, sources.count + total + 1)) ||
+          !map.make_room(sources.count + total))
+        return kNoMemory;
+      if (how == kFloyd && k > kListed && longest / 64 >= room.taken_room &&
+          !renew(room.taken, room.taken_room, 2 * (longest / 64 + 1)))
+        return kNoMemory;
+
+      const SampleNodes& rows = room.nodes[of.dst];
+      int64_t at = edges.count;
+      for (int64_t r = r0; r < r1; ++r) {
+        uint64_t mine = word;
+        if (how != kLabor && how != kAll && how != kLast) {
+          mine = random_word(word, static_cast<uint64_t>(rows.id[r]));
+          if (disjoint) mine = random_word(mine, static_cast<uint64_t>(rows.tree[r]));
+        }
+        at += draw(row, how, begin[r - r0], end[r - r0], k, mine, edges.eid + at);
+        edges.ptr[r + 1] = at;
+      }
+      const int64_t count = at - edges.count;
+      int64_t* slots = edges.eid + edges.count;
+      int32_t* local = edges.idx + edges.count;
+      const int64_t* found = room.found;
+      int64_t next = sources.count;
+      int64_t* ids = sources.id;
+      if (!disjoint) {
+        columns(idx, slots, count, map);
+        for (int64_t i = 0; i < count; ++i) {
+          const int64_t number = map.number(found[i], 0, next);
+          local[i] = static_cast<int32_t>(number);
+          ids[next] = found[i];
+          next += number == next;
+          slots[i] = edge(of.side, slots[i]);
+        }
+      } else {
+        int64_t i = 0;
+        for (int64_t r = r0; r < r1; ++r) {
+          const int64_t tree = rows.tree[r];
+          for (; i < edges.ptr[r + 1] - edges.count; ++i) {
+            const int64_t node = idx[slots[i]];
+            const int64_t number = map.number(node, tree, next);
+            local[i] = static_cast<int32_t>(number);
+            ids[next] = node;
+            sources.tree[next] = tree;
+            next += number == next;
+            slots[i] = edge(of.side, slots[i]);
+          }
+        }
+      }
+      sources.count = next;
+      edges.count = at;
+    }
+    return kSampled;
+  }
+
+  // All edges among the nodes that were found.
+  template <class I, class M>
+  int among(const SampleRelation& of, SampleEdges& edges, const M& map) {
+    const I* idx = static_cast<const I*>(of.side.idx);
+    const SampleNodes& rows = room.nodes[of.dst];
+    edges.count = 0;
+    if (!reserve(edges.ptr, edges.ptr_room, rows.count + 1)) return kNoMemory;
+    fetch_offsets(of, 0, kRows < rows.count ? kRows : rows.count);
+    for (int64_t r = 0; r < rows.count; ++r) {
+      if (r + kRows < rows.count) fetch_offsets(of, r + kRows, r + kRows + 1);
+      int64_t begin, end;
+      span(of, r, begin, end);
+      const int64_t tree = plan.disjoint ? rows.tree[r] : 0;
+      if (!reserve(edges.idx, edges.idx_room, edges.count + end - begin + 1) ||
+          !reserve(edges.eid, edges.eid_room, edges.count + end - begin + 1))
+        return kNoMemory;
+      for (int64_t slot = begin; slot < end; ++slot) map.fetch(idx[slot], tree);
+      for (int64_t slot = begin; slot < end; ++slot) {
+        const int64_t number = map.find(idx[slot], tree);
+        if (number < 0) continue;
+        edges.idx[edges.count] = static_cast<int32_t>(number);
+        edges.eid[edges.count++] = edge(of.side, slot);
+      }
+      edges.ptr[r + 1] = edges.count;
+    }
+    return kSampled;
+  }
+
+  template <class F>
+  int with_map(int type, const F& call) {
+    SampleNodes& nodes = room.nodes[type];
+    const uint64_t size = static_cast<uint64_t>(plan.num_nodes[type]);
+    return plan.dense ? call(Dense{nodes, room.stamp}) : call(Hashed{nodes, room.stamp, size});
+  }
+
+  int start() {
+    if (++room.stamp == 0) {
+      for (int t = 0; t < plan.num_types; ++t)
+        if (room.nodes[t].table)
+          std::memset(room.nodes[t].table, 0, room.nodes[t].table_room * sizeof(uint64_t));
+      room.stamp = 1;
+    }
+    for (int t = 0; t < plan.num_types; ++t) {
+      SampleNodes& nodes = room.nodes[t];
+      const int64_t count = seeds.count[t];
+      nodes.count = 0;
+      if (count > kMost) return kTooMany;
+      if (!reserve(nodes.id, nodes.room, count + 1)) return kNoMemory;
+      if (plan.disjoint && !reserve(nodes.tree, nodes.tree_room, count + 1)) return kNoMemory;
+      if (!(plan.dense ? Dense::prepare(nodes, plan.num_nodes[t])
+                       : Hashed::prepare(nodes, plan.num_nodes[t])))
+        return kNoMemory;
+      const int status = with_map(t, [&](auto map) -> int {
+        if (!map.make_room(count)) return kNoMemory;
+        for (int64_t i = 0; i < count; ++i) {
+          const int64_t tree = seeds.first[t] + i;
+          nodes.id[i] = seeds.id[t][i];
+          if (plan.disjoint) nodes.tree[i] = tree;
+          // of equal seeds the first keeps its number
+          map.number(nodes.id[i], plan.disjoint ? tree : 0, i);
+        }
+        return kSampled;
+      });
+      if (status) return status;
+      nodes.count = count;
+      room.num_nodes[t * (plan.hops + 1)] = count;
+    }
+    return kSampled;
+  }
+
+  int all() {
+    int status = start();
+    if (status) return status;
+    for (int r = 0; r < plan.num_relations; ++r) {
+      SampleEdges& edges = room.edges[r];
+      edges.count = 0;
+      if (!reserve(edges.ptr, edges.ptr_room, 1)) return kNoMemory;
+      edges.ptr[0] = 0;
+    }
+    for (int h = 0; h < plan.hops; ++h) {
+      // what the hop before found is expanded: of each type the nodes from the sum of the counts of
+      // all earlier hops on
+      for (int r = 0; r < plan.num_relations; ++r) {
+        const SampleRelation& of = plan.relations[r];
+        const int64_t* counts = room.num_nodes + of.dst * (plan.hops + 1);
+        int64_t first = 0;
+        for (int before = 0; before < h; ++before) first += counts[before];
+        const uint64_t layer = plan.layer_dependency ? 0xffff : static_cast<uint64_t>(h);
+        // with LABOR relations share the numbers of their sources
+        const uint64_t which = static_cast<uint64_t>(plan.labor ? of.src : r);
+        const uint64_t word = random_word(seeds.key, which << 16 | layer);
+        const int64_t k = plan.fanout[h * plan.num_relations + r];
+        SampleEdges& edges = room.edges[r];
+        const int64_t before = edges.count;
+        status = with_map(of.src, [&](auto map) {
+          return of.side.idx64
+                     ? hop<int64_t>(of, edges, k, word, first, first + counts[h], map)
+                     : hop<int32_t>(of, edges, k, word, first, first + counts[h], map);
+        });
+        if (status) return status;
+        room.num_edges[r * plan.hops + h] = edges.count - before;
+      }
+      for (int t = 0; t < plan.num_types; ++t) {
+        int64_t* counts = room.num_nodes + t * (plan.hops + 1);
+        int64_t known = 0;
+        for (int before = 0; before <= h; ++before) known += counts[before];
+        counts[h + 1] = room.nodes[t].count - known;
+      }
+    }
+    for (int r = 0; r < plan.num_relations; ++r) {
+      const SampleRelation& of = plan.relations[r];
+      SampleEdges& edges = room.edges[r];
+      if (plan.induced) {
+        status = with_map(of.src, [&](const auto& map) {
+          return of.side.idx64 ? among<int64_t>(of, edges, map) : among<int32_t>(of, edges, map);
+        });
+        if (status) return status;
+        continue;
+      }
+      // the nodes of the last hop have no in-edges
+      const int64_t* counts = room.num_nodes + of.dst * (plan.hops + 1);
+      const int64_t rows = room.nodes[of.dst].count, rest = plan.hops ? counts[plan.hops] : rows;
+      if (!reserve(edges.ptr, edges.ptr_room, rows + 1)) return kNoMemory;
+      for (int64_t row = rows - rest; row < rows; ++row) edges.ptr[row + 1] = edges.count;
+    }
+    return kSampled;
+  }
+};
+
+}  // namespace
+
+int sample(const SamplePlan& plan, const SampleSeeds& seeds, SampleRoom& room) {
+  return Run{plan, seeds, room}.all();
+}
+
+}  // namespace GK_ISA

@@ -1,0 +1,64 @@
+#pragma once
+#include "common.h"
+
+// The in-edges of one relation, by destination; the slots of a row rise in time if there are times.
+struct SampleRelation {
+  Side side;
+  const int64_t* time;   // [slots], or null: never too late
+  const int64_t* sums;   // [slots + 1]: whole-number weights before each slot, or null
+  const double* weight;  // [slots], or null; sums serve with replacement, these without
+  int src, dst;          // types of nodes
+};
+
+struct SamplePlan {
+  const SampleRelation* relations;
+  int num_relations;
+  const int64_t* num_nodes;  // [num_types]
+  int num_types;
+  const int64_t* fanout;  // [hops, num_relations]; -1: all
+  int hops;
+  bool replace, labor, layer_dependency, disjoint, induced, last;
+  bool dense;  // whether a table has a place for each node: else nodes are hashed
+};
+
+// What one call needs and leaves behind; kept and used again, by one thread at a time. All arrays
+// are malloc's.
+struct SampleNodes {
+  int64_t *id, *tree;  // [count]; tree only if disjoint
+  int64_t room, tree_room, count;
+  // dense: an entry for each node; else pairs of key and entry, a power of two of them.
+  // An entry: the stamp of the call above, the local number below.
+  uint64_t* table;
+  int64_t table_room;
+};
+
+struct SampleEdges {
+  int64_t* ptr;  // [nodes of the destination's type + 1]
+  int32_t* idx;  // [count]: local numbers of the sources
+  int64_t* eid;  // [count]
+  int64_t ptr_room, idx_room, eid_room, count;
+};
+
+struct SampleRoom {
+  SampleNodes* nodes;   // [num_types]
+  SampleEdges* edges;   // [num_relations]
+  int64_t* num_nodes;   // [num_types, hops + 1]: new in each hop, the first the seeds
+  int64_t* num_edges;   // [num_relations, hops]
+  int64_t* found;       // columns of the slots at hand
+  uint64_t* taken;      // a bit for each neighbour of a row
+  double* key;
+  int64_t found_room, taken_room, key_room;
+  uint32_t stamp;
+};
+
+struct SampleSeeds {
+  const int64_t* const* id;  // [num_types]
+  const int64_t* count;      // [num_types]
+  const int64_t* first;      // [num_types]: the tree of the first seed of each type
+  const int64_t* time;       // [trees], or null
+  uint64_t key;
+};
+
+enum SampleStatus { kSampled = 0, kNoMemory = 1, kTooMany = 2 };
+
+GK_KERNEL(int sample(const SamplePlan& plan, const SampleSeeds& seeds, SampleRoom& room))
