@@ -30,6 +30,7 @@ from .sample_plan import (
 )
 
 _MOST = 2**31 - 2
+_NO_KEY = Key()
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,7 +253,13 @@ def reference(plan: Plan) -> Run:
 
 
 native: Callable[[Plan], Run] | None = None
-"""Makes the kernel's run; set where kernels were built (``ops/cpu/sample.py``)."""
+"""Makes the kernel's run, where kernels were built."""
+
+
+def register_native(make: Callable[[Plan], Run]) -> None:
+    """Let the kernel serve graphs on the CPU (``ops/cpu/sample.py``)."""
+    global native
+    native = make
 
 
 # --- what is returned ---
@@ -417,7 +424,7 @@ class Sampler:
     def __call__(
         self,
         seeds: Tensor | Mapping[str, Tensor],
-        key: Key | tuple[int, int, int] = Key(),
+        key: Key | tuple[int, int, int] = _NO_KEY,
         *,
         seed_time: Tensor | Mapping[str, Tensor] | None = None,
     ) -> Sampled | HeteroSampled:
@@ -430,7 +437,7 @@ def sample(
     graph: Graph | Mapping[EdgeType, Graph],
     seeds: Tensor | Mapping[str, Tensor],
     fanout: Sequence[int] | Mapping[EdgeType, Sequence[int]],
-    key: Key | tuple[int, int, int] = Key(),
+    key: Key | tuple[int, int, int] = _NO_KEY,
     *,
     seed_time: Tensor | Mapping[str, Tensor] | None = None,
     **options: Any,
@@ -500,8 +507,8 @@ def _by_type(p: Plan, what: str, given: Any) -> dict[str, Any]:
         return {p.types[0]: given}
     if not isinstance(given, Mapping):
         raise GraphError(
-            f"sample: {what} is a {type(given).__name__}, but a dict from types of nodes to tensors "
-            "is expected, as the graph is one."
+            f"sample: {what} is a {type(given).__name__}, but a dict from types of nodes to "
+            "tensors is expected, as the graph is one."
         )
     found: dict[Any, Any] = dict(given)  # pyright: ignore[reportUnknownArgumentType]
     for kind in found:

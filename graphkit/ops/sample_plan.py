@@ -216,7 +216,9 @@ def _of(name: EdgeType, is_hetero: bool) -> str:
 def _graphs(graph: Any) -> dict[EdgeType, Graph]:
     given: dict[Any, Any] = dict(graph) if isinstance(graph, Mapping) else {_ONE_RELATION[0]: graph}  # pyright: ignore[reportUnknownArgumentType]
     if not given:
-        raise GraphError("sample: the dict of graphs is empty, but one relation at least is needed.")
+        raise GraphError(
+            "sample: the dict of graphs is empty, but one relation at least is needed."
+        )
     for name, part in given.items():
         if not (isinstance(name, tuple) and len(name) == 3):  # pyright: ignore[reportUnknownArgumentType]
             raise GraphError(
@@ -291,7 +293,9 @@ def _numbers(fanout: Any, name: str, zero: bool) -> list[int]:
         raise ConfigError(f"sample: {name} is empty, but one hop at least is needed: [15, 10].")
     for at, number in enumerate(numbers):
         if isinstance(number, bool) or not isinstance(number, int):
-            raise ConfigError(f"sample: {name}[{at}] is {number!r}, but a whole number is expected.")
+            raise ConfigError(
+                f"sample: {name}[{at}] is {number!r}, but a whole number is expected."
+            )
         if number < -1 or number >= 2**31 or (number == 0 and not zero):
             raise ConfigError(
                 f"sample: {name}[{at}] = {number}, but a number of neighbours from 1 on, or -1 for "
@@ -329,7 +333,11 @@ def _per_relation(
         if name not in found:
             raise GraphError(
                 f"sample: {what} lacks the relation {name!r}. "
-                + ("Pass None for one without times." if may_lack else "Pass ones for equal weights.")
+                + (
+                    "Pass None for one without times."
+                    if may_lack
+                    else "Pass ones for equal weights."
+                )
             )
         if may_lack and found[name] is not None:
             check_time(f"{what}[{name!r}]", found[name])
@@ -431,7 +439,9 @@ def _weights(graph: Graph, weight: Any, where: str) -> Tensor:
     if not isinstance(weight, Tensor) or weight.dim() != 1:
         raise GraphError(f"sample: {name} is not a one-dimensional torch.Tensor, but must be one.")
     if weight.device != graph.device:
-        raise GraphError(f"sample: {name} is on {weight.device} but the graph is on {graph.device}.")
+        raise GraphError(
+            f"sample: {name} is on {weight.device} but the graph is on {graph.device}."
+        )
     _check_length(name, weight, graph.num_edges, "edges", graph)
     value = weight.to(torch.float64)
     bad = ~(value.isfinite() & (value >= 0))

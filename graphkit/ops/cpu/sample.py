@@ -4,14 +4,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...errors import GraphError
-from ..sample import Found, Run, Seeds
+from ..sample import Found, Run, Seeds, register_native
 from ..sample_plan import Plan
 from . import native
 
@@ -92,5 +91,4 @@ def run(plan: Plan) -> Run:
     return sample
 
 
-# the package's attribute of that name is the function
-sys.modules["graphkit.ops.sample"].native = run
+register_native(run)

@@ -12,7 +12,7 @@ namespace GK_ISA {
 namespace {
 
 // rows of one block
-constexpr int64_t kRows = 64;
+constexpr int64_t kRows = 24;
 // picks that are compared with one another; beyond, a bit for each neighbour says what is taken
 constexpr int64_t kListed = 64;
 // local numbers are int32
@@ -147,12 +147,9 @@ struct Row {
   const SampleRelation& of;
   const I* idx;
   SampleRoom& room;
-  bool fetch_eid;
 
   int64_t take(int64_t slot) const {
     __builtin_prefetch(idx + slot, 0, 3);
-    if (fetch_eid)
-      __builtin_prefetch(static_cast<const char*>(of.side.eid) + slot * (of.side.eid64 ? 8 : 4));
     return slot;
   }
 
@@ -348,20 +345,32 @@ struct Run {
     }
   }
 
-  // `found`: the columns of slots `from` to `to` of `slots`, whose places in the table are fetched
+  // The columns of the slots, into `found`; their places in the table are fetched, and their edge
+  // numbers.
   template <class I, class M>
-  void columns(const I* idx, const int64_t* slots, int64_t count, const M& map) const {
+  void columns(const Side& side, const int64_t* slots, int64_t count, const M& map) const {
+    const I* idx = static_cast<const I*>(side.idx);
+    const char* eid = static_cast<const char*>(side.eid);
+    const int64_t wide = side.eid64 ? 8 : 4;
+    int64_t* found = room.found;
     for (int64_t i = 0; i < count; ++i) {
-      const int64_t node = idx[slots[i]];
-      room.found[i] = node;
+      const int64_t slot = slots[i], node = idx[slot];
+      found[i] = node;
       map.fetch(node, 0);
+      if (eid) __builtin_prefetch(eid + slot * wide);
     }
   }
 
-  static int64_t edge(const Side& side, int64_t slot) {
-    if (!side.eid) return slot;
-    return side.eid64 ? static_cast<const int64_t*>(side.eid)[slot]
-                      : static_cast<const int32_t*>(side.eid)[slot];
+  // slots become the caller's edge numbers
+  static void number_edges(const Side& side, int64_t* slots, int64_t count) {
+    if (!side.eid) return;
+    if (side.eid64) {
+      const int64_t* eid = static_cast<const int64_t*>(side.eid);
+      for (int64_t i = 0; i < count; ++i) slots[i] = eid[slots[i]];
+    } else {
+      const int32_t* eid = static_cast<const int32_t*>(side.eid);
+      for (int64_t i = 0; i < count; ++i) slots[i] = eid[slots[i]];
+    }
   }
 
   void fetch_offsets(const SampleRelation& of, int64_t first, int64_t last) const {
@@ -376,7 +385,7 @@ struct Run {
     const Way how = way(of, k);
     const I* idx = static_cast<const I*>(of.side.idx);
     const bool disjoint = plan.disjoint;
-    Row<I> row{of, idx, room, of.side.eid != nullptr};
+    Row<I> row{of, idx, room};
     SampleNodes& sources = room.nodes[of.src];
     if (!reserve(edges.ptr, edges.ptr_room, last + 1)) return kNoMemory;
     if (how == kNone) {
@@ -426,13 +435,12 @@ struct Run {
       int64_t next = sources.count;
       int64_t* ids = sources.id;
       if (!disjoint) {
-        columns(idx, slots, count, map);
+        columns<I>(of.side, slots, count, map);
         for (int64_t i = 0; i < count; ++i) {
           const int64_t number = map.number(found[i], 0, next);
           local[i] = static_cast<int32_t>(number);
           ids[next] = found[i];
           next += number == next;
-          slots[i] = edge(of.side, slots[i]);
         }
       } else {
         int64_t i = 0;
@@ -445,10 +453,10 @@ struct Run {
             ids[next] = node;
             sources.tree[next] = tree;
             next += number == next;
-            slots[i] = edge(of.side, slots[i]);
           }
         }
       }
+      number_edges(of.side, slots, count);
       sources.count = next;
       edges.count = at;
     }
@@ -476,8 +484,9 @@ struct Run {
         const int64_t number = map.find(idx[slot], tree);
         if (number < 0) continue;
         edges.idx[edges.count] = static_cast<int32_t>(number);
-        edges.eid[edges.count++] = edge(of.side, slot);
+        edges.eid[edges.count++] = slot;
       }
+      number_edges(of.side, edges.eid + edges.ptr[r], edges.count - edges.ptr[r]);
       edges.ptr[r + 1] = edges.count;
     }
     return kSampled;
