@@ -62,6 +62,20 @@ def attention(folder: Path, task: Mapping[str, Any]) -> Work:
     return [read(folder, name) for name in ("h", "src", "dst")], attend
 
 
+def sample(folder: Path, task: Mapping[str, Any]) -> Work:
+    """The number of edges that each seed has got, after all batches were sampled."""
+    src, dst = read(folder, "edge_index")
+    graph = dgl.graph((src, dst), num_nodes=task["num_nodes"], idtype=torch.int64).formats("csc")
+    # its first fan-out is that of the first layer, which is the last hop
+    sampler = dgl.dataloading.NeighborSampler(task["fanout"][::-1])
+
+    def sampled(seeds: Tensor) -> Tensor:
+        found = [sampler.sample_blocks(graph, part)[2] for part in seeds.split(task["batch"])]
+        return torch.cat([blocks[-1].in_degrees() for blocks in found])
+
+    return [read(folder, "seeds")], sampled
+
+
 def call(function: Callable[..., Tensor], inputs: list[Tensor], dy: Tensor | None) -> list[Tensor]:
     if dy is None:
         with torch.no_grad():
@@ -81,7 +95,9 @@ def main() -> None:
     def answer(**what: Any) -> None:
         print(json.dumps(what), file=answers, flush=True)
 
-    inputs, function = {"spmm": spmm, "attention": attention}[task["op"]](folder, task)
+    inputs, function = {"spmm": spmm, "attention": attention, "sample": sample}[task["op"]](
+        folder, task
+    )
     dy = read(folder, "dy") if has(folder, "dy") else None
     versions = {"dgl": dgl.__version__, "torch": torch.__version__}
     answer(**versions, threads=torch.get_num_threads(), **bandwidth.bandwidth())
