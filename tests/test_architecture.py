@@ -75,6 +75,7 @@ ORDER = {
         "arrays",
         "tables",
         "load",
+        "pyg",
     ),
     "data/readers": (
         "classic",

@@ -39,7 +39,8 @@ PUBLIC = {
     "graphkit.structure": ["gcn_scales", "has_self_loop", "self_loop_mask", "weighted_in_degree"],
     "graphkit.testing": ["check_layer", "dense_adjacency", "graphs", "zoo"],
     "graphkit.data": [
-        "Baseline", "Card", "Download", "GraphSet", "Split", "available", "cache_root", "card",
+        "Baseline", "Card", "Download", "GraphSet", "GraphkitSampler", "LinkNeighborLoader",
+        "NeighborLoader", "Split", "available", "cache_root", "card",
         "cards", "check", "check_events", "check_graphs", "check_hypergraph", "check_inputs",
         "check_links",
         "data_root", "evaluate", "fetch", "get", "info", "is_path", "load", "per_class_split",

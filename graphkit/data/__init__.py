@@ -1,7 +1,11 @@
-"""Data sets by name, their cards, seeded splits, and the checks of a user's own data."""
+"""Data sets by name, their cards, seeded splits, the checks of a user's own data, and loaders."""
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ..errors import need
 from .archive import unpack
 from .cards import Baseline, Card, Download, Split, card, cards
 from .check import check, check_graphs, check_inputs, refuse_other_kinds
@@ -14,11 +18,17 @@ from .load import available, cache_root, data_root, get, info, is_path, load
 from .splits import per_class_split, random_split
 from .tables import read_folder
 
+if TYPE_CHECKING:
+    from .pyg import GraphkitSampler, LinkNeighborLoader, NeighborLoader
+
 __all__ = [
     "Baseline",
     "Card",
     "Download",
     "GraphSet",
+    "GraphkitSampler",
+    "LinkNeighborLoader",
+    "NeighborLoader",
     "Split",
     "available",
     "cache_root",
@@ -45,3 +55,11 @@ __all__ = [
     "time_split",
     "unpack",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # the only names that need PyG as soon as they are looked at
+    if name in ("GraphkitSampler", "LinkNeighborLoader", "NeighborLoader"):
+        need("torch_geometric")
+        return getattr(importlib.import_module(f"{__name__}.pyg"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

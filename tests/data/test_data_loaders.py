@@ -1,0 +1,380 @@
+"""PyG's loaders on our sampler: what is in a batch, training, links, time, several relations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch_geometric.data import Data, HeteroData
+from torch_geometric.loader import LinkLoader, NodeLoader
+from torch_geometric.nn import SAGEConv, to_hetero
+from torch_geometric.sampler import EdgeSamplerInput, NegativeSampling, NumNeighbors
+from torch_geometric.utils import trim_to_layer
+
+import graphkit as gk
+from graphkit import ConfigError, GraphError
+from graphkit.data import GraphkitSampler, LinkNeighborLoader, NeighborLoader
+
+
+def small(num_nodes: int = 60, num_edges: int = 500) -> Data:
+    random = torch.Generator().manual_seed(0)
+    edge_index = torch.randint(num_nodes, (2, num_edges), generator=random)
+    return Data(
+        x=torch.randn(num_nodes, 8, generator=random),
+        edge_index=edge_index,
+        edge_attr=torch.arange(num_edges, dtype=torch.float32).unsqueeze(1),
+        y=torch.arange(num_nodes),
+        weight=torch.rand(num_edges, generator=random) + 0.1,
+        edge_time=torch.randint(100, (num_edges,), generator=random),
+        num_nodes=num_nodes,
+    )
+
+
+def academic() -> HeteroData:
+    random = torch.Generator().manual_seed(0)
+    data = HeteroData()
+    for kind, count in (("paper", 80), ("author", 40), ("venue", 3)):
+        data[kind].x = torch.randn(count, 6, generator=random)
+        data[kind].time = torch.randint(100, (count,), generator=random)
+    for kind, count in (
+        (("paper", "cites", "paper"), 600),
+        (("author", "writes", "paper"), 300),
+        (("paper", "rev_writes", "author"), 300),
+    ):
+        sizes = data[kind[0]].num_nodes, data[kind[2]].num_nodes
+        ends = [torch.randint(size, (count,), generator=random) for size in sizes]
+        data[kind].edge_index = torch.stack(ends)
+        data[kind].weight = torch.rand(count, generator=random) + 0.1
+    return data
+
+
+def check_batch(data: Data, batch: Any) -> None:
+    """Rows and edges are those of the whole graph; the seeds come first."""
+    assert torch.equal(batch.n_id[: batch.batch_size], batch.input_id)
+    assert torch.equal(batch.x, data.x[batch.n_id]) and torch.equal(batch.y, batch.n_id)
+    assert torch.equal(batch.n_id[batch.edge_index], data.edge_index[:, batch.e_id])
+    assert torch.equal(batch.edge_attr[:, 0], batch.e_id.float())
+    assert batch.num_sampled_nodes[0] == batch.batch_size
+
+
+def same(a: list[Any], b: list[Any]) -> bool:
+    names = ("n_id", "e_id", "edge_index", "input_id")
+    pairs = zip(a, b, strict=True)
+    return all(torch.equal(x[name], y[name]) for x, y in pairs for name in names)
+
+
+class Sage(torch.nn.Module):
+    def __init__(self, *widths: int) -> None:
+        super().__init__()
+        pairs = zip(widths[:-1], widths[1:], strict=True)
+        self.layers = torch.nn.ModuleList(SAGEConv(a, b) for a, b in pairs)
+
+    def forward(self, batch: Any, trim: bool = True) -> Tensor:
+        x, edge_index = batch.x, batch.edge_index
+        for at, layer in enumerate(self.layers):
+            if trim:
+                x, edge_index, _ = trim_to_layer(
+                    at, batch.num_sampled_nodes, batch.num_sampled_edges, x, edge_index
+                )
+            x = layer(x, edge_index)
+            x = x.relu() if at + 1 < len(self.layers) else x
+        return x[: batch.batch_size]
+
+
+# -- nodes -----------------------------------------------------------------------------------------
+
+
+def test_batches_of_nodes() -> None:
+    data = small()
+    loader = NeighborLoader(data, [4, 3], batch_size=16, seed=1)
+    batches = list(loader)
+    assert [batch.batch_size for batch in batches] == [16, 16, 16, 12]
+    for batch in batches:
+        check_batch(data, batch)
+        assert sum(batch.num_sampled_nodes) == batch.num_nodes
+        assert sum(batch.num_sampled_edges) == batch.num_edges
+        model = Sage(8, 8, 8)
+        torch.testing.assert_close(model(batch), model(batch, trim=False))
+    mask = torch.zeros(60, dtype=torch.bool)
+    mask[[3, 50]] = True
+    (only,) = NeighborLoader(data, [4, 3], input_nodes=mask, batch_size=16)
+    assert only.n_id[:2].tolist() == [3, 50]
+    check_batch(data, NeighborLoader(data, [4, 3])(torch.tensor([5, 7])))
+
+
+def test_batches_are_a_function_of_seed_and_epoch() -> None:
+    data = small()
+
+    def loader(**options: Any) -> NeighborLoader:
+        return NeighborLoader(data, [2, 2], batch_size=16, **options)
+
+    one, two = loader(seed=1), loader(seed=1, num_workers=2)
+    first, second = list(one), list(one)
+    assert not same(first, second)
+    # worker processes see the epoch as well
+    assert same(first, list(two)) and same(second, list(two))
+    # going on where another process stopped
+    later = loader(seed=1)
+    later.epoch = 1
+    assert same(second, list(later))
+    assert not same(first, list(loader(seed=2)))
+    torch.manual_seed(5)
+    drawn = list(loader())
+    torch.manual_seed(5)
+    assert same(drawn, list(loader()))
+
+
+def test_pygs_own_loader_takes_the_sampler() -> None:
+    data = small()
+    sampler = GraphkitSampler(data, [4, 3], seed=1)
+    loader = NodeLoader(data, sampler, input_nodes=torch.arange(30), batch_size=10)
+    first = list(loader)
+    for batch in first:
+        check_batch(data, batch)
+    assert same(first, list(loader))
+    sampler.epoch = 1
+    assert not same(first, list(loader))
+    # without a seed torch's generator rules, and no two passes are alike
+    free = NodeLoader(data, GraphkitSampler(data, [2, 2]), batch_size=10)
+    torch.manual_seed(3)
+    passes = list(free), list(free)
+    assert not same(*passes)
+    torch.manual_seed(3)
+    assert same(passes[0], list(free))
+
+
+@pytest.mark.parametrize("form", ["weight", "labor", "replace", "induced", "bidirectional", "time"])
+def test_options_of_pyg(form: str) -> None:
+    data = small()
+    options: dict[str, Any] = {
+        "weight": {"weight_attr": "weight"},
+        "labor": {"method": "labor"},
+        "replace": {"replace": True},
+        "induced": {"subgraph_type": "induced"},
+        "bidirectional": {"subgraph_type": "bidirectional"},
+        "time": {"time_attr": "edge_time", "input_time": torch.full((60,), 50)},
+    }[form]
+    for batch in NeighborLoader(data, [4, 3], batch_size=20, **options):
+        if form == "bidirectional":
+            ends = set(map(tuple, batch.edge_index.t().tolist()))
+            assert ends == {(b, a) for a, b in ends} and "num_sampled_edges" not in batch
+            continue
+        check_batch(data, batch)
+        assert ("num_sampled_edges" in batch) == (form != "induced")
+        if form == "time":
+            assert (data.edge_time[batch.e_id] <= 50).all()
+            assert torch.equal(batch.batch[:20], torch.arange(20))
+
+
+def test_compressed_rows_in_place_of_an_edge_index() -> None:
+    data = small()
+    order = (data.edge_index[1] * 60 + data.edge_index[0]).argsort()
+    ordered = data.edge_index[:, order]
+    ptr = torch.zeros(61, dtype=torch.int64)
+    ptr[1:] = torch.bincount(ordered[1], minlength=60).cumsum(0)
+    adj = torch.sparse_csr_tensor(
+        ptr, ordered[0], torch.ones(500), (60, 60), check_invariants=False
+    )
+    lean = Data(x=data.x, adj_t=adj, num_nodes=60)
+    same_edges = Data(x=data.x, edge_index=ordered, num_nodes=60)
+    a, b = (GraphkitSampler(form, [3], seed=0).sampler for form in (lean, same_edges))
+    found, want = a(torch.arange(60)), b(torch.arange(60))
+    assert isinstance(found, gk.ops.Sampled) and isinstance(want, gk.ops.Sampled)
+    assert torch.equal(found.n_id, want.n_id) and torch.equal(found.e_id, want.e_id)
+
+
+def train(data: Any, epochs: int, classes: int) -> float:
+    """Test accuracy of GraphSAGE after training by mini-batches."""
+    torch.manual_seed(0)
+    model = Sage(data.num_features, 64, classes)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01, weight_decay=5e-4)
+    loader = NeighborLoader(
+        data, [10, 10], input_nodes=data.train_mask, batch_size=64, shuffle=True, seed=0
+    )
+    for _ in range(epochs):
+        for batch in loader:
+            optimizer.zero_grad()
+            out = model(batch)
+            torch.nn.functional.cross_entropy(out, batch.y[: batch.batch_size]).backward()
+            optimizer.step()
+    hits = total = 0
+    with torch.no_grad():
+        for batch in NeighborLoader(data, [-1, -1], input_nodes=data.test_mask, batch_size=512):
+            hits += int((model(batch).argmax(1) == batch.y[: batch.batch_size]).sum())
+            total += batch.batch_size
+    return hits / total
+
+
+def test_sage_learns_digits_by_mini_batches() -> None:
+    assert train(gk.data.load("digits"), 10, 10) > 0.9
+
+
+def test_sage_learns_cora_by_mini_batches(local_data: Path) -> None:
+    assert train(gk.data.load("cora", root=local_data), 20, 7) > 0.75
+
+
+# -- links -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("disjoint", [False, True])
+def test_batches_of_links(disjoint: bool) -> None:
+    data = small()
+
+    def loader() -> LinkNeighborLoader:
+        return LinkNeighborLoader(
+            data, [4, 3], edge_label_index=data.edge_index, batch_size=50,
+            neg_sampling_ratio=1.0, disjoint=disjoint, seed=1,
+        )  # fmt: skip
+
+    batches = list(loader())
+    assert len(batches) == 10
+    for batch in batches:
+        assert torch.equal(batch.edge_label, torch.cat([torch.ones(50), torch.zeros(50)]))
+        links = batch.n_id[batch.edge_label_index]
+        assert torch.equal(links[:, :50], data.edge_index[:, batch.input_id])
+        assert torch.equal(batch.n_id[batch.edge_index], data.edge_index[:, batch.e_id])
+        if disjoint:
+            ends = batch.batch[batch.edge_label_index]
+            assert torch.equal(ends[0] % 50, ends[1] % 50)
+    # negatives follow the seed too
+    for batch, other in zip(batches, loader(), strict=True):
+        assert torch.equal(batch.n_id, other.n_id)
+        assert torch.equal(batch.edge_label_index, other.edge_label_index)
+
+
+def test_torchs_generator_is_left_as_it_was() -> None:
+    data = small()
+    sampler = GraphkitSampler(data, [4, 3], seed=1)
+    links = EdgeSamplerInput(torch.arange(5), data.edge_index[0, :5], data.edge_index[1, :5])
+    before = torch.get_rng_state()
+    sampler.sample_from_edges(links, NegativeSampling("binary", 1.0))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_triplets_of_links() -> None:
+    data = small()
+    sampler = GraphkitSampler(data, [4, 3], seed=1)
+    loader = LinkLoader(data, sampler, data.edge_index, neg_sampling="triplet", batch_size=50)
+    for batch in loader:
+        links = torch.stack([batch.n_id[batch.src_index], batch.n_id[batch.dst_pos_index]])
+        assert torch.equal(links, data.edge_index[:, batch.input_id])
+        assert batch.dst_neg_index.shape == (50,)
+
+
+def test_links_in_time() -> None:
+    data = small()
+    loader = LinkNeighborLoader(
+        data, [4, 3], edge_label_index=data.edge_index, edge_label_time=data.edge_time - 1,
+        time_attr="edge_time", temporal_strategy="last", batch_size=50, neg_sampling_ratio=1.0,
+    )  # fmt: skip
+    for batch in loader:
+        now = (data.edge_time - 1)[batch.input_id]
+        tree = batch.batch[batch.edge_index[1]]
+        assert (data.edge_time[batch.e_id] <= now[tree]).all()
+
+
+# -- several relations -----------------------------------------------------------------------------
+
+
+def test_batches_of_several_relations() -> None:
+    data = academic()
+    loader = NeighborLoader(data, [4, 3], input_nodes=("paper", torch.arange(50)), batch_size=20)
+    for batch in loader:
+        assert batch["paper"].batch_size == len(batch["paper"].input_id)
+        assert batch["venue"].num_nodes == 0
+        for kind in data.edge_types:
+            src, dst = batch[kind].edge_index
+            ends = torch.stack([batch[kind[0]].n_id[src], batch[kind[2]].n_id[dst]])
+            assert torch.equal(ends, data[kind].edge_index[:, batch[kind].e_id])
+            assert torch.equal(batch[kind].weight, data[kind].weight[batch[kind].e_id])
+            assert sum(batch.num_sampled_edges_dict[kind]) == len(src)
+    fanout = NumNeighbors({("paper", "cites", "paper"): [5, 0]}, default=[2, 2])
+    (batch,) = NeighborLoader(data, fanout, input_nodes="paper", batch_size=80)
+    assert batch.num_sampled_edges_dict["paper", "cites", "paper"][1] == 0
+
+
+def test_a_model_of_several_relations_is_trimmed() -> None:
+    data = academic()
+    # PyG's zero-copy conversion of a model knows the types that edges touch
+    del data["venue"]
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = SAGEConv((-1, -1), 6), SAGEConv((-1, -1), 6)
+
+        def forward(self, x: Any, edge_index: Any) -> Any:
+            return self.second(self.first(x, edge_index).relu(), edge_index)
+
+    model = to_hetero(Net(), data.metadata())
+    (batch,) = NeighborLoader(
+        data, [-1, -1], input_nodes=("paper", torch.arange(20)), batch_size=20
+    )
+    got = model(batch.x_dict, batch.edge_index_dict)["paper"][:20]
+    want = model(data.x_dict, data.edge_index_dict)["paper"][:20]
+    torch.testing.assert_close(got, want)
+
+
+def test_time_and_weights_of_several_relations() -> None:
+    data = academic()
+    loader = NeighborLoader(
+        data, [4, 3], input_nodes="paper", time_attr="time", weight_attr="weight", batch_size=40
+    )
+    for batch in loader:
+        now = data["paper"].time[batch["paper"].input_id]
+        for kind in ("paper", "author"):
+            assert (batch[kind].time <= now[batch[kind].batch]).all()
+
+
+def test_links_of_several_relations() -> None:
+    data = academic()
+    kind = ("author", "writes", "paper")
+    loader = LinkNeighborLoader(
+        data, [3, 3], edge_label_index=(kind, data[kind].edge_index), batch_size=60,
+        neg_sampling_ratio=2.0, seed=3,
+    )  # fmt: skip
+    for batch in loader:
+        src, dst = batch[kind].edge_label_index[:, : len(batch[kind].input_id)]
+        ends = torch.stack([batch["author"].n_id[src], batch["paper"].n_id[dst]])
+        assert torch.equal(ends, data[kind].edge_index[:, batch[kind].input_id])
+
+
+# -- bad input -------------------------------------------------------------------------------------
+
+
+def test_bad_input() -> None:
+    data, hetero = small(), academic()
+    lonely = Data(x=data.x)
+    late = data.clone()
+    late.edge_time = data.edge_time.float()
+    bad: list[tuple[type[Exception], Any, dict[str, Any], str]] = [
+        (GraphError, [data], {}, "data is a list, but a torch_geometric Data or HeteroData"),
+        (GraphError, lonely, {}, "neither an edge_index nor an adj_t"),
+        (GraphError, data, {"weight_attr": "w"}, "weight_attr is 'w', but data has no such"),
+        (GraphError, hetero, {"weight_attr": "w"}, r"weight_attr is 'w', but .*cites"),
+        (GraphError, data, {"time_attr": "t"}, "'t', but neither nodes nor edges have it"),
+        (GraphError, late, {"time_attr": "edge_time"}, "cannot tell seconds apart"),
+        (ConfigError, data, {"subgraph_type": "all"}, "unknown subgraph_type 'all'"),
+        (ConfigError, data, {"seed": -1}, "seed is -1, but a whole number from 0"),
+    ]
+    for error, given, options, message in bad:
+        with pytest.raises(error, match=message):
+            GraphkitSampler(given, [2], **options)
+    hetero["paper", "cites", "paper"].time = torch.arange(600)
+    with pytest.raises(GraphError, match="both nodes and edges have it"):
+        GraphkitSampler(hetero, [2], time_attr="time")
+    with pytest.raises(ConfigError, match="input_time is of no use without time_attr"):
+        NeighborLoader(data, [2], input_time=torch.arange(60))
+    with pytest.raises(ConfigError, match="edge_label_time and time_attr belong together"):
+        LinkNeighborLoader(data, [2], edge_label_time=torch.arange(500))
+    with pytest.raises(ConfigError, match="persistent_workers keep the sampler of the first"):
+        NeighborLoader(data, [2], num_workers=1, persistent_workers=True)
+    with pytest.raises(ConfigError, match="neighbor_sampler is a str, but a GraphkitSampler"):
+        NeighborLoader(data, [2], neighbor_sampler="x")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(GraphError, match="seeds.1. = 60, but there are 60 nodes"):
+        next(iter(NeighborLoader(data, [2], input_nodes=torch.tensor([0, 60]), batch_size=2)))
+    with pytest.raises(AttributeError, match="no attribute 'NeighbourLoader'"):
+        gk.data.NeighbourLoader  # noqa: B018
