@@ -169,6 +169,7 @@ def test_options_of_pyg(form: str) -> None:
             assert torch.equal(batch.batch[:20], torch.arange(20))
 
 
+@pytest.mark.filterwarnings("ignore:Sparse")
 def test_compressed_rows_in_place_of_an_edge_index() -> None:
     data = small()
     order = (data.edge_index[1] * 60 + data.edge_index[0]).argsort()
