@@ -47,23 +47,23 @@ bool renew(T*& array, int64_t& room, int64_t size) {
 // --- numbers of nodes ---
 
 struct Dense {
-  SampleNodes& nodes;
+  uint64_t* table;
   uint64_t stamp;
 
   static bool prepare(SampleNodes& nodes, int64_t num_nodes) {
     return nodes.table_room >= num_nodes || renew(nodes.table, nodes.table_room, num_nodes);
   }
   bool make_room(int64_t) { return true; }
-  void fetch(int64_t node, int64_t) const { __builtin_prefetch(nodes.table + node, 1, 3); }
+  void fetch(int64_t node, int64_t) const { __builtin_prefetch(table + node, 1, 3); }
   int64_t find(int64_t node, int64_t) const {
-    const uint64_t entry = nodes.table[node];
+    const uint64_t entry = table[node];
     return entry >> 32 == stamp ? static_cast<int64_t>(entry & UINT32_MAX) : -1;
   }
   // the number of a node, which becomes `next` if it is new; without a branch, as both happen often
   int64_t number(int64_t node, int64_t, int64_t next) {
-    const uint64_t entry = nodes.table[node], fresh = stamp << 32 | static_cast<uint64_t>(next);
+    const uint64_t entry = table[node], fresh = stamp << 32 | static_cast<uint64_t>(next);
     const uint64_t kept = entry >> 32 == stamp ? entry : fresh;
-    nodes.table[node] = kept;
+    table[node] = kept;
     return static_cast<int64_t>(kept & UINT32_MAX);
   }
 };
@@ -496,7 +496,7 @@ struct Run {
   int with_map(int type, const F& call) {
     SampleNodes& nodes = room.nodes[type];
     const uint64_t size = static_cast<uint64_t>(plan.num_nodes[type]);
-    return plan.dense ? call(Dense{nodes, room.stamp}) : call(Hashed{nodes, room.stamp, size});
+    return plan.dense ? call(Dense{nodes.table, room.stamp}) : call(Hashed{nodes, room.stamp, size});
   }
 
   int start() {

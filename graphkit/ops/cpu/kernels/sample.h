@@ -22,8 +22,8 @@ struct SamplePlan {
 };
 
 // What one call needs and leaves behind; kept and used again, by one thread at a time. All arrays
-// are malloc's.
-struct SampleNodes {
+// are malloc's. Aligned, so that no two threads write to one cache line.
+struct alignas(64) SampleNodes {
   int64_t *id, *tree;  // [count]; tree only if disjoint
   int64_t room, tree_room, count;
   // dense: an entry for each node; else pairs of key and entry, a power of two of them.
@@ -32,7 +32,7 @@ struct SampleNodes {
   int64_t table_room;
 };
 
-struct SampleEdges {
+struct alignas(64) SampleEdges {
   int64_t* ptr;  // [nodes of the destination's type + 1]
   int32_t* idx;  // [count]: local numbers of the sources
   int64_t* eid;  // [count]
