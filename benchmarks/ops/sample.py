@@ -85,35 +85,39 @@ def bytes_moved(graph: str, fanout: str) -> int:
 
 
 def _sampled(sampler: ops.Sampler, p: Problem, run: Callable[..., Any]) -> Iterable[Edges]:
-    for found in _calls(sampler, p, run):
+    for found in run(sampler, p.batches, _keys(p)):
         yield found.n_id[found.row], found.n_id[found.col], found.e_id
 
 
-def _calls(sampler: ops.Sampler, p: Problem, run: Callable[..., Any]) -> list[ops.Sampled]:
-    keys = [ops.Key(0, 0, at) for at in range(len(p.batches))]
-    return list(run(sampler, p.batches, keys))
+def _keys(p: Problem) -> list[ops.Key]:
+    return [ops.Key(0, 0, at) for at in range(len(p.batches))]
+
+
+def _prepared(p: Problem, run: Callable[..., Any], close: Callable[[], None]) -> Prepared:
+    sampler, keys = ops.Sampler(p.graph(), p.fanout), _keys(p)
+
+    def edges(seeds: Tensor, key: ops.Key) -> int:
+        # a batch is dropped before the next, as when a model has been trained on it
+        found = sampler(seeds, key)
+        assert isinstance(found, ops.Sampled)
+        return len(found.e_id)
+
+    return Prepared(
+        lambda: (torch.tensor(list(run(edges, p.batches, keys))),),
+        lambda: p.judged(_sampled(sampler, p, run)),
+        close=close,
+    )
 
 
 def one_thread(p: Problem) -> Prepared:
     """A call from Python for each batch."""
-    sampler = ops.Sampler(p.graph(), p.fanout)
-
-    def call() -> tuple[Tensor, ...]:
-        return tuple(found.e_id for found in _calls(sampler, p, map))
-
-    return Prepared(call, lambda: p.judged(_sampled(sampler, p, map)))
+    return _prepared(p, map, lambda: None)
 
 
 def threads(p: Problem) -> Prepared:
     """Batches shared out to as many threads as torch has."""
-    sampler, pool = ops.Sampler(p.graph(), p.fanout), ThreadPoolExecutor(torch.get_num_threads())
-
-    def call() -> tuple[Tensor, ...]:
-        return tuple(found.e_id for found in _calls(sampler, p, pool.map))
-
-    return Prepared(
-        call, lambda: p.judged(_sampled(sampler, p, pool.map)), close=lambda: pool.shutdown()
-    )
+    pool = ThreadPoolExecutor(torch.get_num_threads())
+    return _prepared(p, pool.map, pool.shutdown)
 
 
 def torch_sparse(p: Problem) -> Prepared:
@@ -122,17 +126,17 @@ def torch_sparse(p: Problem) -> Prepared:
     __import__("torch_sparse")
     side = p.graph().by_dst
     ptr, idx = side.indptr, side.indices.long()
+    eid = torch.arange(len(idx)) if side.eid is None else side.eid.long()
 
-    def call() -> list[tuple[Tensor, ...]]:
-        sample = torch.ops.torch_sparse.neighbor_sample
-        return [sample(ptr, idx, seeds, p.fanout, False, True) for seeds in p.batches]
+    def sample(seeds: Tensor) -> tuple[Tensor, ...]:
+        return torch.ops.torch_sparse.neighbor_sample(ptr, idx, seeds, p.fanout, False, True)
 
     def judged() -> tuple[Tensor, ...]:
-        eid = torch.arange(len(idx)) if side.eid is None else side.eid.long()
-        parts = ((node[row], node[col], eid[slot]) for node, row, col, slot in call())
-        return p.judged(parts)
+        drawn = map(sample, p.batches)
+        return p.judged((node[row], node[col], eid[slot]) for node, row, col, slot in drawn)
 
-    return Prepared(lambda: tuple(part[-1] for part in call()), judged)
+    # PyG's loader looks the edges' numbers up afterwards, which is not timed here
+    return Prepared(lambda: (torch.tensor([len(sample(s)[-1]) for s in p.batches]),), judged)
 
 
 def dgl(p: Problem) -> Prepared:

@@ -227,10 +227,8 @@ def reference(plan: Plan) -> Run:
                 counts, local, slots = among(of, ids, trees, seeds)
             else:
                 counts, local, slots = (torch.cat(part) for part in parts[at])
-            ptr = torch.zeros(len(ids[of.dst]) + 1, dtype=torch.int64, device=plan.device)
-            torch.cumsum(counts, 0, out=ptr[1 : len(counts) + 1])
-            # the nodes of the last hop have no in-edges
-            ptr[len(counts) + 1 :] = len(local)
+            ptr = torch.zeros(len(counts) + 1, dtype=torch.int64, device=plan.device)
+            torch.cumsum(counts, 0, out=ptr[1:])
             eid = slots if of.eid is None else of.eid[slots].long()
             edges.append((ptr, local.to(torch.int32), eid))
         return Found(ids, trees, num_nodes, edges, num_edges)
@@ -265,9 +263,14 @@ def register_native(make: Callable[[Plan], Run]) -> None:
 # --- what is returned ---
 
 
-def _block(graph: Graph, num_dst: int, num_src: int, num_edges: int, transpose: bool) -> Graph:
+def _square(side: Csr, num_dst: int, num_src: int) -> Graph:
+    """The graph of all nodes, those of the last hop without in-edges."""
+    rest = side.indptr[-1:].expand(num_dst - side.num_rows)
+    return Graph(Csr(torch.cat([side.indptr, rest]), side.indices), None, num_dst, num_src)
+
+
+def _block(side: Csr, num_dst: int, num_src: int, num_edges: int, transpose: bool) -> Graph:
     """The first destinations, whose in-edges and their sources come first as well."""
-    side = graph.by_dst
     by_dst = Csr(side.indptr[: num_dst + 1], side.indices[:num_edges])
     if not transpose:
         return Graph(by_dst, None, num_dst, num_src)
@@ -281,43 +284,47 @@ class Sampled:
     """The sampled neighbourhood of a batch of seeds.
 
     ``n_id [n]`` int64: the node of each local number, the seeds first, then new ones in the order
-    of discovery, hop by hop. ``graph``: all sampled edges among local numbers, sorted by
-    destination, without ``by_src``. ``e_id [e]`` int64: the sampled graph's number of each edge, so
-    that ``edge_attr[e_id]`` has the order of ``graph``. ``batch [n]``: the seed of each node's
-    tree, where trees are disjoint. ``num_sampled_nodes`` (the seeds first) and
+    of discovery, hop by hop. ``by_dst``: the sampled in-edges of the nodes that drew, which come
+    first, among local numbers (of all nodes, for induced subgraphs). ``e_id [e]`` int64: the number
+    of each edge in the graph, so that ``edge_attr[e_id]`` has the order of ``by_dst``. ``batch
+    [n]``: the seed of each node's tree, where trees are disjoint. ``num_sampled_nodes`` (the seeds first) and
     ``num_sampled_edges`` are PyG's counts of each hop; the edges' are None for induced subgraphs,
     which cannot be trimmed.
     """
 
     n_id: Tensor
     e_id: Tensor
-    graph: Graph
+    by_dst: Csr
     batch: Tensor | None
     num_sampled_nodes: list[int]
     num_sampled_edges: list[int] | None
 
     @property
+    def graph(self) -> Graph:
+        """All edges as a square graph of all nodes, without ``by_src``."""
+        return _square(self.by_dst, len(self.n_id), len(self.n_id))
+
+    @property
     def row(self) -> Tensor:
         """The local source of each edge, int64: PyG's ``edge_index[0]``."""
-        return self.graph.by_dst.indices.long()
+        return self.by_dst.indices.long()
 
     @property
     def col(self) -> Tensor:
         """The local destination of each edge, int64: PyG's ``edge_index[1]``."""
-        return self.graph.by_dst.row_ids()
+        return self.by_dst.row_ids()
 
     def blocks(self, *, transpose: bool = False) -> list[Graph]:
         """The bipartite graph of each layer, the first layer's first.
 
         Layer ``i`` of ``L`` takes the nodes of ``L - i`` hops to those of one hop less, and block
         ``i`` has only the edges for that: ``x = layer(x, block)`` with ``x[:block.num_dst]`` as the
-        destinations. Blocks share the memory of ``graph``; edge tensors in its order are cut to
+        destinations. Blocks share the memory of ``by_dst``; edge tensors in its order are cut to
         ``[:block.num_edges]``. ``transpose`` sorts each by source as well, which gradients with
         respect to features need.
         """
-        parts = _layers(self.graph, self.num_sampled_nodes, self.num_sampled_nodes,
-                        self.num_sampled_edges, transpose)  # fmt: skip
-        return parts
+        nodes = self.num_sampled_nodes
+        return _layers(self.by_dst, nodes, nodes, self.num_sampled_edges, transpose)
 
     def __repr__(self) -> str:
         return f"Sampled(nodes={self.num_sampled_nodes}, edges={self.num_sampled_edges})"
@@ -329,33 +336,42 @@ class HeteroSampled:
 
     n_id: dict[str, Tensor]
     e_id: dict[EdgeType, Tensor]
-    graph: dict[EdgeType, Graph]
+    by_dst: dict[EdgeType, Csr]
     batch: dict[str, Tensor] | None
     num_sampled_nodes: dict[str, list[int]]
     num_sampled_edges: dict[EdgeType, list[int]] | None
 
     @property
+    def graph(self) -> dict[EdgeType, Graph]:
+        """As :attr:`Sampled.graph`."""
+        sizes = {kind: len(ids) for kind, ids in self.n_id.items()}
+        return {
+            name: _square(side, sizes[name[2]], sizes[name[0]])
+            for name, side in self.by_dst.items()
+        }
+
+    @property
     def row(self) -> dict[EdgeType, Tensor]:
         """As :attr:`Sampled.row`."""
-        return {name: graph.by_dst.indices.long() for name, graph in self.graph.items()}
+        return {name: side.indices.long() for name, side in self.by_dst.items()}
 
     @property
     def col(self) -> dict[EdgeType, Tensor]:
         """As :attr:`Sampled.col`."""
-        return {name: graph.by_dst.row_ids() for name, graph in self.graph.items()}
+        return {name: side.row_ids() for name, side in self.by_dst.items()}
 
     def blocks(self, *, transpose: bool = False) -> list[dict[EdgeType, Graph]]:
         """As :meth:`Sampled.blocks`: for each layer the block of every relation."""
         of = self.num_sampled_nodes
         lists = {
             name: _layers(
-                graph,
+                side,
                 of[name[2]],
                 of[name[0]],
                 None if self.num_sampled_edges is None else self.num_sampled_edges[name],
                 transpose,
             )
-            for name, graph in self.graph.items()
+            for name, side in self.by_dst.items()
         }
         layers = len(next(iter(of.values()))) - 1
         return [{name: parts[at] for name, parts in lists.items()} for at in range(layers)]
@@ -365,14 +381,14 @@ class HeteroSampled:
 
 
 def _layers(
-    graph: Graph, dst: list[int], src: list[int], edges: list[int] | None, transpose: bool
+    side: Csr, dst: list[int], src: list[int], edges: list[int] | None, transpose: bool
 ) -> list[Graph]:
     hops = len(dst) - 1
     if edges is None:
-        whole = _block(graph, graph.num_dst, graph.num_src, graph.num_edges, transpose)
+        whole = _block(side, sum(dst), sum(src), side.num_edges, transpose)
         return [whole] * hops
     return [
-        _block(graph, sum(dst[:left]), sum(src[: left + 1]), sum(edges[:left]), transpose)
+        _block(side, sum(dst[:left]), sum(src[: left + 1]), sum(edges[:left]), transpose)
         for left in range(hops, 0, -1)
     ]
 
@@ -603,20 +619,16 @@ def _key(key: Any) -> int:
 
 
 def _wrap(p: Plan, found: Found) -> Sampled | HeteroSampled:
-    sizes = [len(ids) for ids in found.ids]
-    graphs = [
-        Graph(Csr(ptr, idx), None, sizes[of.dst], sizes[of.src])
-        for of, (ptr, idx, _) in zip(p.relations, found.edges, strict=True)
-    ]
+    sides = [Csr(ptr, idx) for ptr, idx, _ in found.edges]
     if not p.is_hetero:
         edges = None if p.induced else found.num_edges[0]
         return Sampled(
-            found.ids[0], found.edges[0][2], graphs[0], found.trees[0], found.num_nodes[0], edges
+            found.ids[0], found.edges[0][2], sides[0], found.trees[0], found.num_nodes[0], edges
         )
     return HeteroSampled(
         dict(zip(p.types, found.ids, strict=True)),
         {name: edges[2] for name, edges in zip(p.names, found.edges, strict=True)},
-        dict(zip(p.names, graphs, strict=True)),
+        dict(zip(p.names, sides, strict=True)),
         dict(zip(p.types, cast(list[Tensor], found.trees), strict=True)) if p.disjoint else None,
         dict(zip(p.types, found.num_nodes, strict=True)),
         None if p.induced else dict(zip(p.names, found.num_edges, strict=True)),

@@ -88,6 +88,8 @@ def stars(copies: int, degree: int) -> Graph:
 def same(a: Any, b: Any) -> bool:
     if isinstance(a, Tensor):
         return a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, Csr):
+        return same(a.indptr, b.indptr) and same(a.indices, b.indices)
     if isinstance(a, Graph):
         sides = zip((a.by_dst.indptr, a.by_dst.indices), (b.by_dst.indptr, b.by_dst.indices),
                     strict=True)  # fmt: skip

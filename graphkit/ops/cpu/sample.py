@@ -67,13 +67,14 @@ def run(plan: Plan) -> Run:
         num_nodes = [nodes[at : at + hops + 1] for at in range(0, len(nodes), hops + 1)]
         num_edges = [in_hops[at : at + hops] for at in range(0, len(in_hops), hops)]
         sizes = [sum(counts) for counts in num_nodes]
+        drawing = sizes if plan.induced else [sum(counts[:-1]) for counts in num_nodes]
         ids = [torch.empty(size, dtype=torch.int64) for size in sizes]
         trees: list[Tensor | None] = [
             torch.empty(size, dtype=torch.int64) if plan.disjoint else None for size in sizes
         ]
         found = [
             (
-                torch.empty(sizes[dst] + 1, dtype=torch.int64),
+                torch.empty(drawing[dst] + 1, dtype=torch.int64),
                 torch.empty(count, dtype=torch.int32),
                 torch.empty(count, dtype=torch.int64),
             )

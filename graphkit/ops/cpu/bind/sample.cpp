@@ -115,8 +115,10 @@ void sampled(const Plan& of, const Room& found, const std::vector<uintptr_t>& no
   }
   for (size_t r = 0; r < found.edges.size(); ++r) {
     const SampleEdges& some = found.edges[r];
-    const int64_t rows = found.nodes[of.relations[r].dst].count;
-    copy(edges[3 * r], some.ptr, (rows + 1) * 8);
+    const int dst = of.relations[r].dst, hops = of.plan.hops;
+    // the nodes of the last hop have no in-edges, unless all among the nodes are taken
+    const int64_t last = of.plan.induced ? 0 : found.num_nodes[dst * (hops + 1) + hops];
+    copy(edges[3 * r], some.ptr, (found.nodes[dst].count - last + 1) * 8);
     copy(edges[3 * r + 1], some.idx, some.count * 4);
     copy(edges[3 * r + 2], some.eid, some.count * 8);
   }

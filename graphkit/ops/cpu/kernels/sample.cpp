@@ -573,21 +573,13 @@ struct Run {
         counts[h + 1] = room.nodes[t].count - known;
       }
     }
-    for (int r = 0; r < plan.num_relations; ++r) {
+    for (int r = 0; plan.induced && r < plan.num_relations; ++r) {
       const SampleRelation& of = plan.relations[r];
       SampleEdges& edges = room.edges[r];
-      if (plan.induced) {
-        status = with_map(of.src, [&](const auto& map) {
-          return of.side.idx64 ? among<int64_t>(of, edges, map) : among<int32_t>(of, edges, map);
-        });
-        if (status) return status;
-        continue;
-      }
-      // the nodes of the last hop have no in-edges
-      const int64_t* counts = room.num_nodes + of.dst * (plan.hops + 1);
-      const int64_t rows = room.nodes[of.dst].count, rest = plan.hops ? counts[plan.hops] : rows;
-      if (!reserve(edges.ptr, edges.ptr_room, rows + 1)) return kNoMemory;
-      for (int64_t row = rows - rest; row < rows; ++row) edges.ptr[row + 1] = edges.count;
+      status = with_map(of.src, [&](const auto& map) {
+        return of.side.idx64 ? among<int64_t>(of, edges, map) : among<int32_t>(of, edges, map);
+      });
+      if (status) return status;
     }
     return kSampled;
   }

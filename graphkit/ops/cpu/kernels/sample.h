@@ -33,7 +33,7 @@ struct alignas(64) SampleNodes {
 };
 
 struct alignas(64) SampleEdges {
-  int64_t* ptr;  // [nodes of the destination's type + 1]
+  int64_t* ptr;  // [nodes that drew + 1]; all nodes if induced
   int32_t* idx;  // [count]: local numbers of the sources
   int64_t* eid;  // [count]
   int64_t ptr_room, idx_room, eid_room, count;
