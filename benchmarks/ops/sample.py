@@ -116,8 +116,20 @@ def one_thread(p: Problem) -> Prepared:
 
 def threads(p: Problem) -> Prepared:
     """Batches shared out to as many threads as torch has."""
-    pool = ThreadPoolExecutor(torch.get_num_threads())
-    return _prepared(p, pool.map, pool.shutdown)
+    count = torch.get_num_threads()
+    pool = ThreadPoolExecutor(count)
+
+    def shared(function: Callable[..., Any], *lists: list[Any]) -> list[Any]:
+        # one task for each thread: to hand over every batch would cost as much as sampling it
+        def share(first: int) -> list[Any]:
+            return list(map(function, *(each[first::count] for each in lists)))
+
+        found: list[Any] = [None] * len(lists[0])
+        for first, part in enumerate(pool.map(share, range(count))):
+            found[first::count] = part
+        return found
+
+    return _prepared(p, shared, pool.shutdown)
 
 
 def torch_sparse(p: Problem) -> Prepared:

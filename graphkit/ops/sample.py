@@ -286,10 +286,10 @@ class Sampled:
     ``n_id [n]`` int64: the node of each local number, the seeds first, then new ones in the order
     of discovery, hop by hop. ``by_dst``: the sampled in-edges of the nodes that drew, which come
     first, among local numbers (of all nodes, for induced subgraphs). ``e_id [e]`` int64: the number
-    of each edge in the graph, so that ``edge_attr[e_id]`` has the order of ``by_dst``. ``batch
-    [n]``: the seed of each node's tree, where trees are disjoint. ``num_sampled_nodes`` (the seeds first) and
-    ``num_sampled_edges`` are PyG's counts of each hop; the edges' are None for induced subgraphs,
-    which cannot be trimmed.
+    of each edge in the graph, so that ``edge_attr[e_id]`` has the order of ``by_dst``.
+    ``batch [n]``: the seed of each node's tree, where trees are disjoint. ``num_sampled_nodes``
+    (the seeds first) and ``num_sampled_edges`` are PyG's counts of each hop; the edges' are None
+    for induced subgraphs, which cannot be trimmed.
     """
 
     n_id: Tensor
