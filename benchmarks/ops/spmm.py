@@ -113,9 +113,22 @@ def problem(
     edge_index, num_nodes = graphs.graph(graph)
     generator = torch.Generator().manual_seed(1)
     x, dy = (torch.randn(num_nodes, width, generator=generator) for _ in range(2))
+    if reduce == "max":
+        x, dy = _apart(x), _where_edges_end(dy, edge_index)
     w = torch.rand(edge_index.size(1), generator=generator) if weighted else None
     kept = dy if "backward" in passes else None
     return Problem(edge_index, x.to(getattr(torch, dtype)), kept, w, reduce)
+
+
+def _apart(x: Tensor) -> Tensor:
+    """``x`` with the ranks in its columns as values, none of them equal or 0: contenders differ in
+    who gets the gradient of equals, and PyG pays a share to the 0 it begins with."""
+    return (x.argsort(0).float() + 0.25) / len(x) - 0.5
+
+
+def _where_edges_end(dy: Tensor, edge_index: Tensor) -> Tensor:
+    """``dy``, and 0 at nodes without edges, of whose gradient DGL gives all to the first node."""
+    return dy * (torch.bincount(edge_index[1], minlength=len(dy)) > 0).unsqueeze(1)
 
 
 def reference(p: Problem) -> tuple[Tensor, ...]:
@@ -135,7 +148,7 @@ def reference(p: Problem) -> tuple[Tensor, ...]:
 
 
 def _largest(p: Problem) -> tuple[Tensor, ...]:
-    """One column after the other; values are drawn, so that no two are equal."""
+    """One column after the other, in which no two values are equal."""
     src, dst = p.edge_index[:, p.edge_index[1].argsort()].numpy()
     rows, first = np.unique(dst, return_index=True)
     # columns as rows, which are read one after the other
