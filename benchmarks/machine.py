@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from graphkit.ops.cpu import native
 from graphkit.recipes.memory import environment
 
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
@@ -28,6 +29,7 @@ def describe() -> dict[str, Any]:
     for name in PACKAGES:
         with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
+    found["kernels"] = native.serves()
     found["cores"] = os.cpu_count()
     found["allocator"] = allocator(os.environ)
     found["huge_pages"] = huge_pages()

@@ -49,24 +49,30 @@ struct Rows {
   typedef lanes<T, L> V;
 
   // a nan wins and stays
-  static void take(V* best, V message) {
-    *best = ((message > *best) | (message != message)) ? message : *best;
+  GK_INLINE static V taken(V best, V message) {
+    return ((message > best) | (message != message)) ? message : best;
   }
 
-  static void find(const Extreme<T>& p, const Block& b, int64_t begin, int64_t end, V* best) {
+  static void find(const Extreme<T>& p, const Block& b, int64_t begin, int64_t end, V* found) {
     // an empty row gives 0
     const acc_t<T> least = begin < end ? -__builtin_huge_val() : 0;
+    // not in the caller's memory but in registers
+    V best[NV];
+#pragma GCC unroll 16
     for (int v = 0; v < NV; ++v) best[v] = V{} + least;
     for (int64_t e = begin; e < end; ++e) {
       if (e + kAhead < p.slots) {
-        prefetch_row(p.row(e + kAhead, b), b.size * sizeof(T));
+        prefetch_row(p.row(e + kAhead, b), NV * L * sizeof(T));
         if (p.args.won) __builtin_prefetch(p.bits(e + kAhead, b) + b.at / 8, 1, 2);
       }
       const T* row = p.row(e, b);
       const acc_t<T> s = p.scale(e, b.head);
 #pragma GCC unroll 16
-      for (int v = 0; v < NV; ++v) take(&best[v], s * load<L>(row + bit_at<L, NV>(v, b.size)));
+      for (int v = 0; v < NV; ++v)
+        best[v] = taken(best[v], s * load<L>(row + bit_at<L, NV>(v, b.size)));
     }
+#pragma GCC unroll 16
+    for (int v = 0; v < NV; ++v) found[v] = best[v];
   }
 
   // Leaves the winners of slots begin to end and returns their number.

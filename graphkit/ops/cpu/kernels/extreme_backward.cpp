@@ -154,7 +154,8 @@ struct ToSources {
 
   template <int L, int NV, int Whole>
   static void sum(const ToSources& shared, const Block& block, int64_t begin, int64_t end,
-                  vec<acc_t<T>, L>* sum) {
+                  vec<acc_t<T>, L>* to) {
+    // copies, which stay in registers
     const Gradient<T> p = shared.p;
     const Side& side = p.args.sources;
     const Block b = block;
@@ -166,6 +167,9 @@ struct ToSources {
     const int64_t slots = side.slots();
     constexpr int64_t line = 64 / sizeof(T);
     uint64_t words[kWords<L, NV>];
+    vec<acc_t<T>, L> sum[NV];
+#pragma GCC unroll 16
+    for (int v = 0; v < NV; ++v) sum[v] = to[v];
     for (int64_t e = begin; e < end; ++e) {
       if (e + 2 * kAhead < slots)
         __builtin_prefetch(p.won(side.edge(e + 2 * kAhead), b.head) + b.at / 8, 0, 2);
@@ -189,6 +193,8 @@ struct ToSources {
         if (bits) sum[v] += flags_of<T, L>(bits) ? s * load<L>(row + at) : vec<acc_t<T>, L>{};
       }
     }
+#pragma GCC unroll 16
+    for (int v = 0; v < NV; ++v) to[v] = sum[v];
   }
 
   template <int L, int NV>

@@ -12,6 +12,9 @@
 #include <immintrin.h>
 #endif
 
+// for what loops over slots must see through: GCC keeps vectors in memory across a call
+#define GK_INLINE __attribute__((always_inline)) inline
+
 namespace GK_ISA {
 
 #if defined(GK_ISA_avx512)
@@ -161,7 +164,7 @@ inline bool any(V lanes) {
 }
 
 // inlined by force: GCC drops calls of a function that does nothing but prefetch
-__attribute__((always_inline)) inline void prefetch_row(const void* p, int64_t bytes) {
+GK_INLINE void prefetch_row(const void* p, int64_t bytes) {
   const char* at = static_cast<const char*>(p);
   for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(at + line, 0, 2);
 }

@@ -45,15 +45,16 @@ struct Block {
   int64_t column, size, head;
 };
 
+// Inlined by force, so that the sums stay in registers: GCC would keep them in the caller's memory.
 template <class T, class I, int L, int NV, bool Scaled>
-void sum_slots(const Product<T>& p, const Block& b, int64_t begin, int64_t end,
-               vec<acc_t<T>, L>* sum) {
+GK_INLINE void sum_slots(const Product<T>& p, const Block& b, int64_t begin, int64_t end,
+                         vec<acc_t<T>, L> (&sum)[NV]) {
   const I* idx = static_cast<const I*>(p.args.side.idx);
   const T* x = p.x + b.column;
-  const int64_t stride = p.args.x_stride, tail = b.size - L;
+  const int64_t stride = p.args.x_stride, tail = b.size - L, slots = p.slots;
   for (int64_t e = begin; e < end; ++e) {
-    if (e + kAhead < p.slots)
-      prefetch_row(x + static_cast<int64_t>(idx[e + kAhead]) * stride, b.size * sizeof(T));
+    if (e + kAhead < slots)
+      prefetch_row(x + static_cast<int64_t>(idx[e + kAhead]) * stride, NV * L * sizeof(T));
     const int64_t column = idx[e];
     const T* row = x + column * stride;
     if constexpr (Scaled) {
@@ -69,7 +70,7 @@ void sum_slots(const Product<T>& p, const Block& b, int64_t begin, int64_t end,
 
 // What follows the sum of a row; V is a vector or one number.
 template <class T, class V>
-V finish(const Product<T>& p, int64_t row, V sum, V own) {
+GK_INLINE V finish(const Product<T>& p, int64_t row, V sum, V own) {
   if (p.args.mean) {
     const int64_t count = p.args.side.ptr[row + 1] - p.args.side.ptr[row];
     sum = sum / static_cast<acc_t<T>>(count > 1 ? count : 1);

@@ -19,7 +19,7 @@ void touch_typed(const TouchArgs& args) {
           vec<float, L> sum[NV] = {};
           for (int64_t e = side.ptr[first]; e < side.ptr[last]; ++e) {
             if (e + kAhead < slots)
-              prefetch_row(x + static_cast<int64_t>(idx[e + kAhead]) * args.width, size * 4);
+              prefetch_row(x + static_cast<int64_t>(idx[e + kAhead]) * args.width, NV * L * 4);
             const float* row = x + static_cast<int64_t>(idx[e]) * args.width;
             for (int v = 0; v < NV; ++v)
               sum[v] += load<L>(row + (v + 1 < NV ? v * L : size - L));

@@ -4,9 +4,6 @@
 #include "blocks.h"
 #include "common.h"
 
-// loops of a slot must see through all of this
-#define GK_INLINE inline __attribute__((always_inline))
-
 namespace GK_ISA {
 
 inline int64_t winner_bytes(int64_t channels) { return (channels + 7) / 8; }
