@@ -30,6 +30,10 @@ from .sample_plan import (
 )
 
 _MOST = 2**31 - 2
+TOO_MANY_DRAWS = (
+    "sample: a hop draws more than 2**31 - 2 edges of one relation with replacement. Pass fewer "
+    "seeds or a smaller fanout."
+)
 _NO_KEY = Key()
 
 
@@ -79,6 +83,13 @@ def _spans(of: Relation, ids: Tensor, trees: Tensor | None, seeds: Seeds) -> tup
         low = torch.where(open & early, middle + 1, low)
         high = torch.where(open & ~early, middle, high)
     return begin, low
+
+
+def _drawn_anew(k: int, has_any: Tensor) -> Tensor:
+    """The number of draws with replacement for each row."""
+    if k * int(has_any.sum()) > _MOST:
+        raise GraphError(TOO_MANY_DRAWS)
+    return torch.where(has_any, k, 0)
 
 
 def _floyd(size: Tensor, k: int, words: Tensor) -> Tensor:
@@ -138,7 +149,7 @@ def _draw(
         words = random_words(words, trees)
     if of.sums is not None:
         total = of.sums[end] - of.sums[begin]
-        counts = torch.where(total > 0, k, 0)
+        counts = _drawn_anew(k, total > 0)
         row, number = _row_of_slots(counts)
         drawn = of.sums[begin][row] + below(random_words(words[row], number), total[row])
         return counts, torch.searchsorted(of.sums, drawn, right=True) - 1
@@ -154,7 +165,7 @@ def _draw(
         first = order[_row_of_slots(counts)[1] < k]
         return counts.clamp(max=k), slot[first]
     if plan.replace:
-        counts = torch.where(size > 0, k, 0)
+        counts = _drawn_anew(k, size > 0)
         row, number = _row_of_slots(counts)
         return counts, begin[row] + below(random_words(words[row], number), size[row])
     counts = size.clamp(max=k)
@@ -396,6 +407,11 @@ def _layers(
 # --- what is called ---
 
 
+def _run_of(p: Plan) -> Run:
+    is_native = native is not None and p.device.type == "cpu"
+    return cast(Callable[[Plan], Run], native if is_native else reference)(p)
+
+
 class Sampler:
     """Draws the neighbourhoods of many batches from one graph: :func:`sample`, prepared once.
 
@@ -403,7 +419,7 @@ class Sampler:
     edges (checking weights and times, sorting rows by time) is done here, so that a batch costs
     what it draws. Calls from several threads at once run side by side, each with a working space
     of its own: 8 bytes for each node of the graph (beyond 2**25 nodes, and for disjoint trees, only
-    for those sampled).
+    for those sampled). It can be pickled, for workers that are started afresh.
     """
 
     def __init__(
@@ -434,8 +450,14 @@ class Sampler:
             disjoint=disjoint,
             subgraph_type=subgraph_type,
         )
-        is_native = native is not None and self.plan.device.type == "cpu"
-        self._run = cast(Callable[[Plan], Run], native if is_native else reference)(self.plan)
+        self._run = _run_of(self.plan)
+
+    def __getstate__(self) -> Plan:
+        # what runs the plan is made anew, by whatever serves the other process
+        return self.plan
+
+    def __setstate__(self, state: Plan) -> None:
+        self.plan, self._run = state, _run_of(state)
 
     def __call__(
         self,
@@ -466,8 +488,8 @@ def sample(
     ``graph``: square, or a dict from (source type, relation, destination type) to Graphs.
     ``seeds``: node ids, int64 or int32, or a dict of them by type. They keep their order and their
     repetitions; edges lead to the first of equal ones, and equal ones draw alike.
-    ``fanout``: how many in-edges in each hop, -1 for all; of a dict of graphs one list for all
-    relations or a dict of lists, where 0 leaves a relation out of a hop.
+    ``fanout``: how many in-edges in each hop, -1 for all, 0 for none; of a dict of graphs one list
+    for all relations or a dict of lists.
     ``key``: (seed, epoch, batch), whole numbers; equal keys draw the same.
 
     Options:
@@ -477,12 +499,17 @@ def sample(
     - ``edge_weight [E]``, in the order of ``edge_index``: with ``replace`` edges are drawn in
       proportion to it; without, one after the other in proportion to it among those that are left
       (`paper <https://doi.org/10.1016/j.ipl.2005.11.003>`_). Edges of weight 0 are taken only by a
-      fan-out of -1.
+      fan-out of -1. With ``replace`` weights are told apart to 2**-31 of the largest among the
+      node's edges (coarser in graphs of 2**31 edges or more), and smaller ones count as that much.
+      With times the largest may lie in the future: edges before it whose weights are that small are
+      drawn alike. Without ``replace`` there is no such limit.
     - ``method="labor"``: LABOR-0 (`paper <https://arxiv.org/abs/2210.13339>`_): a source ``t`` has
       one uniform number :math:`r_t` in a hop, and each of its edges to a node of degree ``d`` is
-      taken iff :math:`r_t < k / d`. The number of edges varies and is ``k`` on average, fewer
-      nodes are needed, and the mean over neighbours, weighted by inverse probabilities, has the
-      variance that drawing ``k`` of ``d`` one by one has but for a factor :math:`(d - 1) / d`.
+      taken iff :math:`r_t < k / d`. The number of edges varies and is ``k`` on average, and fewer
+      nodes are needed. The mean over neighbours, weighted by inverse probabilities, has the
+      variance :math:`(1/k - 1/d)` times the mean square of the values: for values whose mean is 0
+      that is :math:`(d - 1) / d` of what ``k`` different neighbours give, and any other mean ``m``
+      adds :math:`(1/k - 1/d) m^2`, because the number of edges varies.
       ``layer_dependency``: :math:`r_t` is the same in all hops.
     - ``edge_time [E]`` or ``node_time [N]`` (then an edge has the time of its source), int64, int32
       or float64: only edges not later than the time of the seed, ``seed_time [S]``, by default the
@@ -584,7 +611,7 @@ def _times(p: Plan, by_type: dict[str, Any], ids: list[Tensor], given: Any) -> T
                     "place. Pass the time of every seed."
                 )
             time = of_nodes[ids[at]]
-        check_time(label, time)
+        check_time(label, time, p.device)
         if len(time) != len(ids[at]):
             raise GraphError(
                 f"sample: {label} has {len(time)} entries, but there are {len(ids[at])} seeds. "

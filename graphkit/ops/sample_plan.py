@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, GraphError, nearest
-from ..graph import Graph, row_ids
+from ..graph import Graph, check_indptr, check_range, row_ids
 
 EdgeType = tuple[str, str, str]
 """Source's type, relation, destination's type, as in PyG."""
@@ -118,9 +118,12 @@ def plan(
             "sample: temporal_strategy='last' takes the most recent edges, so replace and "
             "edge_weight have no meaning. Leave them out, or pass temporal_strategy='uniform'."
         )
-    weights = _per_relation("edge_weight", edge_weight, names, is_hetero, may_lack=False)
-    edge_times = _per_relation("edge_time", edge_time, names, is_hetero, may_lack=True)
-    node_times = _node_times(node_time, types, num_nodes, is_hetero)
+    device = next(iter(graphs.values())).device
+    for name, part in graphs.items():
+        _check_rows(part, _of(name, is_hetero))
+    weights = _per_relation("edge_weight", edge_weight, names, is_hetero, None)
+    edge_times = _per_relation("edge_time", edge_time, names, is_hetero, device)
+    node_times = _node_times(node_time, types, num_nodes, is_hetero, device)
     kinds = {
         time.is_floating_point() for time in (*edge_times, *node_times.values()) if time is not None
     }
@@ -157,7 +160,7 @@ def plan(
         node_time=tuple(node_times.get(name) for name in types),
         is_temporal=is_temporal,
         is_float_time=True in kinds,
-        device=next(iter(graphs.values())).device,
+        device=device,
     )
 
 
@@ -170,8 +173,8 @@ def time_keys(time: Tensor) -> Tensor:
     return torch.where(bits < 0, bits ^ (2**63 - 1), bits)
 
 
-def check_time(name: str, time: Tensor) -> None:
-    """Raise :class:`GraphError` for times that lose what they are compared by."""
+def check_time(name: str, time: Tensor, device: torch.device) -> None:
+    """Raise :class:`GraphError` for times elsewhere, or that lose what they are compared by."""
     # isinstance guards against lists and arrays, which callers do pass whatever the annotation
     if not isinstance(time, Tensor) or time.dim() != 1:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise GraphError(f"sample: {name} is not a one-dimensional torch.Tensor, but must be one.")
@@ -180,6 +183,11 @@ def check_time(name: str, time: Tensor) -> None:
             f"sample: {name} has dtype {time.dtype}, which cannot tell seconds apart, but "
             "torch.int64 or torch.float64 is expected. Read the times anew: what was rounded "
             "cannot be brought back."
+        )
+    if time.device != device:
+        raise GraphError(
+            f"sample: {name} is on {time.device} but the graph is on {device}. "
+            f"Pass {name}.to({str(device)!r})."
         )
     if time.is_floating_point() and bool(time.isnan().any()):
         first = int(time.isnan().nonzero()[0])
@@ -236,6 +244,34 @@ def _graphs(graph: Any) -> dict[EdgeType, Graph]:
     return given
 
 
+def _check_rows(graph: Graph, where: str) -> None:
+    """Graphs put together by hand: a bad index would make the kernel write out of its table."""
+    side = graph.by_dst
+    arrays = {"indptr": side.indptr, "indices": side.indices, "eid": side.eid}
+    try:
+        for name, array in arrays.items():
+            kinds = (torch.int64,) if name == "indptr" else (torch.int64, torch.int32)
+            if array is not None and (array.dim() != 1 or array.dtype not in kinds):
+                raise GraphError(
+                    f"{name} is {array.dtype} of shape {list(array.shape)}, but a one-dimensional "
+                    f"tensor of {' or '.join(map(str, kinds))} is expected."
+                )
+        if side.num_rows != graph.num_dst:
+            raise GraphError(
+                f"indptr has {side.indptr.numel()} entries, but {graph.num_dst} destinations need "
+                f"{graph.num_dst + 1}."
+            )
+        check_indptr(side.indptr, side.num_edges)
+        check_range(side.indices, graph.num_src, "indices", "sources")
+        if side.eid is not None and side.eid.numel() != side.num_edges:
+            raise GraphError(f"eid has {side.eid.numel()} entries, not {side.num_edges}.")
+    except GraphError as error:
+        raise GraphError(
+            f"sample: graph{where}: {error} Graph.from_csr and Graph.from_edge_index check what "
+            "they build."
+        ) from None
+
+
 def _types(
     graphs: Mapping[EdgeType, Graph], is_hetero: bool
 ) -> tuple[tuple[str, ...], tuple[int, ...]]:
@@ -272,7 +308,7 @@ def _fanout(
                 f"sample: fanout lacks the relation {missing[0]!r}. Give every relation as many "
                 "numbers as there are hops; 0 leaves it out of a hop."
             )
-        lists = [_numbers(given[name], f"fanout[{name!r}]", True) for name in names]
+        lists = [_numbers(given[name], f"fanout[{name!r}]") for name in names]
         if len({len(numbers) for numbers in lists}) > 1:
             sizes = ", ".join(f"{name!r}: {len(n)}" for name, n in zip(names, lists, strict=True))
             raise ConfigError(
@@ -280,11 +316,11 @@ def _fanout(
                 "for every hop."
             )
     else:
-        lists = [_numbers(fanout, "fanout", is_hetero)] * len(names)
+        lists = [_numbers(fanout, "fanout")] * len(names)
     return tuple(zip(*lists, strict=True))
 
 
-def _numbers(fanout: Any, name: str, zero: bool) -> list[int]:
+def _numbers(fanout: Any, name: str) -> list[int]:
     if isinstance(fanout, (str, int)) or not isinstance(fanout, Sequence):
         raise ConfigError(f"sample: {name} is {fanout!r}, but a list with a number for each hop is "
                           "expected, such as [15, 10].")  # fmt: skip
@@ -296,10 +332,10 @@ def _numbers(fanout: Any, name: str, zero: bool) -> list[int]:
             raise ConfigError(
                 f"sample: {name}[{at}] is {number!r}, but a whole number is expected."
             )
-        if number < -1 or number >= 2**31 or (number == 0 and not zero):
+        if not -1 <= number < 2**31:
             raise ConfigError(
-                f"sample: {name}[{at}] = {number}, but a number of neighbours from 1 on, or -1 for "
-                "all, is expected. Leave out the hops that are not wanted."
+                f"sample: {name}[{at}] = {number}, but a number of neighbours from 0 to 2**31 - 1, "
+                "or -1 for all, is expected."
             )
     return numbers
 
@@ -313,16 +349,20 @@ def _check_relation(what: str, name: Any, names: tuple[EdgeType, ...]) -> None:
 
 
 def _per_relation(
-    what: str, given: Any, names: tuple[EdgeType, ...], is_hetero: bool, may_lack: bool
+    what: str,
+    given: Any,
+    names: tuple[EdgeType, ...],
+    is_hetero: bool,
+    times_on: torch.device | None,
 ) -> list[Tensor | None]:
-    """One tensor for each relation, or None where it has none."""
+    """One tensor for each relation, or None where it has none, as only times may."""
     if given is None:
         return [None] * len(names)
     if not is_hetero:
         if isinstance(given, Mapping):
             raise GraphError(f"sample: {what} is a dict, but the graph has no relations to name.")
-        if what == "edge_time":
-            check_time(what, given)
+        if times_on is not None:
+            check_time(what, given, times_on)
         return [given]
     if not isinstance(given, Mapping):
         raise GraphError(f"sample: {what} must be a dict with an entry for each relation.")
@@ -335,17 +375,21 @@ def _per_relation(
                 f"sample: {what} lacks the relation {name!r}. "
                 + (
                     "Pass None for one without times."
-                    if may_lack
+                    if times_on is not None
                     else "Pass ones for equal weights."
                 )
             )
-        if may_lack and found[name] is not None:
-            check_time(f"{what}[{name!r}]", found[name])
+        if times_on is not None and found[name] is not None:
+            check_time(f"{what}[{name!r}]", found[name], times_on)
     return [found[name] for name in names]
 
 
 def _node_times(
-    given: Any, types: tuple[str, ...], num_nodes: tuple[int, ...], is_hetero: bool
+    given: Any,
+    types: tuple[str, ...],
+    num_nodes: tuple[int, ...],
+    is_hetero: bool,
+    device: torch.device,
 ) -> dict[str, Tensor | None]:
     if given is None:
         return {}
@@ -367,7 +411,7 @@ def _node_times(
             )
         if (time := found[name]) is not None:
             label = f"node_time[{name!r}]" if is_hetero else "node_time"
-            check_time(label, time)
+            check_time(label, time, device)
             _check_length(label, time, count, "nodes", None)
     return found
 
@@ -457,7 +501,8 @@ def _weights(graph: Graph, weight: Any, where: str) -> Tensor:
 def _whole_weights(ptr: Tensor, weight: Tensor, where: str) -> Tensor:
     """Weights as whole numbers, whose sums are exact in any order: int64 in the order of slots.
 
-    The largest of a row becomes 2**31, no positive one becomes 0.
+    The largest of a row becomes 2**31, no positive one becomes 0. Times do not count here: the
+    sums serve every time, so a large weight in the future makes those before it coarse.
     """
     rows = row_ids(ptr, len(weight))
     top = torch.zeros(len(ptr) - 1, dtype=torch.float64, device=ptr.device)

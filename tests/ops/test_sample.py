@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -459,8 +460,14 @@ def test_labor(by: str) -> None:
     fourth = float(((estimate - estimate.mean()) ** 4).mean())
     spread = sqrt((fourth - variance**2) / DRAWS)
     assert abs(float(estimate.var()) - variance) < 4 * spread
-    # which is that of k of DEGREE, one by one with replacement, of values around 0
-    assert (1 / p - 1) / DEGREE == pytest.approx(1 / k - 1 / DEGREE)
+    # of values around 0 it is that of k different neighbours but for (d - 1) / d
+    around = x - x.mean()
+    labor = drawn @ around / k
+    uniform = picks(ops.Sampler(stars(COPIES, DEGREE), [k])) @ around / k
+    errors = [sqrt(float((some**4).mean() - some.var() ** 2) / DRAWS) for some in (labor, uniform)]
+    share = (DEGREE - 1) / DEGREE
+    difference = float(labor.var()) - share * float(uniform.var())
+    assert abs(difference) < 4 * sqrt(errors[0] ** 2 + (share * errors[1]) ** 2)
 
 
 def test_labor_shares_its_numbers(by: str) -> None:
@@ -563,6 +570,21 @@ def test_rows_in_any_order_of_time_draw_alike(by: str) -> None:
         b = homogeneous(ordered, seeds, [5, 5], edge_time=time[order], seed_time=now,
                         temporal_strategy=strategy)  # fmt: skip
         assert torch.equal(a.n_id, b.n_id) and torch.equal(a.e_id, order[b.e_id])
+
+
+def test_weights_of_the_past_are_resolved_by_those_of_the_future(by: str) -> None:
+    """As documented: with replacement to 2**-31 of the largest, without to the last bit."""
+    graph = stars(COPIES, 3)
+    time = torch.tensor([0, 0, 9]).repeat(COPIES)
+    now = torch.zeros(COPIES, dtype=torch.int64)
+    for tiny, chances in ((1e-3, (0.75, 0.75)), (1e-12, (0.5, 0.75))):
+        weight = torch.tensor([3 * tiny, tiny, 1.0], dtype=torch.float64).repeat(COPIES)
+        for again, chance in zip((True, False), chances, strict=True):
+            options: dict[str, Any] = {"edge_weight": weight, "edge_time": time, "replace": again}
+            found = homogeneous(graph, torch.arange(COPIES), [1], seed_time=now, **options)
+            assert (time[found.e_id] == 0).all() and len(found.e_id) == COPIES
+            first = float((found.e_id % 3 == 0).double().mean())
+            assert abs(first - chance) < 4 * sqrt(chance * (1 - chance) / COPIES)
 
 
 def test_seconds_of_today_are_told_apart(by: str) -> None:
@@ -712,8 +734,38 @@ def test_equal_seeds_are_kept_and_draw_alike(by: str) -> None:
     assert first != last
 
 
-def test_offsets_beyond_32_bits(by: str, tmp_path: Path) -> None:
+def test_hops_that_draw_nothing(by: str) -> None:
+    found = homogeneous(random_graph(), torch.arange(20), [3, 0, 5])
+    assert found.num_sampled_edges is not None and found.num_sampled_edges[0] > 0
+    assert found.num_sampled_edges[1:] == [0, 0] and found.num_sampled_nodes[2:] == [0, 0]
+    none = homogeneous(random_graph(), torch.arange(20), [0])
+    assert none.n_id.tolist() == list(range(20)) and not len(none.e_id)
+
+
+def test_fan_outs_beyond_every_row(by: str) -> None:
+    """What is set aside follows the rows, and draws with replacement are counted."""
+    graph, weight = random_graph(50, 400), torch.ones(400)
+    weighted = homogeneous(graph, torch.arange(50), [2**31 - 1], edge_weight=weight)
+    assert sorted(weighted.e_id.tolist()) == list(range(400))
+    for options in ({}, {"edge_weight": weight}):
+        for seeds, k in ((1, 2**31 - 1), (9, 2**30)):
+            with pytest.raises(GraphError, match="a hop draws more than .* edges .* replacement"):
+                ops.sample(graph, torch.arange(seeds), [k], replace=True, **options)
+
+
+@pytest.mark.parametrize("name", ["plain", "weighted", "edge time"])
+def test_samplers_can_be_pickled(by: str, name: str) -> None:
+    graph = random_graph()
+    options, seeds = options_of(name, graph), torch.arange(30)
+    sampler, time = ops.Sampler(graph, [5, 5], **options), seed_time_of(options, 30)
+    other = pickle.loads(pickle.dumps(sampler))
+    assert same(sampler(seeds, seed_time=time), other(seeds, seed_time=time))
+
+
+def test_offsets_beyond_32_bits(by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows after the 2**31st slot of columns that are a file with a hole."""
+    # the check of the range would read the hole
+    monkeypatch.setattr("graphkit.ops.sample_plan.check_range", lambda *_: None)
     start, degree = 2**31 + 5, 40
     with open(tmp_path / "columns", "wb") as file:
         file.truncate(4 * (start + degree))
@@ -741,7 +793,7 @@ def test_bad_graphs_and_options(by: str) -> None:
         (GraphError, {"a": graph}, [2], {}, r"has the key 'a', but \(source type, relation"),
         (ConfigError, graph, [], {}, "fanout is empty, but one hop at least"),
         (ConfigError, graph, 5, {}, r"fanout is 5, but a list with a number for each hop"),
-        (ConfigError, graph, [2, 0], {}, r"fanout\[1\] = 0, but a number of neighbours from 1 on"),
+        (ConfigError, graph, [2, 2**31], {}, r"fanout\[1\] = 2147483648, but a number of neigh"),
         (ConfigError, graph, [-2], {}, r"fanout\[0\] = -2, but"),
         (ConfigError, graph, [2.0], {}, r"fanout\[0\] is 2.0, but a whole number"),
         (ConfigError, graph, {CITES: [2]}, {}, "fanout is a dict, but the graph has no relations"),
@@ -769,11 +821,36 @@ def test_bad_graphs_and_options(by: str) -> None:
         (GraphError, graph, [2], {"node_time": time}, "node_time has 40 entries, but there are 10"),
         (GraphError, graph, [2], {"edge_time": time}, "seed_time is missing, and these seeds hav"),
         (GraphError, graph, [2], {"edge_time": {CITES: time}}, "edge_time is a dict, but"),
+        (GraphError, graph, [2], {"edge_time": time.to("meta")}, "edge_time is on meta but the gr"),
+        (GraphError, graph, [2], {"node_time": time[:10].to("meta")}, "node_time is on meta but"),
         (GraphError, graph, [2], {"edge_weight": {CITES: weight}}, "edge_weight is a dict, but"),
     ]  # fmt: skip
     for error, given_graph, fanout, options, message in bad:
         with pytest.raises(error, match=message):
             ops.sample(given_graph, seeds, fanout, **options)
+
+
+def test_graphs_put_together_by_hand_are_checked(by: str) -> None:
+    good = random_graph(10, 40).by_dst
+    eid = torch.arange(40)
+    ptr = good.indptr.clone()
+    ptr[3], ptr[4] = 30, 2
+    wrong = {at: good.indices.clone().index_fill_(0, torch.tensor([7]), at) for at in (-1, 10)}
+    for side, message in (
+        (Csr(good.indptr, wrong[10]), r"graph: indices\[7\] = 10, but the graph has 10 sources"),
+        (Csr(good.indptr, wrong[-1]), r"indices\[7\] = -1, but"),
+        (Csr(good.indptr, good.indices.float()), "indices is torch.float32 of shape"),
+        (Csr(good.indptr.int(), good.indices), "indptr is torch.int32 of shape"),
+        (Csr(good.indptr + 1, good.indices), "indptr starts at 1 and ends at 41"),
+        (Csr(ptr, good.indices), "falls after position 3"),
+        (Csr(good.indptr[1:], good.indices), "indptr has 10 entries, but 10 destinations need 11"),
+        (Csr(good.indptr, good.indices, eid[1:]), "eid has 39 entries, not 40"),
+    ):
+        with pytest.raises(GraphError, match=message):
+            ops.Sampler(Graph(side, None, 10, 10), [2])
+    named = {CITES: Graph(Csr(good.indptr, wrong[10]), None, 10, 10)}
+    with pytest.raises(GraphError, match=r"graph\[\('paper', 'cites', 'paper'\)\]: indices"):
+        ops.Sampler(named, [2])
 
 
 def test_bad_seeds(by: str) -> None:
@@ -800,6 +877,7 @@ def test_bad_seeds(by: str) -> None:
         (torch.tensor([1, 2]), "seed_time has 2 entries, but there are 1 seeds"),
         (torch.tensor([1.0], dtype=torch.float64), "the times of the graph are whole numbers"),
         (torch.tensor([1.0]), "seed_time has dtype torch.float32, which cannot tell seconds"),
+        (torch.tensor([1], device="meta"), "seed_time is on meta but the graph is on cpu"),
     ):
         with pytest.raises(GraphError, match=message):
             ops.sample(graph, one, [2], edge_time=time, seed_time=now)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...errors import GraphError
-from ..sample import Found, Run, Seeds, register_native
+from ..sample import TOO_MANY_DRAWS, Found, Run, Seeds, register_native
 from ..sample_plan import Plan
 from . import native
 
@@ -59,6 +59,8 @@ def run(plan: Plan) -> Run:
         )
         if status == 1:
             raise MemoryError("sample: there is not enough memory for this batch.")
+        if status == 3:
+            raise GraphError(TOO_MANY_DRAWS)
         if status:
             raise GraphError(
                 "sample: the batch has more than 2**31 - 2 nodes, which local numbers cannot tell "

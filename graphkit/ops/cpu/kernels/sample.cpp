@@ -236,17 +236,45 @@ struct Row {
     for (int64_t slot = begin; slot < end; ++slot) {
       if (of.weight[slot] == 0.0) continue;
       const double mine = exponential(random_word(word, slot - begin)) / of.weight[slot];
-      if (count == k && !(mine < key[k - 1])) continue;
-      int64_t at = count < k ? count++ : k - 1;
-      for (; at > 0 && mine < key[at - 1]; --at) {
-        key[at] = key[at - 1];
-        out[at] = out[at - 1];
+      if (count < k) {
+        key[count] = mine;
+        out[count++] = slot;
+        if (count == k) heap(key, out, k);
+      } else if (mine < key[0]) {
+        sink(key, out, 0, k, mine, slot);
       }
-      key[at] = mine;
-      out[at] = slot;
+    }
+    if (count < k) heap(key, out, count);
+    // the top of the heap goes to its end, again and again
+    for (int64_t size = count - 1; size > 0; --size) {
+      const double mine = key[size];
+      const int64_t slot = out[size];
+      key[size] = key[0];
+      out[size] = out[0];
+      sink(key, out, 0, size, mine, slot);
     }
     for (int64_t j = 0; j < count; ++j) take(out[j]);
     return count;
+  }
+
+  // A heap with the last to arrive on top, of equals the later slot. An entry sinks from `at`.
+  static void sink(double* key, int64_t* out, int64_t at, int64_t size, double mine, int64_t slot) {
+    for (int64_t child; (child = 2 * at + 1) < size; at = child) {
+      if (child + 1 < size && earlier(key[child], out[child], key[child + 1], out[child + 1])) ++child;
+      if (!earlier(mine, slot, key[child], out[child])) break;
+      key[at] = key[child];
+      out[at] = out[child];
+    }
+    key[at] = mine;
+    out[at] = slot;
+  }
+
+  static void heap(double* key, int64_t* out, int64_t size) {
+    for (int64_t at = size / 2; at-- > 0;) sink(key, out, at, size, key[at], out[at]);
+  }
+
+  static bool earlier(double a, int64_t slot_a, double b, int64_t slot_b) {
+    return a < b || (a == b && slot_a < slot_b);
   }
 
   // each with probability k / size, by a number of its own that all rows share
@@ -392,26 +420,33 @@ struct Run {
       for (int64_t r = first; r < last; ++r) edges.ptr[r + 1] = edges.count;
       return kSampled;
     }
-    if (how == kArrivals && !reserve(room.key, room.key_room, k)) return kNoMemory;
+    const bool repeats = how == kReplaced || how == kSearched;
+    const int64_t known = edges.count;
     fetch_offsets(of, first, first + kRows < last ? first + kRows : last);
     for (int64_t r0 = first; r0 < last; r0 += kRows) {
       const int64_t r1 = r0 + kRows < last ? r0 + kRows : last;
-      int64_t begin[kRows], end[kRows], total = 0, longest = 0;
+      // the most edges, the most nodes that are new, the longest row
+      int64_t begin[kRows], end[kRows], total = 0, fresh = 0, longest = 0;
       for (int64_t r = r0; r < r1; ++r) {
         span(of, r, begin[r - r0], end[r - r0]);
         const int64_t size = end[r - r0] - begin[r - r0];
-        total += most(how, size, k);
+        const int64_t edges_of_row = most(how, size, k);
+        total += edges_of_row;
+        fresh += edges_of_row < size ? edges_of_row : size;
         if (size > longest) longest = size;
       }
       fetch_offsets(of, r1, r1 + kRows < last ? r1 + kRows : last);
-      if (sources.count + total > kMost) return kTooMany;
+      if (repeats && edges.count - known + total > kMost) return kTooManyDraws;
+      if (sources.count + fresh > kMost) return kTooMany;
       // one more of each, because what is not taken is written and then overwritten
       if (!reserve(edges.idx, edges.idx_room, edges.count + total + 1) ||
           !reserve(edges.eid, edges.eid_room, edges.count + total + 1) ||
           !reserve(room.found, room.found_room, total + 1) ||
-          !reserve(sources.id, sources.room, sources.count + total + 1) ||
-          (disjoint && !reserve(sources.tree, sources.tree_room, sources.count + total + 1)) ||
-          !map.make_room(sources.count + total))
+          !reserve(sources.id, sources.room, sources.count + fresh + 1) ||
+          (disjoint && !reserve(sources.tree, sources.tree_room, sources.count + fresh + 1)) ||
+          !map.make_room(sources.count + fresh))
+        return kNoMemory;
+      if (how == kArrivals && !reserve(room.key, room.key_room, k < longest ? k : longest))
         return kNoMemory;
       if (how == kFloyd && k > kListed && longest / 64 >= room.taken_room &&
           !renew(room.taken, room.taken_room, 2 * (longest / 64 + 1)))

@@ -46,7 +46,7 @@ struct SampleRoom {
   int64_t* num_edges;   // [num_relations, hops]
   int64_t* found;       // columns of the slots at hand
   uint64_t* taken;      // a bit for each neighbour of a row
-  double* key;
+  double* key;          // arrivals of the edges that lead
   int64_t found_room, taken_room, key_room;
   uint32_t stamp;
 };
@@ -59,6 +59,6 @@ struct SampleSeeds {
   uint64_t key;
 };
 
-enum SampleStatus { kSampled = 0, kNoMemory = 1, kTooMany = 2 };
+enum SampleStatus { kSampled = 0, kNoMemory = 1, kTooMany = 2, kTooManyDraws = 3 };
 
 GK_KERNEL(int sample(const SamplePlan& plan, const SampleSeeds& seeds, SampleRoom& room))
