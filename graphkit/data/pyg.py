@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import threading
+import copy
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, cast
 
@@ -25,10 +26,7 @@ from torch_geometric.typing import EdgeType
 from ..errors import ConfigError, GraphError
 from ..graph import Graph
 from ..ops import Key, Sampled, Sampler
-from ..ops.random import draw_seed, random_word
-
-# negatives are drawn from torch's one generator, which is set for the while
-_DRAWING = threading.Lock()
+from ..ops.random import draw_seed, random_word, random_words
 
 
 class GraphkitSampler(BaseSampler):
@@ -38,15 +36,17 @@ class GraphkitSampler(BaseSampler):
     nothing. ``data``: a ``Data`` or ``HeteroData`` with ``edge_index`` or ``adj_t``. ``method`` and
     ``layer_dependency``: see :func:`graphkit.ops.sample`.
 
-    ``seed``: batches are a function of it, of :attr:`epoch` and of the batch's first ``input_id``,
+    ``seed``: batches are a function of it, of :attr:`epoch` and of the batch's ``input_id``,
     negative links included: the same for any number of workers and in any order. Without one,
-    every call draws from torch's generator, as other loaders do.
+    every call draws a key from torch's generator, as other loaders do. Nothing else touches
+    torch's generators, and calls from several threads run side by side.
 
     Raises :class:`GraphError` and :class:`ConfigError` as :func:`graphkit.ops.sample`.
     """
 
     epoch: int
-    """What the next batches are drawn for: set it before each pass if there is a ``seed``."""
+    """What batches are drawn for if there is a ``seed``: set it before each pass of PyG's own
+    loaders. Ours count for themselves and leave it alone."""
 
     def __init__(
         self,
@@ -79,6 +79,7 @@ class GraphkitSampler(BaseSampler):
         # an enumeration of PyG's, or its name
         subgraph = str(getattr(subgraph_type, "value", subgraph_type))
         self.is_bidirectional = subgraph == "bidirectional"
+        self.time_attr = time_attr
         self.node_time, edge_time = self._times(data, time_attr)
         self.disjoint = disjoint or time_attr is not None
         self.sampler = Sampler(
@@ -113,31 +114,33 @@ class GraphkitSampler(BaseSampler):
     ) -> Any:
         """The neighbourhood of both ends of a batch of links, and of negative ones."""
         key = self._key(index.input_id, index.row)
-
-        def drawn() -> Any:
-            return edge_sample(
-                index,
-                lambda seeds, time=None: self._sample(seeds, time, key),
-                self.num_nodes,
-                self.disjoint,
-                cast(Any, self.node_time),
-                neg_sampling,
-            )
-
-        if neg_sampling is None:
-            return drawn()
-        word = random_word(random_word(key.seed, key.epoch), key.batch)
-        with _DRAWING, torch.random.fork_rng(devices=[]):
-            torch.manual_seed(word % 2**63)
-            return drawn()
+        # a class of the user's own draws by itself
+        if type(neg_sampling) is NegativeSampling:
+            neg_sampling = _Negatives(neg_sampling, key)
+        return edge_sample(
+            index,
+            lambda seeds, time=None: self._sample(seeds, time, key),
+            self.num_nodes,
+            self.disjoint,
+            cast(Any, self.node_time),
+            neg_sampling,
+        )
 
     def _key(self, input_id: Tensor | None, nodes: Tensor) -> Key:
         if self.seed is None:
             return Key(int(draw_seed(torch.device("cpu"))))
-        first = nodes if input_id is None else input_id
-        return Key(self.seed, self.epoch, int(first[0]) if len(first) else 0)
+        ids = (nodes if input_id is None else input_id).to(torch.int64)
+        # all ids and their order in one number; the sum wraps around
+        words = random_words(ids, torch.arange(len(ids)))
+        batch = random_word(len(ids), int(words.sum()) % 2**64)
+        return Key(self.seed, self.epoch, batch % 2**63)
 
     def _sample(self, seeds: Any, time: Any, key: Key) -> SamplerOutput | HeteroSamplerOutput:
+        # types that no edge touches are unknown to the sampler
+        types, given = self.sampler.plan.types, seeds
+        if self.is_hetero:
+            seeds = {kind: ids for kind, ids in seeds.items() if kind in types}
+            time = time and {kind: times for kind, times in time.items() if kind in types}
         found = self.sampler(seeds, key, seed_time=time)
         if isinstance(found, Sampled):
             out = SamplerOutput(
@@ -150,20 +153,31 @@ class GraphkitSampler(BaseSampler):
                 num_sampled_edges=found.num_sampled_edges,
             )
             return out.to_bidirectional() if self.is_bidirectional else out
-        # types that no edge touches have no nodes in a batch
-        hops = self.sampler.plan.hops
-        alone = [kind for kind in self.node_types if kind not in found.n_id]
+        # of them a batch has the seeds, if any
         none = torch.empty(0, dtype=torch.int64)
+        alone = {kind: given.get(kind, none) for kind in self.node_types if kind not in types}
+        for kind, ids in alone.items():
+            _check_ids(kind, ids, self.num_nodes[kind])
         batch = found.batch
+        if batch is not None and not seeds.keys() >= given.keys():
+            # trees are numbered in the order of all seeds
+            sizes = [len(ids) for ids in given.values()]
+            trees = dict(zip(given, torch.arange(sum(sizes)).split(sizes), strict=True))
+            numbers = torch.cat([none, *(trees[kind] for kind in seeds)])
+            batch = {kind: numbers[of_kind] for kind, of_kind in batch.items()}
+            batch |= {kind: trees.get(kind, none) for kind in alone}
+        elif batch is not None:
+            batch = {**batch, **alone}
+        rest = [0] * self.sampler.plan.hops
         out = HeteroSamplerOutput(
-            node={**found.n_id, **dict.fromkeys(alone, none)},
+            node={**found.n_id, **alone},
             row=found.row,
             col=found.col,
             edge=cast(Any, found.e_id),
-            batch=None if batch is None else {**batch, **dict.fromkeys(alone, none)},
+            batch=batch,
             num_sampled_nodes={
                 **found.num_sampled_nodes,
-                **{kind: [0] * (hops + 1) for kind in alone},
+                **{kind: [len(ids), *rest] for kind, ids in alone.items()},
             },
             num_sampled_edges=found.num_sampled_edges,
         )
@@ -195,8 +209,8 @@ class GraphkitSampler(BaseSampler):
                     "Give every kind of edges one."
                 )
         if self.is_hetero:
-            return {kind: data[kind][name] for kind in self.edge_types}
-        return data[name]
+            return {kind: _on_cpu(data[kind][name]) for kind in self.edge_types}
+        return _on_cpu(data[name])
 
     def _times(self, data: Any, name: str | None) -> tuple[Any, Any]:
         """The times of nodes and of edges, one of them None."""
@@ -204,13 +218,13 @@ class GraphkitSampler(BaseSampler):
             return None, None
         if self.is_hetero:
             touched = {end for kind in self.edge_types for end in (kind[0], kind[2])}
-            of_nodes = {kind: data[kind].get(name) for kind in self.node_types if kind in touched}
-            of_edges = {kind: data[kind].get(name) for kind in self.edge_types}
+            of_nodes = {k: _on_cpu(data[k].get(name)) for k in self.node_types if k in touched}
+            of_edges = {kind: _on_cpu(data[kind].get(name)) for kind in self.edge_types}
             has_nodes, has_edges = (
                 any(value is not None for value in found.values()) for found in (of_nodes, of_edges)
             )
         else:
-            of_nodes = of_edges = data.get(name)
+            of_nodes = of_edges = _on_cpu(data.get(name))
             has_nodes = of_nodes is not None and data.is_node_attr(name)
             has_edges = of_edges is not None and not has_nodes
         if has_nodes == has_edges:
@@ -224,10 +238,49 @@ class GraphkitSampler(BaseSampler):
         return (of_nodes, None) if has_nodes else (None, of_edges)
 
 
+class _Negatives(NegativeSampling):
+    """PyG's negatives from a generator of their own, which the batch's key seeds."""
+
+    def __init__(self, given: NegativeSampling, key: Key) -> None:
+        super().__init__(given.mode, given.amount, given.src_weight, given.dst_weight)
+        word = random_word(random_word(key.seed, key.epoch), key.batch)
+        self.generator = torch.Generator().manual_seed(word % 2**63)
+
+    def sample(
+        self, num_samples: int, endpoint: Literal["src", "dst"], num_nodes: int | None = None
+    ) -> Tensor:
+        weight = self.src_weight if endpoint == "src" else self.dst_weight
+        if weight is None:
+            return torch.randint(cast(int, num_nodes), (num_samples,), generator=self.generator)
+        if weight.numel() != num_nodes:
+            raise GraphError(
+                f"GraphkitSampler: {endpoint}_weight of neg_sampling has {weight.numel()} entries, "
+                f"but there are {num_nodes} nodes. It needs one for each."
+            )
+        return torch.multinomial(
+            weight.cpu(), num_samples, replacement=True, generator=self.generator
+        )
+
+
+def _on_cpu(value: Any) -> Any:
+    # sampling is the CPU's work, wherever the features lie
+    return value.cpu() if isinstance(value, Tensor) else value
+
+
+def _check_ids(kind: str, ids: Tensor, count: int) -> None:
+    bad = (ids < 0) | (ids >= count)
+    if bool(bad.any()):
+        at = int(bad.nonzero()[0])
+        raise GraphError(
+            f"GraphkitSampler: seeds[{kind!r}][{at}] = {int(ids[at])}, but there are {count} nodes."
+            " Drop the seed."
+        )
+
+
 def _graph(store: Any, num_src: int, num_dst: int) -> Graph:
     if "edge_index" in store:
         return Graph.from_edge_index(
-            store["edge_index"].as_subclass(Tensor),
+            store["edge_index"].as_subclass(Tensor).cpu(),
             num_src=num_src,
             num_dst=num_dst,
             transpose=False,
@@ -235,12 +288,12 @@ def _graph(store: Any, num_src: int, num_dst: int) -> Graph:
     adj: Any = store.get("adj_t")
     if isinstance(adj, Tensor) and adj.layout == torch.sparse_csr:
         return Graph.from_csr(
-            adj.crow_indices(), adj.col_indices(), num_src=num_src, transpose=False
+            adj.crow_indices().cpu(), adj.col_indices().cpu(), num_src=num_src, transpose=False
         )
     # torch_sparse's, without importing it
     if (rows := getattr(adj, "csr", None)) is not None:
         indptr, indices, _ = rows()
-        return Graph.from_csr(indptr, indices, num_src=num_src, transpose=False)
+        return Graph.from_csr(indptr.cpu(), indices.cpu(), num_src=num_src, transpose=False)
     raise GraphError(
         "GraphkitSampler: the data has neither an edge_index nor an adj_t in compressed rows. Set "
         "data.edge_index."
@@ -260,30 +313,54 @@ class _Epochs:
 
     epoch: int
     """The epoch of the next pass; set it to go on where another process stopped."""
-    _of: GraphkitSampler
+    _name: str
 
-    def _start(self, sampler: GraphkitSampler, loader: Mapping[str, Any]) -> None:
+    def _start(self, name: str, loader: Mapping[str, Any]) -> None:
         if loader.get("persistent_workers"):
             raise ConfigError(
                 "persistent_workers keep the sampler of the first epoch, so that every epoch would "
                 "draw the same. Leave it out; our sampler needs no workers."
             )
-        self.epoch, self._of = 0, sampler
+        self.epoch, self._name = 0, name
 
     def __iter__(self) -> Iterator[Any]:
-        self._of.epoch = self.epoch
+        # a pass has a loader and a sampler of its own: others may begin before it is over
+        own: Any = copy.copy(self)
+        sampler = copy.copy(getattr(self, self._name))
+        sampler.epoch = self.epoch
         self.epoch += 1
-        return super().__iter__()  # pyright: ignore
+        setattr(own, self._name, sampler)
+        own.collate_fn = type(self).collate_fn.__get__(own)  # pyright: ignore
+        return super(_Epochs, own).__iter__()
 
 
 def _sampler(
     data: Any, num_neighbors: Any, given: Any, directed: bool, options: dict[str, Any]
 ) -> GraphkitSampler:
+    for store in data.edge_stores if isinstance(data, (Data, HeteroData)) else ():
+        if isinstance(store.get("adj_t"), Tensor):
+            raise GraphError(
+                "adj_t is a torch tensor, of which PyG's loaders cannot make batches. Set "
+                "data.edge_index and delete adj_t, or make it a torch_sparse.SparseTensor."
+            )
     if given is not None:
         if not isinstance(given, GraphkitSampler):
             raise ConfigError(
                 f"neighbor_sampler is a {type(given).__name__}, but a GraphkitSampler is expected. "
                 "For another one use PyG's NodeLoader or LinkLoader."
+            )
+        known = inspect.signature(GraphkitSampler).parameters
+        beside = [
+            name
+            for name, value in options.items()
+            if getattr(value, "value", value) != known[name].default
+            # PyG wants it wherever links have times
+            and not (name == "time_attr" and value == given.time_attr)
+        ]
+        if beside or not directed:
+            raise ConfigError(
+                f"{(*beside, 'directed')[0]} is given beside neighbor_sampler, which has its own "
+                "options. Pass it to GraphkitSampler."
             )
         return given
     if not directed:
@@ -296,10 +373,15 @@ def _sampler(
 class NeighborLoader(_Epochs, NodeLoader):
     """PyG's ``NeighborLoader`` with our sampler: the same arguments, the same batches' attributes.
 
-    Two keywords are new: ``method`` and ``layer_dependency`` (:func:`graphkit.ops.sample`), and
+    Three keywords are new: ``method`` and ``layer_dependency`` (:func:`graphkit.ops.sample`), and
     ``seed``, by default drawn from torch's generator once. A batch is a function of the seed, the
-    epoch (:attr:`epoch` counts the passes) and the batch's first ``input_id``, for any number of
-    workers; ``shuffle`` follows torch's generator as before.
+    epoch (:attr:`epoch` counts the passes, each of which keeps its own) and the batch's
+    ``input_id``, for any number of workers; ``shuffle`` follows torch's generator as before.
+    Calling the loader with indices draws for the epoch of its sampler, 0 unless you set it.
+
+    Refused: ``persistent_workers``; an ``adj_t`` that is a torch tensor; a FeatureStore and
+    GraphStore; options beside ``neighbor_sampler``, which has its own; and what
+    :func:`graphkit.ops.sample` refuses, such as times in float32.
     """
 
     def __init__(
@@ -333,7 +415,7 @@ class NeighborLoader(_Epochs, NodeLoader):
             temporal_strategy=temporal_strategy, time_attr=time_attr, weight_attr=weight_attr,
             method=method, layer_dependency=layer_dependency, seed=seed,
         ))  # fmt: skip
-        self._start(sampler, kwargs)
+        self._start("node_sampler", kwargs)
         super().__init__(
             data=data,
             node_sampler=sampler,
@@ -349,7 +431,7 @@ class NeighborLoader(_Epochs, NodeLoader):
 class LinkNeighborLoader(_Epochs, LinkLoader):
     """PyG's ``LinkNeighborLoader`` with our sampler; see :class:`NeighborLoader`.
 
-    Negative links are PyG's, drawn by the same formula as the rest of the batch.
+    Negative links are drawn as PyG's, but as a function of what the rest of the batch is one of.
     """
 
     def __init__(
@@ -389,7 +471,7 @@ class LinkNeighborLoader(_Epochs, LinkLoader):
             temporal_strategy=temporal_strategy, time_attr=time_attr, weight_attr=weight_attr,
             method=method, layer_dependency=layer_dependency, seed=seed,
         ))  # fmt: skip
-        self._start(sampler, kwargs)
+        self._start("link_sampler", kwargs)
         super().__init__(
             data=data,
             link_sampler=sampler,

@@ -11,7 +11,12 @@ from torch import Tensor
 from torch_geometric.data import Data, HeteroData
 from torch_geometric.loader import LinkLoader, NodeLoader
 from torch_geometric.nn import SAGEConv, to_hetero
-from torch_geometric.sampler import EdgeSamplerInput, NegativeSampling, NumNeighbors
+from torch_geometric.sampler import (
+    EdgeSamplerInput,
+    NegativeSampling,
+    NodeSamplerInput,
+    NumNeighbors,
+)
 from torch_geometric.utils import trim_to_layer
 
 import graphkit as gk
@@ -49,6 +54,14 @@ def academic() -> HeteroData:
         data[kind].edge_index = torch.stack(ends)
         data[kind].weight = torch.rand(count, generator=random) + 0.1
     return data
+
+
+def without_weight(store: Any) -> None:
+    """Weight 0 for most edges, but not for all of a node."""
+    order = store.edge_index[1].argsort(stable=True)
+    col = store.edge_index[1, order]
+    later = order[1:][col[1:] == col[:-1]]
+    store.weight[later[torch.arange(len(later)) % 4 > 0]] = 0
 
 
 def check_batch(data: Data, batch: Any) -> None:
@@ -127,6 +140,43 @@ def test_batches_are_a_function_of_seed_and_epoch() -> None:
     assert same(drawn, list(loader()))
 
 
+def test_passes_may_overlap() -> None:
+    data = small()
+    sampler = GraphkitSampler(data, [2, 2], seed=1)
+
+    def loader() -> NeighborLoader:
+        return NeighborLoader(data, [2, 2], batch_size=16, neighbor_sampler=sampler)
+
+    apart = loader()
+    first, second = list(apart), list(apart)
+    both, other = loader(), loader()
+    pairs = list(zip(both, both, strict=True))
+    assert same(first, [a for a, _ in pairs]) and same(second, [b for _, b in pairs])
+    # nor does a second loader on the same sampler
+    assert same(first, list(other)) and both.epoch == 2 and other.epoch == 1 and sampler.epoch == 0
+
+
+def test_every_id_of_a_batch_counts() -> None:
+    sampler = GraphkitSampler(small(), [2, 2], seed=1)
+
+    def drawn(*ids: int) -> Any:
+        nodes = torch.arange(20)
+        return sampler.sample_from_nodes(NodeSamplerInput(torch.tensor(ids), nodes)).edge
+
+    assert torch.equal(drawn(3, 4, 5), drawn(3, 4, 5))
+    for ids in ((3, 4, 6), (3, 5, 4), (3, 4), (3, 4, 5, 0)):
+        assert not torch.equal(drawn(3, 4, 5), drawn(*ids))
+
+
+def test_workers_that_are_started_afresh() -> None:
+    data = small()
+    loaders = [
+        NeighborLoader(data, [2, 2], batch_size=30, seed=1, **options)
+        for options in ({}, {"num_workers": 2, "multiprocessing_context": "spawn"})
+    ]
+    assert same(*map(list, loaders))
+
+
 def test_pygs_own_loader_takes_the_sampler() -> None:
     data = small()
     sampler = GraphkitSampler(data, [4, 3], seed=1)
@@ -149,6 +199,9 @@ def test_pygs_own_loader_takes_the_sampler() -> None:
 @pytest.mark.parametrize("form", ["weight", "labor", "replace", "induced", "bidirectional", "time"])
 def test_options_of_pyg(form: str) -> None:
     data = small()
+    if form == "weight":
+        without_weight(data)
+    repeats = 0
     options: dict[str, Any] = {
         "weight": {"weight_attr": "weight"},
         "labor": {"method": "labor"},
@@ -163,10 +216,22 @@ def test_options_of_pyg(form: str) -> None:
             assert ends == {(b, a) for a, b in ends} and "num_sampled_edges" not in batch
             continue
         check_batch(data, batch)
+        counts = (
+            torch.bincount(batch.edge_index[1, : batch.num_sampled_edges[0]])
+            if form != "induced"
+            else batch.e_id
+        )
+        repeats += len(batch.e_id) - len(batch.e_id.unique())
+        if form == "weight":
+            assert (data.weight[batch.e_id] > 0).all()
+        if form == "labor":
+            # by chance more than the fan-out
+            assert int(counts.max()) > 4
         assert ("num_sampled_edges" in batch) == (form != "induced")
         if form == "time":
             assert (data.edge_time[batch.e_id] <= 50).all()
             assert torch.equal(batch.batch[:20], torch.arange(20))
+    assert (repeats > 0) == (form in ("replace", "time")), repeats
 
 
 @pytest.mark.filterwarnings("ignore:Sparse")
@@ -185,6 +250,17 @@ def test_compressed_rows_in_place_of_an_edge_index() -> None:
     found, want = a(torch.arange(60)), b(torch.arange(60))
     assert isinstance(found, gk.ops.Sampled) and isinstance(want, gk.ops.Sampled)
     assert torch.equal(found.n_id, want.n_id) and torch.equal(found.e_id, want.e_id)
+    # which PyG's loaders can make batches of as a SparseTensor alone
+    with pytest.raises(GraphError, match="adj_t is a torch tensor, of which PyG's loaders cannot"):
+        NeighborLoader(lean, [3])
+    sparse = pytest.importorskip("torch_sparse").SparseTensor
+    lean.adj_t = sparse(rowptr=ptr, col=ordered[0], sparse_sizes=(60, 60))
+    (batch,) = NeighborLoader(lean, [3], batch_size=60, seed=0)
+    (other,) = NeighborLoader(same_edges, [3], batch_size=60, seed=0)
+    assert torch.equal(batch.n_id, other.n_id) and torch.equal(batch.e_id, other.e_id)
+    row, col, _ = batch.adj_t.t().coo()
+    ends = {tuple(pair) for pair in torch.stack([row, col]).t().tolist()}
+    assert ends == {tuple(pair) for pair in other.edge_index.t().tolist()}
 
 
 def train(data: Any, epochs: int, classes: int) -> float:
@@ -246,13 +322,44 @@ def test_batches_of_links(disjoint: bool) -> None:
         assert torch.equal(batch.edge_label_index, other.edge_label_index)
 
 
-def test_torchs_generator_is_left_as_it_was() -> None:
+def test_torchs_generators_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     data = small()
     sampler = GraphkitSampler(data, [4, 3], seed=1)
     links = EdgeSamplerInput(torch.arange(5), data.edge_index[0, :5], data.edge_index[1, :5])
     before = torch.get_rng_state()
+    # nor set for a while, which other threads and devices would notice
+    for name in ("manual_seed", "set_rng_state"):
+        monkeypatch.setattr(torch, name, None)
+        monkeypatch.setattr(torch.random, name, None)
     sampler.sample_from_edges(links, NegativeSampling("binary", 1.0))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("mode", ["binary", "triplet"])
+def test_negatives_are_drawn_as_pygs(mode: str) -> None:
+    data = small()
+    sampler = GraphkitSampler(data, [4, 3], seed=1)
+    links = EdgeSamplerInput(torch.arange(50), data.edge_index[0, :50], data.edge_index[1, :50])
+    src_weight, dst_weight = torch.zeros(60), torch.zeros(60)
+    src_weight[:2], dst_weight[7:9] = 1, 1
+
+    def drawn(amount: int, *weights: Tensor) -> Any:
+        return sampler.sample_from_edges(links, NegativeSampling(mode, amount, *weights))
+
+    def ends(out: Any) -> tuple[Tensor, Tensor]:
+        if mode == "binary":
+            src, dst = out.node[out.metadata[1][:, 50:]]
+            return src, dst
+        return out.node[out.metadata[1]], out.node[out.metadata[3]].flatten()
+
+    src, dst = ends(drawn(3, src_weight, dst_weight))
+    assert len(dst) == 150 and set(dst.tolist()) == {7, 8}
+    assert mode == "triplet" or set(src.tolist()) == {0, 1}
+    src, dst = ends(drawn(3))
+    assert len(dst.unique()) > 30
+    assert torch.equal(dst, ends(drawn(3))[1])
+    with pytest.raises(GraphError, match="dst_weight of neg_sampling has 59 entries, but there ar"):
+        drawn(1, src_weight, dst_weight[1:])
 
 
 def test_triplets_of_links() -> None:
@@ -319,8 +426,48 @@ def test_a_model_of_several_relations_is_trimmed() -> None:
     torch.testing.assert_close(got, want)
 
 
+def test_seeds_of_a_type_that_no_edge_touches() -> None:
+    data = academic()
+    (batch,) = NeighborLoader(data, [2, 2], input_nodes="venue", batch_size=3)
+    assert batch["venue"].n_id.tolist() == [0, 1, 2] and batch["paper"].num_nodes == 0
+    assert torch.equal(batch["venue"].x, data["venue"].x)
+    assert batch["venue"].num_sampled_nodes == [3, 0, 0]
+    seeds = ("venue", torch.tensor([0, 3]))
+    with pytest.raises(GraphError, match=r"seeds\['venue'\]\[1\] = 3, but there are 3 nodes"):
+        list(NeighborLoader(data, [2], input_nodes=seeds, batch_size=2))
+    # links from such a type, each with a tree of its own
+    ends = torch.tensor([[0, 1, 2, 2], [5, 6, 7, 8]])
+    kind = ("venue", "prints", "paper")
+    sampler = GraphkitSampler(data, [2, 2], disjoint=True)
+    links = EdgeSamplerInput(torch.arange(4), ends[0], ends[1], input_type=kind)
+    out = sampler.sample_from_edges(links)
+    assert out.node["venue"].tolist() == [0, 1, 2, 2] and out.batch["venue"].tolist() == [
+        0,
+        1,
+        2,
+        3,
+    ]
+    assert out.node["paper"][:4].tolist() == [5, 6, 7, 8]
+    assert out.batch["paper"][:4].tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_data_on_a_gpu() -> None:
+    data = small().cuda()
+    loader = NeighborLoader(
+        data, [4, 3], time_attr="edge_time", weight_attr="weight", batch_size=20,
+        input_nodes=torch.arange(40, device="cuda"),
+        input_time=torch.full((40,), 50, device="cuda"),
+    )  # fmt: skip
+    for batch in loader:
+        assert batch.x.is_cuda and (batch.edge_time <= 50).all()
+
+
 def test_time_and_weights_of_several_relations() -> None:
     data = academic()
+    for kind in data.edge_types:
+        without_weight(data[kind])
+    taken = 0
     loader = NeighborLoader(
         data, [4, 3], input_nodes="paper", time_attr="time", weight_attr="weight", batch_size=40
     )
@@ -328,6 +475,10 @@ def test_time_and_weights_of_several_relations() -> None:
         now = data["paper"].time[batch["paper"].input_id]
         for kind in ("paper", "author"):
             assert (batch[kind].time <= now[batch[kind].batch]).all()
+        for kind in data.edge_types:
+            assert (data[kind].weight[batch[kind].e_id] > 0).all()
+            taken += len(batch[kind].e_id)
+    assert taken > 100
 
 
 def test_links_of_several_relations() -> None:
@@ -373,6 +524,15 @@ def test_bad_input() -> None:
         LinkNeighborLoader(data, [2], edge_label_time=torch.arange(500))
     with pytest.raises(ConfigError, match="persistent_workers keep the sampler of the first"):
         NeighborLoader(data, [2], num_workers=1, persistent_workers=True)
+    ours = GraphkitSampler(data, [2], time_attr="edge_time")
+    beside: list[dict[str, Any]] = [
+        {"seed": 1}, {"method": "labor"}, {"weight_attr": "weight"}, {"directed": False},
+        {"subgraph_type": "induced"}, {"time_attr": "weight"},
+    ]  # fmt: skip
+    for options in beside:
+        with pytest.raises(ConfigError, match=f"{[*options][0]} is given beside neighbor_sampler"):
+            NeighborLoader(data, [2], neighbor_sampler=ours, **options)
+    NeighborLoader(data, [2], neighbor_sampler=ours, time_attr="edge_time")
     with pytest.raises(ConfigError, match="neighbor_sampler is a str, but a GraphkitSampler"):
         NeighborLoader(data, [2], neighbor_sampler="x")  # pyright: ignore[reportArgumentType]
     with pytest.raises(GraphError, match="seeds.1. = 60, but there are 60 nodes"):
