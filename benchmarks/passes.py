@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from .entry import Call
+from .entry import Call, Outputs
 
 PASSES = ("forward", "forward+backward")
 
@@ -33,3 +33,17 @@ def passes(
         return out.detach(), *torch.autograd.grad(out, [*leaves, *parameters], dy)
 
     return forward if dy is None else both
+
+
+def alone(call: Call) -> Call:
+    """``call`` with one thread: what the others are worth."""
+
+    def one() -> Outputs:
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return call()
+        finally:
+            torch.set_num_threads(before)
+
+    return one

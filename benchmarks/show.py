@@ -73,14 +73,21 @@ def reasons(rows: Sequence[Row]) -> list[str]:
 
 
 def processes(rows: Sequence[Row]) -> list[str]:
-    """One line for each contender that another process ran: what it was, and its bandwidth."""
+    """One line for each contender that another process ran: what it was, its bandwidth, and its
+    ratios as they would be if its process had had the bandwidth of ours."""
     lines: dict[str, str] = {}
+    level: dict[str, list[float]] = {}
     for row in rows:
         if about := row.get("process"):
-            parts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in about.items())
-            lines[row["contender"]] = (
-                f"{row['contender']} ran in turn with the others in a process of its own: {parts}."
-            )
+            name = row["contender"]
+            parts = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in about.items())
+            lines[name] = f"{name} ran in turn with the others in a process of its own: {parts}."
+            if row["ratio"] is not None and "gather_512b_gbps" in about:
+                times = about["gather_512b_gbps"] / row["gather_512b_gbps"]
+                level.setdefault(name, []).append(row["ratio"] * times)
+    for name, ratios in level.items():
+        span = " to ".join(dict.fromkeys(f"{ratio:.2f}x" for ratio in (min(ratios), max(ratios))))
+        lines[name] += f" By the bandwidth of gathers its ratios are {span}."
     return list(lines.values())
 
 

@@ -212,6 +212,9 @@ def test_a_contender_of_another_process_tells_its_time_and_is_closed() -> None:
     assert run.figures(entry(b=elsewhere), {"size": 3}, "base", results)["process"] is None
     line = "b ran in turn with the others in a process of its own: dgl 2."
     assert show.processes([{**row, "contender": "b"}]) == [line]
+    faster = {"process": {"dgl": "2", "gather_512b_gbps": 30}, "gather_512b_gbps": 20, "ratio": 2.0}
+    line = f"{line[:-1]}, gather 512b gbps 30. By the bandwidth of gathers its ratios are 3.00x."
+    assert show.processes([{**row, **faster, "contender": "b"}]) == [line]
 
 
 def test_a_case_has_its_own_entrants_and_tolerance() -> None:

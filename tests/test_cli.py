@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from benchmarks import machine
 from graphkit import cli
 from graphkit.errors import ConfigError
 
@@ -292,3 +294,51 @@ def test_an_exit_that_is_not_of_help_is_not_swallowed(monkeypatch: pytest.Monkey
     monkeypatch.setattr(cli, "_info", leave)
     with pytest.raises(SystemExit):
         cli.main(["info"])
+
+
+# -- huge pages ------------------------------------------------------------------------------------
+
+
+def _huge(code: str, **environment: str) -> str:
+    others = {k: v for k, v in os.environ.items() if k != cli.HUGE_PAGES}
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**others, **environment},
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    return " ".join(found.stdout.split())
+
+
+INFO = "import sys; sys.argv = ['graphkit', 'info']; from graphkit import cli; cli.start()"
+
+
+def test_the_command_line_asks_for_huge_pages_and_says_so() -> None:
+    assert f"asked for by torch ({cli.HUGE_PAGES} = 1)" in _huge(INFO)
+    assert f"not asked for ({cli.HUGE_PAGES} = 0)" in _huge(INFO, **{cli.HUGE_PAGES: "0"})
+
+
+def test_importing_changes_no_variable() -> None:
+    code = "import os; before = dict(os.environ); import graphkit.nn, graphkit.recipes; "
+    assert _huge(code + "print(before == dict(os.environ))") == "True"
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/smaps_rollup").exists() or machine.huge_pages() in (None, "never"),
+    reason="this system has no huge pages, or does not say how many are in use",
+)
+def test_torch_gets_them_although_it_was_imported_before() -> None:
+    code = """
+import torch
+from graphkit import cli
+cli.main = lambda: torch.ones(2**25)
+kept = cli.start()
+for line in open("/proc/self/smaps_rollup"):
+    if line.startswith("AnonHugePages"):
+        print(line.split()[1])
+"""
+    # of 128 MiB, in KiB
+    assert int(_huge(code)) > 2**16

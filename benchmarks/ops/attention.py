@@ -22,7 +22,7 @@ from torch_geometric.utils import softmax
 
 from benchmarks import graphs, peer
 from benchmarks.entry import Call, Prepared
-from benchmarks.passes import PASSES, passes
+from benchmarks.passes import PASSES, alone, passes
 from graphkit import Graph, ops
 from graphkit.errors import need
 from graphkit.nn import GATConv, GATv2Conv
@@ -57,7 +57,7 @@ def cases(quick: bool) -> list[dict[str, Any]]:
 def entrants(what: str, **_: Any) -> list[str]:
     whole = {"PyG layer, edge_index", "PyG layer, sorted edge_index"}
     if what in LAYERS:
-        return ["graphkit", *whole]
+        return ["graphkit", "graphkit, 1 thread", *whole]
     return [name for name in CONTENDERS if name not in whole]
 
 
@@ -231,6 +231,7 @@ def dgl_attention(p: Problem) -> Prepared:
 
 CONTENDERS = {
     "graphkit": prebuilt,
+    "graphkit, 1 thread": lambda p: alone(prebuilt(p)),
     "PyG layer, edge_index": pyg_layer,
     "PyG layer, sorted edge_index": pyg_sorted,
     "PyG softmax by ptr, torch index_add": by_ptr,

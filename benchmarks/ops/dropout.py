@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.entry import Prepared
-from benchmarks.passes import PASSES, passes
+from benchmarks.passes import PASSES, alone, passes
 from graphkit import ops
 
 TITLE = "relu and dropout, float32"
@@ -87,4 +87,13 @@ def apart(p: Problem) -> Prepared:
     return p.prepared(lambda x: functional.dropout(x.relu(), P, inplace=p.dy is None))
 
 
-CONTENDERS = {"graphkit": fused, "torch relu, dropout": apart}
+def one_thread(p: Problem) -> Prepared:
+    ready = fused(p)
+    return Prepared(alone(ready.call), ready.check)
+
+
+CONTENDERS = {
+    "graphkit": fused,
+    "graphkit, 1 thread": one_thread,
+    "torch relu, dropout": apart,
+}

@@ -24,7 +24,7 @@ from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
 from benchmarks import graphs
 from benchmarks.entry import Call, Prepared
-from benchmarks.passes import passes
+from benchmarks.passes import alone, passes
 from graphkit import Graph
 from graphkit.errors import need
 from graphkit.nn import GCNConv, build_model
@@ -56,8 +56,9 @@ def cases(quick: bool) -> list[dict[str, Any]]:
 
 def tolerance(what: str, **_: Any) -> float:
     """Of the largest value. In a step one sum before a ReLU that rounds to the other side of 0
-    takes a node out of a gradient or into it: 6e-4 of the first layer's, for PyG at width 256."""
-    return 1e-4 if what == CONVERTED else 2e-3
+    takes a node out of a gradient or into it: of the first layer's up to 2.5e-3, for PyG on one
+    graph and for us on another, where without such a sum all are within 1e-6."""
+    return 1e-4 if what == CONVERTED else 5e-3
 
 
 TOLERANCE = tolerance
@@ -218,19 +219,9 @@ def given_graph(p: Problem) -> Call:
 
 
 def one_thread(p: Problem) -> Prepared:
-    """The step of graphkit with one thread: what the others are worth."""
     ready = prebuilt(p)
     assert isinstance(ready, Prepared)
-
-    def alone() -> tuple[Tensor, ...]:
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            return ready.call()
-        finally:
-            torch.set_num_threads(before)
-
-    return Prepared(alone, ready.check)
+    return Prepared(alone(ready.call), ready.check)
 
 
 def pyg_edge_index(p: Problem) -> Call | Prepared:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from benchmarks import graphs
 from benchmarks.entry import Call, Prepared
-from benchmarks.passes import PASSES, passes
+from benchmarks.passes import PASSES, alone, passes
 from graphkit import Graph
 from graphkit.ops import sddmm
 
@@ -114,6 +114,7 @@ def sampled(p: Problem) -> Prepared:
 
 CONTENDERS = {
     "graphkit": prebuilt,
+    "graphkit, 1 thread": lambda p: alone(prebuilt(p)),
     "torch sampled_addmm, CSR": sampled,
     "torch gather, multiply, sum": gathered,
 }

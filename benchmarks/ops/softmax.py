@@ -17,7 +17,7 @@ from torch_geometric.utils import softmax
 
 from benchmarks import graphs
 from benchmarks.entry import Call, Prepared
-from benchmarks.passes import PASSES, passes
+from benchmarks.passes import PASSES, alone, passes
 from graphkit import Graph
 from graphkit.errors import need
 from graphkit.graph import Csr
@@ -123,6 +123,7 @@ def torch_scatter(p: Problem) -> Call:
 
 CONTENDERS = {
     "graphkit": unsorted,
+    "graphkit, 1 thread": lambda p: alone(unsorted(p)),
     "graphkit, sorted edges": by_ptr,
     "PyG softmax, index": pyg_index,
     "PyG softmax, ptr, sorted edges": pyg_ptr,

@@ -23,7 +23,7 @@ from torch_geometric.nn import SimpleConv
 
 from benchmarks import graphs, peer
 from benchmarks.entry import Call, Prepared
-from benchmarks.passes import PASSES, passes
+from benchmarks.passes import PASSES, alone, passes
 from graphkit import Graph, as_graph
 from graphkit.errors import BackendError, need
 from graphkit.ops import cpu, spmm
@@ -62,7 +62,8 @@ def cases(quick: bool) -> list[dict[str, Any]]:
     chosen += [(*arxiv, *kind, p, width) for kind in kinds for p in PASSES for width in widths[2:]]
     chosen += [(*arxiv, "max", False, p, width) for p in PASSES for width in widths[2:]]
     for name in graphs.REAL:
-        reduces = ("sum", "mean", "max")
+        chosen += [(name, "float32", "sum", False, p, w) for p in PASSES for w in widths[2:]]
+        reduces = ("mean", "max")
         chosen += [(name, "float32", r, False, p, 128) for r in reduces for p in PASSES]
     chosen += [("rmat", dtype, "sum", False, PASSES[0], 128) for dtype in ("float32", "bfloat16")]
     chosen += [("products", "bfloat16", "sum", False, PASSES[0], 64)]
@@ -187,18 +188,7 @@ def converting(p: Problem) -> Call:
 
 
 def one_thread(p: Problem) -> Call:
-    """The same with half of the machine, or less: what a second thread is worth."""
-    call = prebuilt(p)
-
-    def alone() -> tuple[Tensor, ...]:
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            return call()
-        finally:
-            torch.set_num_threads(before)
-
-    return alone
+    return alone(prebuilt(p))
 
 
 def single(p: Problem) -> Call:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch_geometric import nn as pyg
 from torch_geometric.data import Data
 from torch_geometric.utils import to_undirected
@@ -525,3 +526,36 @@ def test_data_with_a_graph_trains_like_its_edge_index(real: tuple[Tensor, Tensor
     data = Data(x=x, edge_index=edge_index, adj=gk.Graph.from_edge_index(edge_index, x.size(0)))
     layer = gnn.GCNConv(16, 4)
     torch.testing.assert_close(layer(data.x, data.adj), layer(data.x, data.edge_index))
+
+
+class _Products(TorchDispatchMode):
+    """Notes how many edges every product has, and how wide it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[int, int]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.graphkit.spmm.default:
+            self.found.append((args[1].numel(), args[6][0].numel()))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("layer", "widths"),
+    [
+        # before the map or behind it, whichever moves fewer bytes; no edges for self-loops
+        (lambda: gnn.GCNConv(8, 4), [4]),
+        (lambda: gnn.GCNConv(8, 64), [8]),
+        (lambda: gnn.SAGEConv(8, 4), [4]),
+        (lambda: gnn.SAGEConv(8, 64), [8]),
+        # both filtered channels of ACM at once
+        (lambda: gnn.ACMConv(8, 4), [8]),
+        (lambda: gnn.ACMConv(8, 4, "acmii"), [8]),
+    ],
+)
+def test_one_product_of_the_smaller_width(layer: Any, widths: list[int]) -> None:
+    edge_index = torch.randint(20, (2, 90), generator=torch.Generator().manual_seed(0))
+    with _Products() as products, torch.no_grad():
+        layer()(torch.randn(20, 8), edge_index)
+    assert products.found == [(90, width) for width in widths]

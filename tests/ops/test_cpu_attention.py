@@ -317,6 +317,26 @@ def test_layers_equal_their_steps(layer: Any, edge_dim: int | None) -> None:
             torch.testing.assert_close(a, b)
 
 
+@pytest.mark.parametrize("second", [False, True], ids=["gat", "gatv2"])
+def test_nothing_of_the_size_of_the_edges_is_kept(second: bool) -> None:
+    edge_index = torch.randint(50, (2, 9000), generator=torch.Generator().manual_seed(0))
+    given = inputs(Graph.from_edge_index(edge_index, 50), 2, 3, second=second)
+    # scores of edges are the caller's
+    given[9] = None
+    kept: list[Tensor] = []
+
+    def keep(t: Tensor) -> Tensor:
+        kept.append(t)
+        return t
+
+    leaves = [t.requires_grad_() for t in given if isinstance(t, Tensor) and t.is_floating_point()]
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        out = ops.attention(*given)[0]
+    torch.autograd.grad(out.sum(), leaves)
+    sizes = [t.numel() for t in kept if t.is_floating_point()]
+    assert sizes and max(sizes) == 50 * 2 * 3
+
+
 GRAPH = Graph.from_edge_index(torch.tensor([[0, 1], [1, 0]]), 2)
 H, S = torch.zeros(2, 3, 4), torch.zeros(2, 3)
 

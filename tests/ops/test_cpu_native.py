@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from graphkit import Graph, ops
@@ -54,24 +56,72 @@ def test_without_the_module_torch_serves() -> None:
     assert run(hidden + REPORT, GRAPHKIT_SIMD="").stdout == "torch reference\n"
 
 
-class _Sums(torch.utils.data.Dataset[torch.Tensor]):
-    def __init__(self, graph: Graph, x: torch.Tensor) -> None:
-        self.graph, self.x = graph, x
+def _with_gradients(function: Callable[..., Tensor], *inputs: Tensor) -> list[Tensor]:
+    leaves = [value.detach().requires_grad_() for value in inputs]
+    out = function(*leaves)
+    return [out.detach(), *torch.autograd.grad(out.sum(), leaves)]
+
+
+def every_kernel(graph: Graph) -> list[list[Tensor]]:
+    """What each family of kernels makes of ``graph`` and fixed numbers."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(3000, 4, 4, generator=generator)
+    scores = torch.randn(3000, 4, generator=generator)
+    pairs = torch.randint(3000, (2, 500), generator=generator)
+    src = graph.edge_index()[0]
+    sorted_again = Graph.from_edge_index(graph.edge_index(), 3000)
+    common = ops.intersect(graph, pairs)
+    assert isinstance(common, Graph)
+    torch.manual_seed(2)
+    return [
+        [sorted_again.by_dst.indptr, sorted_again.by_dst.indices],
+        _with_gradients(lambda x: ops.spmm(graph, x), x.flatten(1)),
+        _with_gradients(lambda x: ops.spmm(graph, x, reduce="max"), x.flatten(1)),
+        _with_gradients(lambda a, b: ops.sddmm(graph, a, b), x, x + 1),
+        _with_gradients(lambda s: ops.segment_softmax(s[src], graph.by_dst), scores),
+        _with_gradients(lambda x, s: ops.gat_attention(graph, x, s, s + 1), x, scores),
+        _with_gradients(lambda x: ops.gatv2_attention(graph, x, x, x[0]), x),
+        [common.by_dst.indptr, common.by_dst.indices],
+        _with_gradients(lambda x: ops.relu_dropout(x, 0.5), x),
+    ]
+
+
+def same(found: list[list[Tensor]], want: list[list[Tensor]]) -> bool:
+    pairs = zip(found, want, strict=True)
+    return all(torch.equal(a, b) for f, w in pairs for a, b in zip(f, w, strict=True))
+
+
+@pytest.mark.parametrize("name", ["baseline", "avx2", "avx512"])
+def test_an_instruction_set_gives_the_same_bits(built: None, name: str) -> None:
+    if name not in native.kernels.instruction_sets():
+        pytest.skip(f"this machine or build has no {name}")
+    graph, before = some_graph(), native.kernels.instruction_set()
+    want = every_kernel(graph)
+    native.kernels.choose(name)
+    try:
+        assert same(every_kernel(graph), want)
+    finally:
+        native.kernels.choose(before)
+
+
+class _Everything(torch.utils.data.Dataset[list[list[Tensor]]]):
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
 
     def __len__(self) -> int:
-        return 4
+        return 2
 
-    def __getitem__(self, index: int) -> torch.Tensor:
-        return ops.spmm(self.graph, self.x + index)
+    def __getitem__(self, index: int) -> list[list[Tensor]]:
+        return every_kernel(self.graph)
 
 
 @pytest.mark.parametrize("way", ["fork", "spawn"])
 def test_workers_of_a_loader(built: None, way: str) -> None:
     """The pool of threads is in use before the fork, which is what breaks careless libraries."""
-    sums = _Sums(some_graph(), torch.randn(3000, 16))
-    want = [sums[i] for i in range(4)]
-    loader = DataLoader(sums, batch_size=None, num_workers=2, multiprocessing_context=way)
-    assert all(torch.equal(a, b) for a, b in zip(loader, want, strict=True))
+    everything = _Everything(some_graph())
+    want = everything[0]
+    loader = DataLoader(everything, batch_size=None, num_workers=2, multiprocessing_context=way)
+    assert all(same(found, want) for found in loader)
 
 
 FORK = """
@@ -97,10 +147,11 @@ def test_a_plain_fork(built: None) -> None:
 
 def test_calls_from_several_python_threads(built: None) -> None:
     graph, x = some_graph(), torch.randn(3000, 16)
-    want = ops.spmm(graph, x)
+    # the seed of dropout is drawn from torch's one generator: its kernel has a test of its own
+    want = [ops.spmm(graph, x), *every_kernel(graph)[1:-1]]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: ops.spmm(graph, x), range(40)))
-    assert all(torch.equal(got, want) for got in found)
+        found = list(pool.map(lambda _: [ops.spmm(graph, x), *every_kernel(graph)[1:-1]], range(8)))
+    assert all(torch.equal(got[0], want[0]) and same(got[1:], want[1:]) for got in found)
 
 
 def test_nothing_is_said_at_exit(built: None) -> None:
