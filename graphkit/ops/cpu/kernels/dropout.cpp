@@ -20,6 +20,12 @@ void in_tasks(int64_t count, int threads, const F& body) {
   });
 }
 
+// Writes a vector; `past` the caches where the result is too large to stay in them.
+template <int L, class T>
+GK_INLINE void put(T* p, vec<acc_t<T>, L> value, bool past) {
+  past ? stream<L>(p, value) : store<L>(p, value);
+}
+
 // A mask of 32 bits, as wide as the accumulator.
 template <class A, int L>
 auto widened(vec<int32_t, L> mask) {
@@ -37,6 +43,7 @@ void drop(const DropoutArgs& args, int64_t first, int64_t last) {
   T* out = static_cast<T*>(args.out);
   const A scale = static_cast<A>(args.scale);
   const uint32_t top = static_cast<uint32_t>(args.below - 1);
+  const bool past = streams(out, 64, args.count * sizeof(T));
   int64_t at = first;
   for (; at + L <= last; at += L) {
     const auto bits = random_bits_of_elements<L / 2>(args.seed, at / 2);
@@ -44,8 +51,9 @@ void drop(const DropoutArgs& args, int64_t first, int64_t last) {
     vec<A, L> value = load<L>(x + at);
     // not value > 0: nan stays, as in torch's relu
     if (Relu) keep &= ~(value <= A(0));
-    store<L>(out + at, keep ? value * scale : vec<A, L>{});
+    put<L>(out + at, keep ? value * scale : vec<A, L>{}, past);
   }
+  if (past) end_stream();
   for (; at < last; ++at) {
     const uint64_t word = random_word(args.seed, at / 2);
     const uint32_t bits = static_cast<uint32_t>(at % 2 ? word : word >> 32);
@@ -72,10 +80,12 @@ void backward_typed(const DropoutArgs& args) {
   const T *dy = static_cast<const T*>(args.x), *y = static_cast<const T*>(args.y);
   T* out = static_cast<T*>(args.out);
   const A scale = static_cast<A>(args.scale);
+  const bool past = streams(out, 64, args.count * sizeof(T));
   in_tasks(args.count, args.threads, [&](int64_t first, int64_t last) {
     int64_t at = first;
     for (; at + L <= last; at += L)
-      store<L>(out + at, load<L>(y + at) <= A(0) ? vec<A, L>{} : load<L>(dy + at) * scale);
+      put<L>(out + at, load<L>(y + at) <= A(0) ? vec<A, L>{} : load<L>(dy + at) * scale, past);
+    if (past) end_stream();
     for (; at < last; ++at)
       store_one(out + at, load_one(y + at) <= A(0) ? A(0) : load_one(dy + at) * scale);
   });
