@@ -68,17 +68,22 @@ def every_kernel(graph: Graph) -> list[list[Tensor]]:
     x = torch.randn(3000, 4, 4, generator=generator)
     scores = torch.randn(3000, 4, generator=generator)
     pairs = torch.randint(3000, (2, 500), generator=generator)
-    src = graph.edge_index()[0]
     sorted_again = Graph.from_edge_index(graph.edge_index(), 3000)
     common = ops.intersect(graph, pairs)
     assert isinstance(common, Graph)
     torch.manual_seed(2)
+
+    def softmax(scores: Tensor) -> Tensor:
+        return ops.segment_softmax(ops.gather(graph, scores, "src"), graph.by_dst)
+
     return [
         [sorted_again.by_dst.indptr, sorted_again.by_dst.indices],
         _with_gradients(lambda x: ops.spmm(graph, x), x.flatten(1)),
         _with_gradients(lambda x: ops.spmm(graph, x, reduce="max"), x.flatten(1)),
         _with_gradients(lambda a, b: ops.sddmm(graph, a, b), x, x + 1),
-        _with_gradients(lambda s: ops.segment_softmax(s[src], graph.by_dst), scores),
+        _with_gradients(
+            lambda s: ops.segment_softmax(ops.gather(graph, s, "src"), graph.by_dst), scores
+        ),
         _with_gradients(lambda x, s: ops.gat_attention(graph, x, s, s + 1), x, scores),
         _with_gradients(lambda x: ops.gatv2_attention(graph, x, x, x[0]), x),
         [common.by_dst.indptr, common.by_dst.indices],
