@@ -331,7 +331,7 @@ class _Epochs:
         self.epoch += 1
         setattr(own, self._name, sampler)
         own.collate_fn = type(self).collate_fn.__get__(own)  # pyright: ignore
-        return super(_Epochs, own).__iter__()
+        return super(_Epochs, own).__iter__()  # pyright: ignore
 
 
 def _sampler(
