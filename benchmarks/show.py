@@ -110,7 +110,8 @@ def last_run(path: Path) -> list[Row]:
 def plot(rows: Sequence[Row], path: Path, title: str) -> None:
     """Write a panel for each group to ``path`` (svg, png, pdf): medians, a band from p10 to p90."""
     found = groups([row for row in rows if row["status"] == "ok"])
-    figure, panels = sheet(len(found))
+    # a panel that is alone gets the room of two
+    figure, panels = sheet(len(found), 3.4 if len(found) > 1 else 6.8)
     contenders = list(dict.fromkeys(row["contender"] for row in rows))
     colors = {name: COLORS[at % len(COLORS)] for at, name in enumerate(contenders)}
     for panel, (name, group) in zip(panels, found.items(), strict=False):
@@ -145,6 +146,8 @@ def finish(figure: Any, panels: Sequence[Any], path: Path, title: str) -> None:
     # handles and gaps take about 0.7 inches, and twelve letters one
     inches = 0.7 + max(map(len, handles), default=0) / 12
     columns = max(1, int(figure.get_figwidth() / inches))
+    # the legend takes no room from the panels
+    figure.set_figheight(figure.get_figheight() + 0.24 * -(-len(handles) // columns))
     place = {"loc": "outside lower center", "ncols": columns, "frameon": False}
     figure.legend(list(handles.values()), list(handles), **place)
     wide = int(figure.get_figwidth() * 12)
@@ -160,6 +163,8 @@ def _panel(panel: Any, group: Sequence[Row], colors: Mapping[str, str]) -> None:
     axis = list(group[0]["case"])[-1]
     values = list(dict.fromkeys(row["case"][axis] for row in group))
     for number, (name, color) in enumerate(colors.items()):
+        # more contenders than colours: the second round is dashed
+        again = number >= len(COLORS)
         mine = [row for row in group if row["contender"] == name]
         if not mine:
             continue
@@ -167,10 +172,12 @@ def _panel(panel: Any, group: Sequence[Row], colors: Mapping[str, str]) -> None:
         style = {"color": color, "label": name}
         if len(values) == 1:
             error = [[median[0] - low[0]], [high[0] - median[0]]]
-            panel.bar([number], median, yerr=error, ecolor="#333333", **style)
+            hatch = "//" if again else None
+            panel.bar([number], median, yerr=error, ecolor="#333333", hatch=hatch, **style)
         else:
             at = [values.index(row["case"][axis]) for row in mine]
-            panel.plot(at, median, linewidth=1.6, marker="o", markersize=4, **style)
+            marks = {"marker": "s", "linestyle": "--"} if again else {"marker": "o"}
+            panel.plot(at, median, linewidth=1.6, markersize=4, **marks, **style)
             panel.fill_between(at, low, high, color=color, alpha=0.18, linewidth=0)
     if len(values) == 1:
         panel.set_xticks([])
