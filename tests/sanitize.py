@@ -51,12 +51,17 @@ def tests(site: Path, more: list[str]) -> list[str]:
 def sanitize(place: Path, more: list[str]) -> int:
     site = build(place, "address,undefined")
     compiler = os.environ.get("CXX", "c++")
-    found = subprocess.run(
-        [compiler, "-print-file-name=libasan.so"], check=True, capture_output=True, text=True
+    # the C++ library too: what torch throws passes through ASan, which looks for it at the start
+    libraries = ("libasan.so", "libstdc++.so.6")
+    preload = " ".join(
+        subprocess.run(
+            [compiler, f"-print-file-name={name}"], check=True, capture_output=True, text=True
+        ).stdout.strip()
+        for name in libraries
     )
     environment = {
         **os.environ,
-        "LD_PRELOAD": found.stdout.strip(),
+        "LD_PRELOAD": preload,
         # Python and torch keep memory until the end of the process
         "ASAN_OPTIONS": "detect_leaks=0",
         "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
