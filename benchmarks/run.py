@@ -101,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=_positive, metavar="N", help=f"[{ROUNDS}]")
     parser.add_argument("--dgl", metavar="PYTHON", help="another Python, which has DGL")
     parser.add_argument("--skip-tests", action="store_true", help="noted in every row")
+    parser.add_argument("--skip-memory", action="store_true", help="times alone, much sooner")
     return parser
 
 
@@ -164,7 +165,9 @@ def command(entry: Entry, options: argparse.Namespace) -> str:
     """The command that repeats the run, without where its results and plot went."""
     words = ["python", "benchmarks/run.py", entry.name]
     words += [
-        f"--{name}" for name in ("quick", "skip-tests") if vars(options)[name.replace("-", "_")]
+        f"--{name}"
+        for name in ("quick", "skip-tests", "skip-memory")
+        if vars(options)[name.replace("-", "_")]
     ]
     for name in ("only", "threads", "rounds"):
         words += [f"--{name}", str(vars(options)[name])] if vars(options)[name] else []
@@ -179,8 +182,11 @@ def _measure(
     entry, cases = settings.entry, settings.cases
     rows: list[dict[str, Any]] = []
     with _progress(console, len(cases)) as tell:
+        watched = (
+            [] if options.skip_memory else [len(cases) - 1] if settings.quick else range(len(cases))
+        )
         tell("memory" if options.skip_tests else "tests and memory")
-        state, peaks = _before(settings, cases, options.skip_tests)
+        state, peaks = _before(settings, cases, options.skip_tests, watched)
         tell("bandwidth of this machine")
         shared = {**settings.shared, "tests": state, **bandwidth()}
         for number, params in enumerate(cases):
@@ -207,15 +213,18 @@ def _measure(
 
 
 def _before(
-    settings: Settings, cases: Sequence[Mapping[str, Any]], skip_tests: bool
+    settings: Settings,
+    cases: Sequence[Mapping[str, Any]],
+    skip_tests: bool,
+    watched: Sequence[int],
 ) -> tuple[str, dict[str, list[dict[str, Any]]]]:
-    """How the tests went, and each contender's peaks: neither is timed, so two run at a time."""
+    """How the tests went, and each contender's peaks in the cases ``watched``: neither is timed, so
+    two run at a time."""
     entry, threads = settings.entry, torch.get_num_threads()
-    first = len(cases) - 1 if settings.quick else 0
     peaks = {name: [memory.NONE] * len(cases) for name in entry.contenders}
 
     def watch(name: str) -> None:
-        entered = [at for at in range(first, len(cases)) if name in entry.names(cases[at])]
+        entered = [at for at in watched if name in entry.names(cases[at])]
         if entered:
             found = memory.peaks(entry, name, [cases[at] for at in entered], threads)
             for at, one in zip(entered, found, strict=True):

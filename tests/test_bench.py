@@ -354,6 +354,15 @@ def test_skipped_tests_are_noted(ones: Path, capsys: pytest.CaptureFixture[str])
     assert "tests skipped by --skip-tests" in capsys.readouterr().out
 
 
+def test_skipped_memory_is_null(ones: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "peaks", lambda *_: pytest.fail("memory was watched"))
+    out = ones.with_name("rows.jsonl")
+    run.main([str(ones), "--quick", "--skip-tests", "--skip-memory", "--out", str(out)])
+    rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert rows and all(row["peak_mb"] is None and row["call_mb"] is None for row in rows)
+    assert "--skip-memory" in rows[0]["command"]
+
+
 def test_a_plot_of_the_same_figures_is_the_same_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
