@@ -82,7 +82,7 @@ class Others:
         return round(max(0.0, (busy - own) / wall), 2) if wall > 0 else None
 
     def _now(self) -> tuple[float, float, float] | None:
-        """Seconds: of the clock, of all cores at work, of this process at work."""
+        """Seconds: of the clock, of all cores at work, of this process and those it has ended."""
         try:
             with open("/proc/stat", encoding="ascii") as file:
                 ticks = [int(word) for word in file.readline().split()[1:9]]
@@ -91,4 +91,5 @@ class Others:
         user, nice, system, _idle, _wait, irq, softirq, steal = ticks
         busy = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
         mine = os.times()
-        return time.monotonic(), busy, mine.user + mine.system
+        own = mine.user + mine.system + mine.children_user + mine.children_system
+        return time.monotonic(), busy, own
