@@ -1,11 +1,13 @@
 // Neighbourhoods of seeds over several hops, the nodes numbered in the order of discovery. Rows are
 // worked on in blocks, each in three passes that fetch ahead for one another: offsets, columns of
 // the slots drawn, places of these nodes in the table that numbers them. Every draw is a function
-// of the key, hop, relation, node and number of the draw; graphkit/ops/sample.py makes the same.
+// of the key, hop, relation, node and number of the draw; graphkit/ops/sample_reference.py
+// makes the same.
 #include "sample.h"
 
 #include <cstdlib>
 
+#include "parallel.h"
 #include "random.h"
 
 namespace GK_ISA {
@@ -17,13 +19,6 @@ constexpr int64_t kRows = 24;
 constexpr int64_t kListed = 64;
 // local numbers are int32
 constexpr int64_t kMost = INT32_MAX - 1;
-
-__extension__ typedef unsigned __int128 Wide;
-
-// a whole number below `count`
-inline int64_t below(uint64_t word, int64_t count) {
-  return static_cast<int64_t>(static_cast<Wide>(word) * static_cast<uint64_t>(count) >> 64);
-}
 
 template <class T>
 bool reserve(T*& array, int64_t& room, int64_t need) {
@@ -50,8 +45,8 @@ struct Dense {
   uint64_t* table;
   uint64_t stamp;
 
-  static bool prepare(SampleNodes& nodes, int64_t num_nodes) {
-    return nodes.table_room >= num_nodes || renew(nodes.table, nodes.table_room, num_nodes);
+  static bool prepare(SampleTable& table, int64_t num_nodes) {
+    return table.room >= num_nodes || renew(table.entry, table.room, num_nodes);
   }
   bool make_room(int64_t) { return true; }
   void fetch(int64_t node, int64_t) const { __builtin_prefetch(table + node, 1, 3); }
@@ -69,41 +64,42 @@ struct Dense {
 };
 
 struct Hashed {
-  SampleNodes& nodes;
+  SampleTable& table;
+  const SampleNodes& nodes;
   uint64_t stamp;
   uint64_t num_nodes;
 
   static constexpr int64_t kLeast = 1 << 12;
 
-  static bool prepare(SampleNodes& nodes, int64_t) {
-    return nodes.table_room || renew(nodes.table, nodes.table_room, 2 * kLeast);
+  static bool prepare(SampleTable& table) {
+    return table.room || renew(table.entry, table.room, 2 * kLeast);
   }
   uint64_t key_of(int64_t node, int64_t tree) const {
     return static_cast<uint64_t>(tree) * num_nodes + static_cast<uint64_t>(node);
   }
   // the place of a key, or the free one where it belongs
   uint64_t* place(uint64_t key) const {
-    const uint64_t mask = static_cast<uint64_t>(nodes.table_room) / 2 - 1;
+    const uint64_t mask = static_cast<uint64_t>(table.room) / 2 - 1;
     uint64_t at = mix_words<uint64_t>(key + kCounterStep) & mask;
     for (;; at = (at + 1) & mask) {
-      uint64_t* pair = nodes.table + 2 * at;
+      uint64_t* pair = table.entry + 2 * at;
       if (pair[1] >> 32 != stamp || pair[0] == key) return pair;
     }
   }
   // for so many nodes: at most half of the places are in use
   bool make_room(int64_t count) {
-    if (4 * count <= nodes.table_room) return true;
-    int64_t size = nodes.table_room;
+    if (4 * count <= table.room) return true;
+    int64_t size = table.room;
     while (size < 4 * count) size *= 2;
-    if (!renew(nodes.table, nodes.table_room, 2 * size)) return false;
+    if (!renew(table.entry, table.room, 2 * size)) return false;
     for (int64_t i = 0; i < nodes.count; ++i)
       number(nodes.id[i], nodes.tree ? nodes.tree[i] : 0, i);
     return true;
   }
   void fetch(int64_t node, int64_t tree) const {
-    const uint64_t mask = static_cast<uint64_t>(nodes.table_room) / 2 - 1;
+    const uint64_t mask = static_cast<uint64_t>(table.room) / 2 - 1;
     __builtin_prefetch(
-        nodes.table + 2 * (mix_words<uint64_t>(key_of(node, tree) + kCounterStep) & mask), 1, 3);
+        table.entry + 2 * (mix_words<uint64_t>(key_of(node, tree) + kCounterStep) & mask), 1, 3);
   }
   int64_t find(int64_t node, int64_t tree) const {
     const uint64_t entry = place(key_of(node, tree))[1];
@@ -118,6 +114,43 @@ struct Hashed {
     }
     return static_cast<int64_t>(pair[1] & UINT32_MAX);
   }
+};
+
+// Pairs of nodes between which no edge is taken, and the rows that have some.
+struct Gone {
+  SampleTable& table;
+  uint64_t num_src;
+
+  static constexpr uint64_t kRow = uint64_t{1} << 63;
+
+  uint64_t* place(uint64_t key) const {
+    const uint64_t mask = static_cast<uint64_t>(table.room) - 1;
+    uint64_t at = mix_words<uint64_t>(key) & mask;
+    while (table.entry[at] && table.entry[at] != key) at = (at + 1) & mask;
+    return table.entry + at;
+  }
+  // no key is 0, which marks a free place
+  uint64_t pair(int64_t row, int64_t src) const {
+    return static_cast<uint64_t>(row) * num_src + static_cast<uint64_t>(src) + 1;
+  }
+  // at most half of the places are in use
+  bool fill(const int64_t* src, const int64_t* dst, int64_t count) {
+    int64_t size = 64;
+    while (size < 4 * count) size *= 2;
+    if (table.room < size) {
+      if (!renew(table.entry, table.room, size)) return false;
+    } else {
+      std::memset(table.entry, 0, table.room * sizeof(uint64_t));
+    }
+    for (int64_t i = 0; i < count; ++i) {
+      const uint64_t row = kRow | static_cast<uint64_t>(dst[i]), both = pair(dst[i], src[i]);
+      *place(row) = row;
+      *place(both) = both;
+    }
+    return true;
+  }
+  bool in(int64_t row) const { return *place(kRow | static_cast<uint64_t>(row)); }
+  bool has(int64_t row, int64_t src) const { return *place(pair(row, src)); }
 };
 
 // --- one row ---
@@ -312,6 +345,7 @@ enum Way { kNone, kAll, kFloyd, kReplaced, kSearched, kArrivals, kLabor, kLast }
 struct Run {
   const SamplePlan& plan;
   const SampleSeeds& seeds;
+  SampleFound& into;
   SampleRoom& room;
 
   Way way(const SampleRelation& of, int64_t k) const {
@@ -333,7 +367,7 @@ struct Run {
 
   // the slots of the local node `row` that may be taken
   void span(const SampleRelation& of, int64_t row, int64_t& begin, int64_t& end) const {
-    const SampleNodes& nodes = room.nodes[of.dst];
+    const SampleNodes& nodes = into.nodes[of.dst];
     const int64_t node = nodes.id[row];
     begin = of.side.ptr[node];
     end = of.side.ptr[node + 1];
@@ -373,6 +407,42 @@ struct Run {
     }
   }
 
+  Gone gone(const SampleRelation& of) const {
+    return {room.gone[&of - plan.relations], static_cast<uint64_t>(plan.num_nodes[of.src])};
+  }
+  bool has_gone(const SampleRelation& of) const {
+    return seeds.gone && seeds.num_gone[&of - plan.relations];
+  }
+
+  // As `draw`, from a copy of the row without the edges that may not be taken; most rows have none.
+  template <class I>
+  int64_t draw_rest(const SampleRelation& of, int64_t node, Way how, int64_t begin, int64_t end,
+                    int64_t k, uint64_t word, int64_t* out) const {
+    const Gone without = gone(of);
+    const I* idx = static_cast<const I*>(of.side.idx);
+    const int64_t size = end - begin + 1;
+    int64_t *rest = room.rest, *sums = rest + size;
+    double* weight = reinterpret_cast<double*>(sums + size);
+    I* columns = reinterpret_cast<I*>(weight + size);
+    int64_t count = 0;
+    sums[0] = 0;
+    for (int64_t slot = begin; slot < end; ++slot) {
+      if (without.has(node, idx[slot])) continue;
+      rest[count] = slot;
+      columns[count] = idx[slot];
+      if (of.sums) sums[count + 1] = sums[count] + of.sums[slot + 1] - of.sums[slot];
+      if (of.weight) weight[count] = of.weight[slot];
+      ++count;
+    }
+    SampleRelation copy = of;
+    if (of.sums) copy.sums = sums;
+    if (of.weight) copy.weight = weight;
+    Row<I> row{copy, columns, room};
+    const int64_t drawn = draw(row, how, 0, count, k, word, out);
+    for (int64_t j = 0; j < drawn; ++j) out[j] = rest[out[j]];
+    return drawn;
+  }
+
   // The columns of the slots, into `found`; their places in the table are fetched, and their edge
   // numbers.
   template <class I, class M>
@@ -402,7 +472,7 @@ struct Run {
   }
 
   void fetch_offsets(const SampleRelation& of, int64_t first, int64_t last) const {
-    const SampleNodes& nodes = room.nodes[of.dst];
+    const SampleNodes& nodes = into.nodes[of.dst];
     for (int64_t row = first; row < last; ++row) __builtin_prefetch(of.side.ptr + nodes.id[row]);
   }
 
@@ -414,13 +484,13 @@ struct Run {
     const I* idx = static_cast<const I*>(of.side.idx);
     const bool disjoint = plan.disjoint;
     Row<I> row{of, idx, room};
-    SampleNodes& sources = room.nodes[of.src];
+    SampleNodes& sources = into.nodes[of.src];
     if (!reserve(edges.ptr, edges.ptr_room, last + 1)) return kNoMemory;
     if (how == kNone) {
       for (int64_t r = first; r < last; ++r) edges.ptr[r + 1] = edges.count;
       return kSampled;
     }
-    const bool repeats = how == kReplaced || how == kSearched;
+    const bool repeats = how == kReplaced || how == kSearched, some_gone = has_gone(of);
     const int64_t known = edges.count;
     fetch_offsets(of, first, first + kRows < last ? first + kRows : last);
     for (int64_t r0 = first; r0 < last; r0 += kRows) {
@@ -448,11 +518,12 @@ struct Run {
         return kNoMemory;
       if (how == kArrivals && !reserve(room.key, room.key_room, k < longest ? k : longest))
         return kNoMemory;
+      if (some_gone && !reserve(room.rest, room.rest_room, 4 * (longest + 1))) return kNoMemory;
       if (how == kFloyd && k > kListed && longest / 64 >= room.taken_room &&
           !renew(room.taken, room.taken_room, 2 * (longest / 64 + 1)))
         return kNoMemory;
 
-      const SampleNodes& rows = room.nodes[of.dst];
+      const SampleNodes& rows = into.nodes[of.dst];
       int64_t at = edges.count;
       for (int64_t r = r0; r < r1; ++r) {
         uint64_t mine = word;
@@ -460,7 +531,10 @@ struct Run {
           mine = random_word(word, static_cast<uint64_t>(rows.id[r]));
           if (disjoint) mine = random_word(mine, static_cast<uint64_t>(rows.tree[r]));
         }
-        at += draw(row, how, begin[r - r0], end[r - r0], k, mine, edges.eid + at);
+        const int64_t from = begin[r - r0], to = end[r - r0];
+        at += some_gone && gone(of).in(rows.id[r])
+                  ? draw_rest<I>(of, rows.id[r], how, from, to, k, mine, edges.eid + at)
+                  : draw(row, how, from, to, k, mine, edges.eid + at);
         edges.ptr[r + 1] = at;
       }
       const int64_t count = at - edges.count;
@@ -502,7 +576,7 @@ struct Run {
   template <class I, class M>
   int among(const SampleRelation& of, SampleEdges& edges, const M& map) {
     const I* idx = static_cast<const I*>(of.side.idx);
-    const SampleNodes& rows = room.nodes[of.dst];
+    const SampleNodes& rows = into.nodes[of.dst];
     edges.count = 0;
     if (!reserve(edges.ptr, edges.ptr_room, rows.count + 1)) return kNoMemory;
     fetch_offsets(of, 0, kRows < rows.count ? kRows : rows.count);
@@ -511,13 +585,14 @@ struct Run {
       int64_t begin, end;
       span(of, r, begin, end);
       const int64_t tree = plan.disjoint ? rows.tree[r] : 0;
+      const bool some_gone = has_gone(of) && gone(of).in(rows.id[r]);
       if (!reserve(edges.idx, edges.idx_room, edges.count + end - begin + 1) ||
           !reserve(edges.eid, edges.eid_room, edges.count + end - begin + 1))
         return kNoMemory;
       for (int64_t slot = begin; slot < end; ++slot) map.fetch(idx[slot], tree);
       for (int64_t slot = begin; slot < end; ++slot) {
         const int64_t number = map.find(idx[slot], tree);
-        if (number < 0) continue;
+        if (number < 0 || (some_gone && gone(of).has(rows.id[r], idx[slot]))) continue;
         edges.idx[edges.count] = static_cast<int32_t>(number);
         edges.eid[edges.count++] = slot;
       }
@@ -529,27 +604,28 @@ struct Run {
 
   template <class F>
   int with_map(int type, const F& call) {
-    SampleNodes& nodes = room.nodes[type];
+    SampleTable& table = room.tables[type];
     const uint64_t size = static_cast<uint64_t>(plan.num_nodes[type]);
-    return plan.dense ? call(Dense{nodes.table, room.stamp}) : call(Hashed{nodes, room.stamp, size});
+    return plan.dense ? call(Dense{table.entry, room.stamp})
+                      : call(Hashed{table, into.nodes[type], room.stamp, size});
   }
 
   int start() {
     if (++room.stamp == 0) {
       for (int t = 0; t < plan.num_types; ++t)
-        if (room.nodes[t].table)
-          std::memset(room.nodes[t].table, 0, room.nodes[t].table_room * sizeof(uint64_t));
+        if (room.tables[t].entry)
+          std::memset(room.tables[t].entry, 0, room.tables[t].room * sizeof(uint64_t));
       room.stamp = 1;
     }
     for (int t = 0; t < plan.num_types; ++t) {
-      SampleNodes& nodes = room.nodes[t];
+      SampleNodes& nodes = into.nodes[t];
       const int64_t count = seeds.count[t];
       nodes.count = 0;
       if (count > kMost) return kTooMany;
       if (!reserve(nodes.id, nodes.room, count + 1)) return kNoMemory;
       if (plan.disjoint && !reserve(nodes.tree, nodes.tree_room, count + 1)) return kNoMemory;
-      if (!(plan.dense ? Dense::prepare(nodes, plan.num_nodes[t])
-                       : Hashed::prepare(nodes, plan.num_nodes[t])))
+      if (!(plan.dense ? Dense::prepare(room.tables[t], plan.num_nodes[t])
+                       : Hashed::prepare(room.tables[t])))
         return kNoMemory;
       const int status = with_map(t, [&](auto map) -> int {
         if (!map.make_room(count)) return kNoMemory;
@@ -564,7 +640,7 @@ struct Run {
       });
       if (status) return status;
       nodes.count = count;
-      room.num_nodes[t * (plan.hops + 1)] = count;
+      into.num_nodes[t * (plan.hops + 1)] = count;
     }
     return kSampled;
   }
@@ -573,7 +649,12 @@ struct Run {
     int status = start();
     if (status) return status;
     for (int r = 0; r < plan.num_relations; ++r) {
-      SampleEdges& edges = room.edges[r];
+      SampleEdges& edges = into.edges[r];
+      const SampleRelation& of = plan.relations[r];
+      if (has_gone(of)) {
+        const int64_t count = seeds.num_gone[r];
+        if (!gone(of).fill(seeds.gone[r], seeds.gone[r] + count, count)) return kNoMemory;
+      }
       edges.count = 0;
       if (!reserve(edges.ptr, edges.ptr_room, 1)) return kNoMemory;
       edges.ptr[0] = 0;
@@ -583,7 +664,7 @@ struct Run {
       // all earlier hops on
       for (int r = 0; r < plan.num_relations; ++r) {
         const SampleRelation& of = plan.relations[r];
-        const int64_t* counts = room.num_nodes + of.dst * (plan.hops + 1);
+        const int64_t* counts = into.num_nodes + of.dst * (plan.hops + 1);
         int64_t first = 0;
         for (int before = 0; before < h; ++before) first += counts[before];
         const uint64_t layer = plan.layer_dependency ? 0xffff : static_cast<uint64_t>(h);
@@ -591,7 +672,7 @@ struct Run {
         const uint64_t which = static_cast<uint64_t>(plan.labor ? of.src : r);
         const uint64_t word = random_word(seeds.key, which << 16 | layer);
         const int64_t k = plan.fanout[h * plan.num_relations + r];
-        SampleEdges& edges = room.edges[r];
+        SampleEdges& edges = into.edges[r];
         const int64_t before = edges.count;
         status = with_map(of.src, [&](auto map) {
           return of.side.idx64
@@ -599,18 +680,18 @@ struct Run {
                      : hop<int32_t>(of, edges, k, word, first, first + counts[h], map);
         });
         if (status) return status;
-        room.num_edges[r * plan.hops + h] = edges.count - before;
+        into.num_edges[r * plan.hops + h] = edges.count - before;
       }
       for (int t = 0; t < plan.num_types; ++t) {
-        int64_t* counts = room.num_nodes + t * (plan.hops + 1);
+        int64_t* counts = into.num_nodes + t * (plan.hops + 1);
         int64_t known = 0;
         for (int before = 0; before <= h; ++before) known += counts[before];
-        counts[h + 1] = room.nodes[t].count - known;
+        counts[h + 1] = into.nodes[t].count - known;
       }
     }
     for (int r = 0; plan.induced && r < plan.num_relations; ++r) {
       const SampleRelation& of = plan.relations[r];
-      SampleEdges& edges = room.edges[r];
+      SampleEdges& edges = into.edges[r];
       status = with_map(of.src, [&](const auto& map) {
         return of.side.idx64 ? among<int64_t>(of, edges, map) : among<int32_t>(of, edges, map);
       });
@@ -622,8 +703,22 @@ struct Run {
 
 }  // namespace
 
-int sample(const SamplePlan& plan, const SampleSeeds& seeds, SampleRoom& room) {
-  return Run{plan, seeds, room}.all();
+void sample(const SamplePlan& plan, const SampleSeeds* seeds, SampleFound* found, int64_t count,
+            SampleRoom* rooms, int threads) {
+#if defined(_OPENMP)
+  if (threads > 1 && count > 1) {
+#pragma omp parallel num_threads(threads)
+    {
+      SampleRoom& mine = rooms[omp_get_thread_num()];
+#pragma omp for schedule(dynamic, 1)
+      for (int64_t i = 0; i < count; ++i)
+        found[i].status = Run{plan, seeds[i], found[i], mine}.all();
+    }
+    return;
+  }
+#endif
+  for (int64_t i = 0; i < count; ++i)
+    found[i].status = Run{plan, seeds[i], found[i], rooms[0]}.all();
 }
 
 }  // namespace GK_ISA
