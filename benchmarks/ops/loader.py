@@ -6,6 +6,7 @@ and by its rows of features. Worker processes are started before the first pass 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -108,7 +109,11 @@ def pyg(workers: int) -> Callable[[Problem], Prepared]:
     def prepare(p: Problem) -> Prepared:
         need("torch_sparse")
         options = p.options() | {"num_workers": workers, "persistent_workers": workers > 0}
-        return _prepared(p, PyGNeighborLoader(p.data, p.fanout, **options))
+        with warnings.catch_warnings():
+            # it would rather have pyg-lib, which is not to be had everywhere
+            warnings.simplefilter("ignore")
+            loader = PyGNeighborLoader(p.data, p.fanout, **options)
+        return _prepared(p, loader)
 
     return prepare
 

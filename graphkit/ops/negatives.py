@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from torch import Tensor
 from ..errors import ConfigError, GraphError, nearest
 from ..graph import Graph, row_ids
 from .random import below, random_word, random_words
-from .sample_plan import Key, read_ids, read_key, read_pairs
+from .sample_plan import Key, distinct, read_ids, read_key, read_pairs
 
 METHODS = ("uniform", "degree")
 TRIES = 64
@@ -124,17 +124,17 @@ def _keys(of: Pairs, excluded: Tensor) -> Tensor:
     if not of.loops:
         both = min(of.num_src, of.num_dst)
         keys.append(torch.arange(both, device=of.ptr.device) * (of.num_dst + 1))
-    return torch.cat(keys).unique()
+    return distinct(torch.cat(keys))
 
 
 def _rest_of(of: Pairs, src: int, excluded: Tensor, word: int) -> int:
     """A destination among those left to ``src``, -1 if there is none."""
     ends = torch.tensor([src, src + 1], device=of.ptr.device) * of.num_dst
-    first, last = torch.searchsorted(excluded, ends).tolist()
+    first, last = (int(at) for at in torch.searchsorted(excluded, ends))
     parts = [of.idx[of.ptr[src] : of.ptr[src + 1]].long(), excluded[first:last] - src * of.num_dst]
     if not of.loops and src < of.num_dst:
         parts.append(torch.full((1,), src, device=of.ptr.device))
-    taken = torch.cat(parts).unique()
+    taken = distinct(torch.cat(parts))
     signed = _signed(word, of.ptr.device)
     if of.dst_sums is None:
         left = of.num_dst - len(taken)
@@ -157,7 +157,7 @@ def _finish(
     of: Pairs, word: int, given: Tensor | None, src: Tensor, dst: Tensor, excluded: Tensor
 ) -> None:
     """Draw what no try gave: a source by how much is left to it, a destination among that."""
-    pending: list[int] = (dst < 0).nonzero().flatten().tolist()
+    pending = cast(list[int], cast(Any, (dst < 0).nonzero().flatten()).tolist())
     sums = None
     if given is None and pending:
         keys = _keys(of, excluded)
@@ -268,7 +268,7 @@ class NegativeSampler:
         excluded = of.ptr.new_empty(0)
         if exclude is not None:
             src, dst = read_pairs("exclude", exclude, of.num_src, of.num_dst, device, of=_OP)
-            excluded = (src * of.num_dst + dst).unique()
+            excluded = distinct(src * of.num_dst + dst)
         is_native = native is not None and device.type == "cpu"
         run = native if native is not None and is_native else reference
         src, dst = run(of, word, sources, count, excluded)

@@ -194,7 +194,9 @@ class Sampler:
     edges (checking weights and times, sorting rows by time) is done here, so that a batch costs
     what it draws. Calls from several threads at once run side by side, each with a working space
     of its own: 8 bytes for each node of the graph (beyond 2**25 nodes, and for disjoint trees, only
-    for those sampled). It can be pickled, for workers that are started afresh.
+    for those sampled); :meth:`many` has one for each thread. The memory of batches that nobody
+    holds any more is used again, that of two calls at most. It can be pickled, for workers that are
+    started afresh.
     """
 
     def __init__(

@@ -216,6 +216,12 @@ def read_pairs(
     return torch.stack([read_ids(label + at, ids, n, device, of=of) for at, ids, n in ends])
 
 
+def distinct(numbers: Tensor) -> Tensor:
+    """The different ones of numbers from 0 on, in rising order."""
+    ordered = torch.sort(numbers).values
+    return ordered[ordered.diff(prepend=ordered.new_full((1,), -1)) > 0]
+
+
 def read_key(key: Any, *, of: str = "sample") -> int:
     """All of a key in one word."""
     if not isinstance(key, tuple) or len(cast(tuple[Any, ...], key)) != 3:

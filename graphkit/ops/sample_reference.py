@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..errors import GraphError
 from .random import below, random_word, random_words, shift_right
-from .sample_plan import Plan, Relation
+from .sample_plan import Plan, Relation, distinct
 
 MOST = 2**31 - 2
 """The most nodes of a batch, whose local numbers are int32."""
@@ -97,7 +97,7 @@ def _floyd(size: Tensor, k: int, words: Tensor) -> Tensor:
 def _without(of: Relation, pairs: Tensor, num_src: int) -> Relation:
     """The relation without the edges between such pairs. It is copied whole, which the kernel
     does with the rows in question alone."""
-    keys, rows = (pairs[1] * num_src + pairs[0]).unique(), pairs[1].unique()
+    keys, rows = distinct(pairs[1] * num_src + pairs[0]), distinct(pairs[1])
     begin = of.ptr[rows]
     row, offset = _row_of_slots(of.ptr[rows + 1] - begin)
     slot = begin[row] + offset
