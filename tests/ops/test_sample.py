@@ -371,6 +371,19 @@ def test_what_was_drawn_stays_as_it_is(by: str) -> None:
     assert torch.equal(torch.cat([last[0], last[0]])[: len(last[1])], last[1] + 1)
 
 
+def test_tables_that_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hashed numbers of many nodes, in the first batch and in those after it."""
+    if not SETS:
+        pytest.skip("the reference has no tables")
+    graph = random_graph(20_000, 80_000)
+    seeds = batches(graph, 3, 3000)
+    dense = ops.Sampler(graph, [5, 5])
+    monkeypatch.setattr("graphkit.ops.cpu.sample.DENSE_NODES", 0)
+    hashed = ops.Sampler(graph, [5, 5])
+    for at, some in enumerate([seeds[0][:50], *seeds]):
+        assert same(dense(some, (0, 0, at)), hashed(some, (0, 0, at)))
+
+
 def test_a_batch_is_a_function_of_its_key(by: str) -> None:
     sampler = ops.Sampler(random_graph(), [5, 5])
     seeds = torch.arange(30)

@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from ...errors import GraphError
@@ -68,11 +67,11 @@ def run(plan: Plan) -> Run:
                 "sample: the batch has more than 2**31 - 2 nodes, which local numbers cannot tell "
                 "apart. Pass fewer seeds or a smaller fanout."
             )
-        made: list[Tensor] = [from_dlpack(array) for array in arrays]
+        made: list[Any] = [array if array is None else from_dlpack(array) for array in arrays]
         of_edges = made[2 * types :]
         return Found(
             made[: 2 * types : 2],
-            [*made[1 : 2 * types : 2]] if plan.disjoint else [None] * types,
+            made[1 : 2 * types : 2],
             [nodes[at : at + hops + 1] for at in range(0, len(nodes), hops + 1)],
             list(zip(of_edges[::3], of_edges[1::3], of_edges[2::3], strict=True)),
             [edges[at : at + hops] for at in range(0, len(edges), hops)],

@@ -217,6 +217,7 @@ struct Batch {
         num_nodes(plan.num_nodes.size() * (plan.plan.hops + 1)),
         num_edges(plan.relations.size() * plan.plan.hops) {
     each([this](size_t role, auto*& array, int64_t& room, int64_t) {
+      if (!has(role)) return;
       const Block block = of.idle->take(role);
       array = static_cast<std::remove_reference_t<decltype(array)>>(block.at);
       room = block.bytes / static_cast<int64_t>(sizeof *array);
@@ -233,13 +234,18 @@ struct Batch {
     return {nodes.data(), edges.data(), num_nodes.data(), num_edges.data(), 0};
   }
 
+  // trees are there only if they are disjoint
+  bool has(size_t role) const {
+    return of.plan.disjoint || role >= 2 * nodes.size() || role % 2 == 0;
+  }
+
   // each array: its role, itself, its room and how many entries were found
   template <class F>
   void each(const F& call) {
     size_t role = 0;
     for (SampleNodes& some : nodes) {
       call(role++, some.id, some.room, some.count);
-      call(role++, some.tree, some.tree_room, of.plan.disjoint ? some.count : 0);
+      call(role++, some.tree, some.tree_room, some.count);
     }
     for (size_t r = 0; r < edges.size(); ++r) {
       SampleEdges& some = edges[r];
@@ -252,11 +258,13 @@ struct Batch {
     }
   }
 
-  // For each type ids and trees, for each relation offsets, columns, edges. An array of which less
-  // than half is in use is copied, so that a small batch does not hold the memory of a large one.
+  // For each type ids and trees or None, for each relation offsets, columns, edges. An array of
+  // which less than half is in use is copied, so that a small batch does not hold the memory of a
+  // large one.
   nb::list arrays() {
     nb::list made;
     each([&](size_t role, auto*& array, int64_t& room, int64_t size) {
+      if (!has(role)) return made.append(nb::none());
       constexpr int64_t width = sizeof *array;
       auto owner = std::make_unique<Owner>();
       owner->idle = of.idle;
