@@ -717,6 +717,9 @@ def test_left_out_edges_might_as_well_not_exist(by: str, name: str, fanout: list
     assert same(found.by_dst, want.by_dst) and same(found.batch, want.batch)
     assert found.num_sampled_nodes == want.num_sampled_nodes
     assert found.num_sampled_edges == want.num_sampled_edges
+    wide = Graph(replace(graph.by_dst, indices=graph.by_dst.indices.long()), None, 120, 120)
+    other = homogeneous(wide, seeds, fanout, (1, 2, 3), seed_time=time, exclude=pairs, **options)
+    assert same(other, found)
     # of another call nothing is left out
     sampler = ops.Sampler(graph, fanout, **options)
     none = torch.empty(2, 0, dtype=torch.int64)

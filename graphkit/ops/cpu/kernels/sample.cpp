@@ -137,41 +137,49 @@ struct Hashed {
   }
 };
 
-// Pairs of nodes between which no edge is taken, and the rows that have some.
+// Pairs of nodes between which no edge is taken, those of one row in a chain: places of a row and
+// its last pair, each 1 more, and then the pair before each one.
 struct Gone {
   SampleTable& table;
-  uint64_t num_src;
+  const int64_t* src;
+  int64_t count;
 
-  static constexpr uint64_t kRow = uint64_t{1} << 63;
-
-  uint64_t* place(uint64_t key) const {
-    const uint64_t mask = static_cast<uint64_t>(table.room) - 1;
-    uint64_t at = mix_words<uint64_t>(key) & mask;
-    while (table.entry[at] && table.entry[at] != key) at = (at + 1) & mask;
-    return table.entry + at;
-  }
-  // no key is 0, which marks a free place
-  uint64_t pair(int64_t row, int64_t src) const {
-    return static_cast<uint64_t>(row) * num_src + static_cast<uint64_t>(src) + 1;
-  }
-  // at most half of the places are in use
-  bool fill(const int64_t* src, const int64_t* dst, int64_t count) {
+  int64_t places() const {
     int64_t size = 64;
-    while (size < 4 * count) size *= 2;
-    if (table.room < size) {
-      if (!renew(table.entry, table.room, size)) return false;
+    while (size < 2 * count) size *= 2;
+    return size;
+  }
+  uint64_t* place(int64_t row, int64_t size) const {
+    const uint64_t mask = static_cast<uint64_t>(size) - 1, key = static_cast<uint64_t>(row) + 1;
+    uint64_t at = mix_words<uint64_t>(key) & mask;
+    while (table.entry[2 * at] && table.entry[2 * at] != key) at = (at + 1) & mask;
+    return table.entry + 2 * at;
+  }
+  bool fill() {
+    const int64_t size = places();
+    if (table.room < 2 * size + count) {
+      if (!renew(table.entry, table.room, 2 * size + count)) return false;
     } else {
-      std::memset(table.entry, 0, table.room * sizeof(uint64_t));
+      std::memset(table.entry, 0, 2 * size * sizeof(uint64_t));
     }
     for (int64_t i = 0; i < count; ++i) {
-      const uint64_t row = kRow | static_cast<uint64_t>(dst[i]), both = pair(dst[i], src[i]);
-      *place(row) = row;
-      *place(both) = both;
+      uint64_t* pair = place(src[count + i], size);
+      table.entry[2 * size + i] = pair[1];
+      pair[0] = static_cast<uint64_t>(src[count + i]) + 1;
+      pair[1] = static_cast<uint64_t>(i) + 1;
     }
     return true;
   }
-  bool in(int64_t row) const { return *place(kRow | static_cast<uint64_t>(row)); }
-  bool has(int64_t row, int64_t src) const { return *place(pair(row, src)); }
+  // the sources of the pairs of a row: how many
+  template <class I>
+  int64_t of_row(int64_t row, I* out) const {
+    const int64_t size = places();
+    int64_t found = 0;
+    for (uint64_t i = place(row, size)[1]; i; i = table.entry[2 * size + static_cast<int64_t>(i) - 1])
+      out[found++] = static_cast<I>(src[i - 1]);
+    return found;
+  }
+  bool in(int64_t row) const { return place(row, places())[0]; }
 };
 
 // --- one row ---
@@ -429,26 +437,80 @@ struct Run {
   }
 
   Gone gone(const SampleRelation& of) const {
-    return {room.gone[&of - plan.relations], static_cast<uint64_t>(plan.num_nodes[of.src])};
-  }
-  bool has_gone(const SampleRelation& of) const {
-    return seeds.gone && seeds.num_gone[&of - plan.relations];
+    const int64_t r = &of - plan.relations;
+    if (!seeds.gone) return {room.gone[r], nullptr, 0};
+    return {room.gone[r], seeds.gone[r], seeds.num_gone[r]};
   }
 
-  // As `draw`, from a copy of the row without the edges that may not be taken; most rows have none.
+  // room for a row without some of its edges
+  bool reserve_rest(int64_t pairs, int64_t longest) {
+    return reserve(room.rest, room.rest_room, 5 * (longest + 1) + pairs);
+  }
+
+  // The slots of a row whose edges may not be taken, into `found`, which rise: how many.
   template <class I>
-  int64_t draw_rest(const SampleRelation& of, int64_t node, Way how, int64_t begin, int64_t end,
-                    int64_t k, uint64_t word, int64_t* out) const {
-    const Gone without = gone(of);
+  int64_t find_gone(const SampleRelation& of, const Gone& without, int64_t node, int64_t begin,
+                    int64_t end, int64_t* found) const {
+    constexpr int L = kBytes / static_cast<int>(sizeof(I));
+    const I* idx = static_cast<const I*>(of.side.idx);
+    I* wanted = reinterpret_cast<I*>(found + (end - begin + 1));
+    const int64_t count = without.of_row(node, wanted);
+    int64_t n = 0;
+    for (int64_t slot = begin; slot < end; slot += L) {
+      const int64_t last = slot + L < end ? slot + L : end;
+      if (last - slot == L) {
+        vec<I, L> columns;
+        std::memcpy(&columns, idx + slot, sizeof columns);
+        auto same = columns == wanted[0] + vec<I, L>{};
+        for (int64_t j = 1; j < count; ++j) same |= columns == wanted[j] + vec<I, L>{};
+        if (!any(same)) continue;
+      }
+      for (int64_t at = slot; at < last; ++at) {
+        bool is_gone = false;
+        for (int64_t j = 0; j < count; ++j) is_gone |= idx[at] == wanted[j];
+        found[n] = at;
+        n += is_gone;
+      }
+    }
+    return n;
+  }
+
+  // As `draw`, from a row some of whose edges may not be taken; most rows have none.
+  template <class I>
+  int64_t draw_rest(const SampleRelation& of, const Gone& without, int64_t node, Way how,
+                    int64_t begin, int64_t end, int64_t k, uint64_t word, int64_t* out) const {
     const I* idx = static_cast<const I*>(of.side.idx);
     const int64_t size = end - begin + 1;
     int64_t *rest = room.rest, *sums = rest + size;
     double* weight = reinterpret_cast<double*>(sums + size);
     I* columns = reinterpret_cast<I*>(weight + size);
-    int64_t count = 0;
+    int64_t* found = reinterpret_cast<int64_t*>(weight + 2 * size);
+    const int64_t lost = find_gone<I>(of, without, node, begin, end, found);
+    if (how != kSearched && how != kArrivals && how != kLabor) {
+      // places among those that are left
+      Row<I> row{of, idx, room};
+      const int64_t drawn = draw(row, how, 0, end - begin - lost, k, word, out);
+      for (int64_t j = 0; j < drawn; ++j) {
+        int64_t low = 0, high = lost;
+        while (low < high) {
+          const int64_t mid = low + (high - low) / 2;
+          if (found[mid] - begin - mid <= out[j])
+            low = mid + 1;
+          else
+            high = mid;
+        }
+        out[j] = row.take(begin + out[j] + low);
+      }
+      return drawn;
+    }
+    // the row is read anyway, and here copied without them
+    int64_t count = 0, next = 0;
     sums[0] = 0;
     for (int64_t slot = begin; slot < end; ++slot) {
-      if (without.has(node, idx[slot])) continue;
+      if (next < lost && found[next] == slot) {
+        ++next;
+        continue;
+      }
       rest[count] = slot;
       columns[count] = idx[slot];
       if (of.sums) sums[count + 1] = sums[count] + of.sums[slot + 1] - of.sums[slot];
@@ -460,7 +522,7 @@ struct Run {
     if (of.weight) copy.weight = weight;
     Row<I> row{copy, columns, room};
     const int64_t drawn = draw(row, how, 0, count, k, word, out);
-    for (int64_t j = 0; j < drawn; ++j) out[j] = rest[out[j]];
+    for (int64_t j = 0; j < drawn; ++j) out[j] = row.take(rest[out[j]]);
     return drawn;
   }
 
@@ -512,7 +574,8 @@ struct Run {
       for (int64_t r = first; r < last; ++r) edges.ptr[r + 1] = edges.count;
       return kSampled;
     }
-    const bool repeats = how == kReplaced || how == kSearched, some_gone = has_gone(of);
+    const bool repeats = how == kReplaced || how == kSearched;
+    const Gone without = gone(of);
     const int64_t known = edges.count;
     fetch_offsets(of, first, first + kRows < last ? first + kRows : last);
     for (int64_t r0 = first; r0 < last; r0 += kRows) {
@@ -540,7 +603,7 @@ struct Run {
         return kNoMemory;
       if (how == kArrivals && !reserve(room.key, room.key_room, k < longest ? k : longest))
         return kNoMemory;
-      if (some_gone && !reserve(room.rest, room.rest_room, 4 * (longest + 1))) return kNoMemory;
+      if (without.count && !reserve_rest(without.count, longest)) return kNoMemory;
       if (how == kFloyd && k > kListed && longest / 64 >= room.taken_room &&
           !renew(room.taken, room.taken_room, 2 * (longest / 64 + 1)))
         return kNoMemory;
@@ -554,8 +617,8 @@ struct Run {
           if (disjoint) mine = random_word(mine, static_cast<uint64_t>(rows.tree[r]));
         }
         const int64_t from = begin[r - r0], to = end[r - r0];
-        at += some_gone && gone(of).in(rows.id[r])
-                  ? draw_rest<I>(of, rows.id[r], how, from, to, k, mine, edges.eid + at)
+        at += without.count && without.in(rows.id[r])
+                  ? draw_rest<I>(of, without, rows.id[r], how, from, to, k, mine, edges.eid + at)
                   : draw(row, how, from, to, k, mine, edges.eid + at);
         edges.ptr[r + 1] = at;
       }
@@ -598,6 +661,7 @@ struct Run {
   template <class I, class M>
   int among(const SampleRelation& of, SampleEdges& edges, const M& map) {
     const I* idx = static_cast<const I*>(of.side.idx);
+    const Gone without = gone(of);
     const SampleNodes& rows = into.nodes[of.dst];
     edges.count = 0;
     if (!reserve(edges.ptr, edges.ptr_room, rows.count + 1)) return kNoMemory;
@@ -607,14 +671,22 @@ struct Run {
       int64_t begin, end;
       span(of, r, begin, end);
       const int64_t tree = plan.disjoint ? rows.tree[r] : 0;
-      const bool some_gone = has_gone(of) && gone(of).in(rows.id[r]);
+      int64_t lost = 0, next = 0;
+      if (without.count && without.in(rows.id[r])) {
+        if (!reserve_rest(without.count, end - begin)) return kNoMemory;
+        lost = find_gone<I>(of, without, rows.id[r], begin, end, room.rest);
+      }
       if (!reserve(edges.idx, edges.idx_room, edges.count + end - begin + 1) ||
           !reserve(edges.eid, edges.eid_room, edges.count + end - begin + 1))
         return kNoMemory;
       for (int64_t slot = begin; slot < end; ++slot) map.fetch(idx[slot], tree);
       for (int64_t slot = begin; slot < end; ++slot) {
+        if (next < lost && room.rest[next] == slot) {
+          ++next;
+          continue;
+        }
         const int64_t number = map.find(idx[slot], tree);
-        if (number < 0 || (some_gone && gone(of).has(rows.id[r], idx[slot]))) continue;
+        if (number < 0) continue;
         edges.idx[edges.count] = static_cast<int32_t>(number);
         edges.eid[edges.count++] = slot;
       }
@@ -673,10 +745,7 @@ struct Run {
     for (int r = 0; r < plan.num_relations; ++r) {
       SampleEdges& edges = into.edges[r];
       const SampleRelation& of = plan.relations[r];
-      if (has_gone(of)) {
-        const int64_t count = seeds.num_gone[r];
-        if (!gone(of).fill(seeds.gone[r], seeds.gone[r] + count, count)) return kNoMemory;
-      }
+      if (gone(of).count && !gone(of).fill()) return kNoMemory;
       edges.count = 0;
       if (!reserve(edges.ptr, edges.ptr_room, 1)) return kNoMemory;
       edges.ptr[0] = 0;
