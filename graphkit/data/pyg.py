@@ -49,7 +49,8 @@ class GraphkitSampler(BaseSampler):
     drawn as if these edges did not exist.
 
     ``check_negatives``: no negative link is an edge of its relation, nor a link of the batch
-    (:func:`graphkit.ops.sample_negatives`). By default they are drawn as PyG's, some of them edges.
+    (:func:`graphkit.ops.sample_negatives`, which raises where a source of triplets has an edge to
+    every node). By default they are drawn as PyG's, some of them edges.
 
     Raises :class:`GraphError` and :class:`ConfigError` as :func:`graphkit.ops.sample`.
     """
