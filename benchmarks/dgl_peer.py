@@ -7,6 +7,7 @@ and tells its seconds, ``check`` makes one and saves its results in FOLDER.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -76,6 +77,36 @@ def sample(folder: Path, task: Mapping[str, Any]) -> Work:
     return [read(folder, "seeds")], sampled
 
 
+def graphbolt(folder: Path, task: Mapping[str, Any]) -> Work:
+    """As ``sample``, by the sampler and the loader of GraphBolt."""
+    bolt = importlib.import_module("dgl.graphbolt")
+    src, dst = read(folder, "edge_index")
+    whole = dgl.graph((src, dst), num_nodes=task["num_nodes"], idtype=torch.int64)
+    graph = bolt.from_dglgraph(whole, is_homogeneous=True)
+    items = bolt.ItemSet(read(folder, "seeds"), names="seed_nodes")
+    pipe = bolt.ItemSampler(items, batch_size=task["batch"])
+    pipe = pipe.sample_neighbor(graph, task["fanout"][::-1])
+    loader = bolt.DataLoader(pipe)
+
+    def sampled() -> Tensor:
+        blocks = [batch.sampled_subgraphs[-1].sampled_csc.indptr for batch in loader]
+        return torch.cat([indptr.diff() for indptr in blocks])
+
+    return [], sampled
+
+
+def edges(op: str, folder: Path, task: Mapping[str, Any]) -> dict[str, int]:
+    """How many edges all batches have, for what samples."""
+    if op not in ("sample", "graphbolt"):
+        return {}
+    src, dst = read(folder, "edge_index")
+    graph = dgl.graph((src, dst), num_nodes=task["num_nodes"], idtype=torch.int64).formats("csc")
+    sampler = dgl.dataloading.NeighborSampler(task["fanout"][::-1])
+    parts = read(folder, "seeds").split(task["batch"])
+    blocks = [block for part in parts for block in sampler.sample_blocks(graph, part)[2]]
+    return {"edges": int(sum(int(block.in_degrees().sum()) for block in blocks))}
+
+
 def call(function: Callable[..., Tensor], inputs: list[Tensor], dy: Tensor | None) -> list[Tensor]:
     if dy is None:
         with torch.no_grad():
@@ -95,12 +126,12 @@ def main() -> None:
     def answer(**what: Any) -> None:
         print(json.dumps(what), file=answers, flush=True)
 
-    inputs, function = {"spmm": spmm, "attention": attention, "sample": sample}[task["op"]](
-        folder, task
-    )
+    operations = {"spmm": spmm, "attention": attention, "sample": sample, "graphbolt": graphbolt}
+    inputs, function = operations[task["op"]](folder, task)
     dy = read(folder, "dy") if has(folder, "dy") else None
     versions = {"dgl": dgl.__version__, "torch": torch.__version__}
-    answer(**versions, threads=torch.get_num_threads(), **bandwidth.bandwidth())
+    counts = edges(task["op"], folder, task)
+    answer(**versions, **counts, threads=torch.get_num_threads(), **bandwidth.bandwidth())
     for line in sys.stdin:
         began = time.perf_counter()
         out = call(function, inputs, dy)

@@ -37,7 +37,9 @@ ORDER = {
         "intersect",
         "dropout",
         "sample_plan",
+        "sample_reference",
         "sample",
+        "negatives",
         "cpu",
     ),
     "ops/cpu": (
@@ -51,6 +53,7 @@ ORDER = {
         "intersect",
         "dropout",
         "sample",
+        "negatives",
     ),
     "structure": ("normalize",),
     "nn": ("linear", "inputs", "mlp", "gcn", "sage", "gin", "gat", "acm", "models"),

@@ -16,6 +16,7 @@ PUBLIC = {
     "graphkit.ops": [
         "HeteroSampled",
         "Key",
+        "NegativeSampler",
         "Sampled",
         "Sampler",
         "backends",
@@ -27,6 +28,7 @@ PUBLIC = {
         "intersect",
         "relu_dropout",
         "sample",
+        "sample_negatives",
         "sddmm",
         "segment_reduce",
         "segment_softmax",

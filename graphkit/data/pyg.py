@@ -23,10 +23,12 @@ from torch_geometric.sampler import (
 from torch_geometric.sampler.neighbor_sampler import edge_sample, node_sample
 from torch_geometric.typing import EdgeType
 
-from ..errors import ConfigError, GraphError
+from ..errors import ConfigError, GraphError, nearest
 from ..graph import Graph
-from ..ops import Key, Sampled, Sampler
+from ..ops import Key, NegativeSampler, Sampled, Sampler
 from ..ops.random import draw_seed, random_word, random_words
+
+_EXCLUDES = ("seed", "seed+reverse")
 
 
 class GraphkitSampler(BaseSampler):
@@ -40,6 +42,15 @@ class GraphkitSampler(BaseSampler):
     negative links included: the same for any number of workers and in any order. Without one,
     every call draws a key from torch's generator, as other loaders do. Nothing else touches
     torch's generators, and calls from several threads run side by side.
+
+    ``exclude``, for batches of links: ``"seed"`` takes no edge between the ends of a link of the
+    batch, parallel ones included; ``"seed+reverse"`` none in the other direction either (of several
+    relations that of ``rev_`` and the name, as PyG's ``ToUndirected`` calls it). What is left is
+    drawn as if these edges did not exist.
+
+    ``check_negatives``: no negative link is an edge of its relation, nor a link of the batch
+    (:func:`graphkit.ops.sample_negatives`, which raises where a source of triplets has an edge to
+    every node). By default they are drawn as PyG's, some of them edges.
 
     Raises :class:`GraphError` and :class:`ConfigError` as :func:`graphkit.ops.sample`.
     """
@@ -64,6 +75,8 @@ class GraphkitSampler(BaseSampler):
         method: Literal["neighbor", "labor"] = "neighbor",
         layer_dependency: bool = False,
         seed: int | None = None,
+        exclude: Literal["seed", "seed+reverse"] | None = None,
+        check_negatives: bool = False,
     ) -> None:
         if not isinstance(data, (Data, HeteroData)):
             raise GraphError(
@@ -82,8 +95,9 @@ class GraphkitSampler(BaseSampler):
         self.time_attr = time_attr
         self.node_time, edge_time = self._times(data, time_attr)
         self.disjoint = disjoint or time_attr is not None
+        self.graphs = self._graphs(data)
         self.sampler = Sampler(
-            self._graphs(data),
+            self.graphs,
             self._fanout(num_neighbors),
             replace=replace,
             method=method,
@@ -98,6 +112,18 @@ class GraphkitSampler(BaseSampler):
         if seed is not None:
             _check_seed(seed)
         self.seed, self.epoch = seed, 0
+        if exclude not in (None, *_EXCLUDES):
+            raise ConfigError(
+                f"GraphkitSampler: unknown exclude {exclude!r}. {nearest(str(exclude), _EXCLUDES)}"
+            )
+        if check_negatives and self.node_time is not None:
+            raise ConfigError(
+                "GraphkitSampler: check_negatives does not go with times of nodes, for which PyG "
+                "draws negatives by itself. Give the edges times, or leave it out."
+            )
+        self.exclude, self.check_negatives = exclude, check_negatives
+        # of each type of links what its negatives are drawn with, and the weights it was made for
+        self._negatives: dict[Any, tuple[NegativeSampling, NegativeSampler]] = {}
 
     @property
     def edge_permutation(self) -> None:
@@ -116,10 +142,12 @@ class GraphkitSampler(BaseSampler):
         key = self._key(index.input_id, index.row)
         # a class of the user's own draws by itself
         if type(neg_sampling) is NegativeSampling:
-            neg_sampling = _Negatives(neg_sampling, key)
+            checked = self._checked(neg_sampling, index) if self.check_negatives else None
+            neg_sampling = _Negatives(neg_sampling, key, checked, index, self.disjoint)
+        exclude = self._excluded(index)
         return edge_sample(
             index,
-            lambda seeds, time=None: self._sample(seeds, time, key),
+            lambda seeds, time=None: self._sample(seeds, time, key, exclude),
             self.num_nodes,
             self.disjoint,
             cast(Any, self.node_time),
@@ -135,13 +163,56 @@ class GraphkitSampler(BaseSampler):
         batch = random_word(len(ids), int(words.sum()) % 2**64)
         return Key(self.seed, self.epoch, batch % 2**63)
 
-    def _sample(self, seeds: Any, time: Any, key: Key) -> SamplerOutput | HeteroSamplerOutput:
+    def _excluded(self, index: EdgeSamplerInput) -> Any:
+        """The edges that a batch of links must not see."""
+        if self.exclude is None:
+            return None
+        pairs, kind = torch.stack([index.row, index.col]), index.input_type
+        back = pairs.flip(0)
+        both = torch.cat([pairs, back], 1)
+        is_both = self.exclude == "seed+reverse"
+        if not self.is_hetero:
+            return both if is_both else pairs
+        src, relation, dst = cast(EdgeType, kind)
+        turned = relation[4:] if relation.startswith("rev_") else f"rev_{relation}"
+        reverse = (dst, turned, src)
+        if is_both and src != dst and reverse not in self.edge_types:
+            raise ConfigError(
+                f"GraphkitSampler: exclude='seed+reverse' looks for edges of type {reverse!r}, "
+                "which the data does not have. Name the reverse relation so, or pass 'seed'."
+            )
+        found = {reverse: back} if is_both else {}
+        found[cast(EdgeType, kind)] = both if is_both and src == dst else pairs
+        return {name: ends for name, ends in found.items() if name in self.edge_types}
+
+    def _checked(self, given: NegativeSampling, index: EdgeSamplerInput) -> NegativeSampler:
+        kind = index.input_type
+        graph = self.graphs.get(kind) if self.is_hetero else self.graphs
+        if graph is None:
+            raise GraphError(
+                f"GraphkitSampler: check_negatives needs the edges of {kind!r}, but the data has "
+                "none. Add them, or leave it out."
+            )
+        made_for, made = self._negatives.get(kind, (None, None))
+        if made is None or made_for is not given:
+            made = NegativeSampler(
+                graph,
+                src_weight=_on_cpu(given.src_weight),
+                dst_weight=_on_cpu(given.dst_weight),
+                loops=kind is not None and kind[0] != kind[2],
+            )
+            self._negatives[kind] = given, made
+        return made
+
+    def _sample(
+        self, seeds: Any, time: Any, key: Key, exclude: Any = None
+    ) -> SamplerOutput | HeteroSamplerOutput:
         # types that no edge touches are unknown to the sampler
         types, given = self.sampler.plan.types, seeds
         if self.is_hetero:
             seeds = {kind: ids for kind, ids in seeds.items() if kind in types}
             time = time and {kind: times for kind, times in time.items() if kind in types}
-        found = self.sampler(seeds, key, seed_time=time)
+        found = self.sampler(seeds, key, seed_time=time, exclude=exclude)
         if isinstance(found, Sampled):
             out = SamplerOutput(
                 node=found.n_id,
@@ -239,16 +310,34 @@ class GraphkitSampler(BaseSampler):
 
 
 class _Negatives(NegativeSampling):
-    """PyG's negatives from a generator of their own, which the batch's key seeds."""
+    """PyG's negatives from a generator of their own, which the key seeds, or ``checked`` ones."""
 
-    def __init__(self, given: NegativeSampling, key: Key) -> None:
+    def __init__(
+        self,
+        given: NegativeSampling,
+        key: Key,
+        checked: NegativeSampler | None,
+        index: EdgeSamplerInput,
+        disjoint: bool,
+    ) -> None:
         super().__init__(given.mode, given.amount, given.src_weight, given.dst_weight)
+        self.key, self.checked, self.index, self.disjoint = key, checked, index, disjoint
         word = random_word(random_word(key.seed, key.epoch), key.batch)
         self.generator = torch.Generator().manual_seed(word % 2**63)
 
     def sample(
         self, num_samples: int, endpoint: Literal["src", "dst"], num_nodes: int | None = None
     ) -> Tensor:
+        if self.checked is not None:
+            links = torch.stack([self.index.row, self.index.col])
+            if self.is_binary():
+                # the same pairs for both ends
+                pairs = self.checked(num_samples, self.key, exclude=links)
+                return pairs[0 if endpoint == "src" else 1]
+            amount = cast(int, self.amount)
+            found = self.checked(self.index.row, self.key, amount=amount, exclude=links)
+            # PyG reads trees one round of negatives after the other, and else link by link
+            return found.t().flatten() if self.disjoint else found.flatten()
         weight = self.src_weight if endpoint == "src" else self.dst_weight
         if weight is None:
             return torch.randint(cast(int, num_nodes), (num_samples,), generator=self.generator)
@@ -432,6 +521,7 @@ class LinkNeighborLoader(_Epochs, LinkLoader):
     """PyG's ``LinkNeighborLoader`` with our sampler; see :class:`NeighborLoader`.
 
     Negative links are drawn as PyG's, but as a function of what the rest of the batch is one of.
+    ``exclude`` and ``check_negatives``: see :class:`GraphkitSampler`.
     """
 
     def __init__(
@@ -459,6 +549,8 @@ class LinkNeighborLoader(_Epochs, LinkLoader):
         method: Literal["neighbor", "labor"] = "neighbor",
         layer_dependency: bool = False,
         seed: int | None = None,
+        exclude: Literal["seed", "seed+reverse"] | None = None,
+        check_negatives: bool = False,
         **kwargs: Any,
     ) -> None:
         if (edge_label_time is None) != (time_attr is None) and neighbor_sampler is None:
@@ -469,7 +561,8 @@ class LinkNeighborLoader(_Epochs, LinkLoader):
         sampler = _sampler(data, num_neighbors, neighbor_sampler, directed, dict(
             replace=replace, subgraph_type=subgraph_type, disjoint=disjoint,
             temporal_strategy=temporal_strategy, time_attr=time_attr, weight_attr=weight_attr,
-            method=method, layer_dependency=layer_dependency, seed=seed,
+            method=method, layer_dependency=layer_dependency, seed=seed, exclude=exclude,
+            check_negatives=check_negatives,
         ))  # fmt: skip
         self._start("link_sampler", kwargs)
         super().__init__(

@@ -15,6 +15,7 @@ from . import extreme as extreme
 from .attention import gat_attention, gatv2_attention
 from .dropout import dropout, relu_dropout
 from .intersect import common_neighbors, intersect
+from .negatives import NegativeSampler, sample_negatives
 from .sample import HeteroSampled, Sampled, Sampler, sample
 from .sample_plan import Key
 from .sddmm import sddmm
@@ -24,6 +25,7 @@ from .spmm import spmm
 __all__ = [
     "HeteroSampled",
     "Key",
+    "NegativeSampler",
     "Sampled",
     "Sampler",
     "backends",
@@ -35,6 +37,7 @@ __all__ = [
     "intersect",
     "relu_dropout",
     "sample",
+    "sample_negatives",
     "sddmm",
     "segment_reduce",
     "segment_softmax",

@@ -2,7 +2,8 @@
 
 Every draw is a function of a key (seed, epoch, batch), the hop, the relation, the node and the
 number of the draw: the same batch for any number of threads, in any order, native or not. What is
-checked once is in ``sample_plan.py``; here are the reference in plain torch and what users call.
+checked once is in ``sample_plan.py``, the draws in plain torch in ``sample_reference.py``; here is
+what users call.
 """
 
 # pyright: strict
@@ -18,247 +19,21 @@ from torch import Tensor
 
 from ..errors import ConfigError, GraphError, nearest
 from ..graph import Csr, Graph, row_ids
-from .random import below, random_word, random_words, shift_right
 from .sample_plan import (
     EdgeType,
     Key,
     Plan,
-    Relation,
+    check_relation,
     check_time,
     plan,
+    read_ids,
+    read_key,
+    read_pairs,
     time_keys,
 )
+from .sample_reference import MOST, Found, Run, Seeds, reference
 
-_MOST = 2**31 - 2
-TOO_MANY_DRAWS = (
-    "sample: a hop draws more than 2**31 - 2 edges of one relation with replacement. Pass fewer "
-    "seeds or a smaller fanout."
-)
 _NO_KEY = Key()
-
-
-@dataclass(frozen=True, eq=False)
-class Seeds:
-    """Checked seeds of each type, the tree of the first of each, the time of every tree."""
-
-    ids: list[Tensor]
-    first: list[int]
-    time: Tensor | None
-    key: int
-
-
-@dataclass(frozen=True, eq=False)
-class Found:
-    """What a run returns. Of each type: ids, trees, how many are new in each hop, seeds first.
-    Of each relation: offsets, columns, edge ids, how many in each hop."""
-
-    ids: list[Tensor]
-    trees: list[Tensor | None]
-    num_nodes: list[list[int]]
-    edges: list[tuple[Tensor, Tensor, Tensor]]
-    num_edges: list[list[int]]
-
-
-Run = Callable[[Seeds], Found]
-
-
-# --- the reference ---
-
-
-def _row_of_slots(counts: Tensor) -> tuple[Tensor, Tensor]:
-    """For rows of so many entries: the row of each entry, and its number inside the row."""
-    row = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
-    return row, torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
-
-
-def _spans(of: Relation, ids: Tensor, trees: Tensor | None, seeds: Seeds) -> tuple[Tensor, Tensor]:
-    """The slots of nodes that may be taken: those not later than the time of their tree."""
-    begin, end = of.ptr[ids], of.ptr[ids + 1]
-    if of.time is None or seeds.time is None or trees is None:
-        return begin, end
-    now, low, high = seeds.time[trees], begin, end
-    while bool((open := low < high).any()):
-        middle = (low + high) // 2
-        early = of.time[middle.clamp(max=len(of.time) - 1)] <= now
-        low = torch.where(open & early, middle + 1, low)
-        high = torch.where(open & ~early, middle, high)
-    return begin, low
-
-
-def _drawn_anew(k: int, has_any: Tensor) -> Tensor:
-    """The number of draws with replacement for each row."""
-    if k * int(has_any.sum()) > _MOST:
-        raise GraphError(TOO_MANY_DRAWS)
-    return torch.where(has_any, k, 0)
-
-
-def _floyd(size: Tensor, k: int, words: Tensor) -> Tensor:
-    """Of each ``size`` (> k) neighbours ``k`` different ones, ``[rows, k]``: Floyd's draws.
-
-    Of the first ``i + 1`` one is drawn, and the last of them where that is taken.
-    """
-    picks = torch.full((len(size), k), -1, device=size.device)
-    for j in range(k):
-        last = size - k + j
-        drawn = below(random_words(words, torch.tensor(j)), last + 1)
-        taken = (picks[:, :j] == drawn.unsqueeze(1)).any(1)
-        picks[:, j] = torch.where(taken, last, drawn)
-    return picks
-
-
-def _exponential(words: Tensor) -> Tensor:
-    """-log of a uniform number in (0, 1), by operations that round alike everywhere."""
-    unit = (shift_right(words, 12).to(torch.float64) + 0.5) * 2.0**-52
-    bits = unit.view(torch.int64)
-    exponent = (bits >> 52) - 1023
-    m = ((bits & (2**52 - 1)) | (1023 << 52)).view(torch.float64)
-    large = m > 1.4142135623730951
-    m, exponent = torch.where(large, m * 0.5, m), exponent + large.to(torch.int64)
-    # log m = 2 artanh s
-    s = (m - 1.0) / (m + 1.0)
-    z = s * s
-    total = torch.full_like(s, 1.0 / 23.0)
-    for odd in range(21, 0, -2):
-        total = total * z + 1.0 / odd
-    return -(2.0 * s * total + exponent.to(torch.float64) * 0.6931471805599453)
-
-
-def _draw(
-    plan: Plan, of: Relation, k: int, word: int, ids: Tensor, trees: Tensor | None, seeds: Seeds
-) -> tuple[Tensor, Tensor]:
-    """The slots drawn for nodes ``ids``, row by row: how many of each row, and all of them."""
-    begin, end = _spans(of, ids, trees, seeds)
-    size = end - begin
-    if k == 0:
-        return torch.zeros_like(size), size.new_empty(0)
-    if k > 0 and plan.last:
-        begin = torch.maximum(begin, end - k)
-    if k < 0 or plan.last:
-        row, offset = _row_of_slots(end - begin)
-        return end - begin, begin[row] + offset
-    signed = torch.tensor(word - 2**64 if word >= 2**63 else word, device=ids.device)
-    if plan.labor:
-        row, offset = _row_of_slots(size)
-        slot = begin[row] + offset
-        bound = (k / size.clamp(min=k).to(torch.float64) * 2.0**53).to(torch.int64)
-        number = shift_right(random_words(signed, of.idx[slot].long()), 11)
-        kept = (number < bound[row]) | (size[row] <= k)
-        return torch.bincount(row[kept], minlength=len(ids)), slot[kept]
-    words = random_words(signed, ids)
-    if trees is not None:
-        words = random_words(words, trees)
-    if of.sums is not None:
-        total = of.sums[end] - of.sums[begin]
-        counts = _drawn_anew(k, total > 0)
-        row, number = _row_of_slots(counts)
-        drawn = of.sums[begin][row] + below(random_words(words[row], number), total[row])
-        return counts, torch.searchsorted(of.sums, drawn, right=True) - 1
-    if of.weight is not None:
-        row, offset = _row_of_slots(size)
-        slot = begin[row] + offset
-        kept = of.weight[slot] > 0
-        row, offset, slot = row[kept], offset[kept], slot[kept]
-        arrival = _exponential(random_words(words[row], offset)) / of.weight[slot]
-        order = torch.sort(arrival, stable=True).indices
-        order = order[torch.sort(row[order], stable=True).indices]
-        counts = torch.bincount(row, minlength=len(ids))
-        first = order[_row_of_slots(counts)[1] < k]
-        return counts.clamp(max=k), slot[first]
-    if plan.replace:
-        counts = _drawn_anew(k, size > 0)
-        row, number = _row_of_slots(counts)
-        return counts, begin[row] + below(random_words(words[row], number), size[row])
-    counts = size.clamp(max=k)
-    row, offset = _row_of_slots(counts)
-    more = size > k
-    picks = _floyd(size[more], k, words[more])
-    offset[more[row]] = picks.flatten()
-    return counts, begin[row] + offset
-
-
-def _number(known: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
-    """Local numbers of ``found`` after ``known`` ones, and where in ``found`` each new one is."""
-    keys = torch.cat([known, found])
-    ordered, order = torch.sort(keys, stable=True)
-    is_first = torch.ones_like(ordered, dtype=torch.bool)
-    is_first[1:] = ordered[1:] != ordered[:-1]
-    group = is_first.cumsum(0) - 1
-    # a stable sort leaves the earliest of equals first
-    first = torch.empty_like(order).index_copy_(0, order, order[is_first][group])
-    position = torch.arange(len(keys), device=keys.device)
-    is_new = (first == position) & (position >= len(known))
-    number = torch.where(is_new, len(known) + is_new.cumsum(0) - 1, position)
-    return number[first][len(known) :], is_new[len(known) :].nonzero().flatten()
-
-
-def reference(plan: Plan) -> Run:
-    """What the kernel does, in plain torch and to the same bits."""
-
-    def key_of(ids: Tensor, trees: Tensor | None, kind: int) -> Tensor:
-        return ids if trees is None else trees * plan.num_nodes[kind] + ids
-
-    def run(seeds: Seeds) -> Found:
-        ids = list(seeds.ids)
-        trees: list[Tensor | None] = [None] * len(ids)
-        if plan.disjoint:
-            trees = [
-                torch.arange(len(some), device=some.device) + first
-                for some, first in zip(ids, seeds.first, strict=True)
-            ]
-        num_nodes = [[len(some)] for some in ids]
-        none = torch.empty(0, dtype=torch.int64, device=plan.device)
-        parts = [([none], [none], [none]) for _ in plan.relations]
-        num_edges: list[list[int]] = [[] for _ in plan.relations]
-        for hop in range(plan.hops):
-            frontier = [(sum(counts[:hop]), sum(counts[: hop + 1])) for counts in num_nodes]
-            for at, of in enumerate(plan.relations):
-                first, last = frontier[of.dst]
-                k = plan.fanout[hop][at]
-                layer = 0xFFFF if plan.layer_dependency else hop
-                which = of.src if plan.labor else at
-                word = random_word(seeds.key, which << 16 | layer)
-                of_dst = trees[of.dst]
-                of_rows = None if of_dst is None else of_dst[first:last]
-                counts, slots = _draw(plan, of, k, word, ids[of.dst][first:last], of_rows, seeds)
-                found = of.idx[slots].long()
-                of_found = None if of_rows is None else torch.repeat_interleave(of_rows, counts)
-                known = key_of(ids[of.src], trees[of.src], of.src)
-                local, new = _number(known, key_of(found, of_found, of.src))
-                ids[of.src] = torch.cat([ids[of.src], found[new]])
-                if of_found is not None:
-                    trees[of.src] = torch.cat([cast(Tensor, trees[of.src]), of_found[new]])
-                for part, piece in zip(parts[at], (counts, local, slots), strict=True):
-                    part.append(piece)
-                num_edges[at].append(len(slots))
-            for kind, some in enumerate(ids):
-                num_nodes[kind].append(len(some) - sum(num_nodes[kind]))
-        edges: list[tuple[Tensor, Tensor, Tensor]] = []
-        for at, of in enumerate(plan.relations):
-            if plan.induced:
-                counts, local, slots = among(of, ids, trees, seeds)
-            else:
-                counts, local, slots = (torch.cat(part) for part in parts[at])
-            ptr = torch.zeros(len(counts) + 1, dtype=torch.int64, device=plan.device)
-            torch.cumsum(counts, 0, out=ptr[1:])
-            eid = slots if of.eid is None else of.eid[slots].long()
-            edges.append((ptr, local.to(torch.int32), eid))
-        return Found(ids, trees, num_nodes, edges, num_edges)
-
-    def among(
-        of: Relation, ids: list[Tensor], trees: list[Tensor | None], seeds: Seeds
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Rows, local sources and slots of all edges among the nodes that were found."""
-        begin, end = _spans(of, ids[of.dst], trees[of.dst], seeds)
-        row, offset = _row_of_slots(end - begin)
-        slot = begin[row] + offset
-        of_dst = trees[of.dst]
-        wanted = key_of(of.idx[slot].long(), None if of_dst is None else of_dst[row], of.src)
-        known = key_of(ids[of.src], trees[of.src], of.src)
-        local, _ = _number(known, wanted)
-        kept = local < len(known)
-        return torch.bincount(row[kept], minlength=len(begin)), local[kept], slot[kept]
-
-    return run
 
 
 native: Callable[[Plan], Run] | None = None
@@ -419,7 +194,9 @@ class Sampler:
     edges (checking weights and times, sorting rows by time) is done here, so that a batch costs
     what it draws. Calls from several threads at once run side by side, each with a working space
     of its own: 8 bytes for each node of the graph (beyond 2**25 nodes, and for disjoint trees, only
-    for those sampled). It can be pickled, for workers that are started afresh.
+    for those sampled); :meth:`many` has one for each thread. The memory of batches that nobody
+    holds any more is used again, that of two calls at most. It can be pickled, for workers that are
+    started afresh.
     """
 
     def __init__(
@@ -465,10 +242,38 @@ class Sampler:
         key: Key | tuple[int, int, int] = _NO_KEY,
         *,
         seed_time: Tensor | Mapping[str, Tensor] | None = None,
+        exclude: Tensor | Mapping[EdgeType, Tensor] | None = None,
     ) -> Sampled | HeteroSampled:
         """The neighbourhood of ``seeds``; the arguments are those of :func:`sample`."""
-        given = _read_seeds(self.plan, seeds, key, seed_time)
-        return _wrap(self.plan, self._run(given))
+        given = _read_seeds(self.plan, seeds, key, seed_time, exclude)
+        return _wrap(self.plan, self._run([given])[0])
+
+    def many(
+        self,
+        seeds: Sequence[Tensor | Mapping[str, Tensor]],
+        keys: Sequence[Key | tuple[int, int, int]],
+        *,
+        seed_time: Sequence[Tensor | Mapping[str, Tensor] | None] | None = None,
+        exclude: Sequence[Tensor | Mapping[EdgeType, Tensor] | None] | None = None,
+    ) -> list[Sampled] | list[HeteroSampled]:
+        """Several batches, shared out to as many threads as torch has: the same as one by one.
+
+        All arguments have an entry for each batch. Raises :class:`ConfigError` if there are not as
+        many of each, and what a call with one of the batches raises.
+        """
+        none = [None] * len(seeds)
+        lists = {"keys": keys, "seed_time": none if seed_time is None else seed_time,
+                 "exclude": none if exclude is None else exclude}  # fmt: skip
+        for name, given in lists.items():
+            if len(given) != len(seeds):
+                raise ConfigError(
+                    f"sample: {name} has {len(given)} entries, but there are {len(seeds)} batches "
+                    "of seeds. It needs one for each."
+                )
+        asked = [
+            _read_seeds(self.plan, *batch) for batch in zip(seeds, *lists.values(), strict=True)
+        ]
+        return cast(Any, [_wrap(self.plan, found) for found in self._run(asked)])
 
 
 def sample(
@@ -478,6 +283,7 @@ def sample(
     key: Key | tuple[int, int, int] = _NO_KEY,
     *,
     seed_time: Tensor | Mapping[str, Tensor] | None = None,
+    exclude: Tensor | Mapping[EdgeType, Tensor] | None = None,
     **options: Any,
 ) -> Sampled | HeteroSampled:
     r"""A neighbourhood of seed nodes over several hops, drawn along their in-edges.
@@ -491,6 +297,10 @@ def sample(
     ``fanout``: how many in-edges in each hop, -1 for all, 0 for none; of a dict of graphs one list
     for all relations or a dict of lists.
     ``key``: (seed, epoch, batch), whole numbers; equal keys draw the same.
+    ``exclude``: pairs of source and destination ``[2, m]``, of a dict of graphs a dict by relation:
+    no edge between them is taken in this call, parallel ones included. What is drawn is what would
+    be drawn from the graph without these edges (to the same bits but for weights with ``replace``,
+    which stay whole numbers of the largest of all).
 
     Options:
 
@@ -526,21 +336,22 @@ def sample(
     Raises :class:`GraphError` for malformed graphs, seeds, weights and times, and
     :class:`ConfigError` for options with unknown or contradictory values, before anything is drawn.
     """
-    return Sampler(graph, fanout, **options)(seeds, key, seed_time=seed_time)
+    return Sampler(graph, fanout, **options)(seeds, key, seed_time=seed_time, exclude=exclude)
 
 
-def _read_seeds(p: Plan, seeds: Any, key: Any, seed_time: Any) -> Seeds:
+def _read_seeds(p: Plan, seeds: Any, key: Any, seed_time: Any, exclude: Any) -> Seeds:
     by_type = _by_type(p, "seeds", seeds)
     ids: list[Tensor] = [torch.empty(0, dtype=torch.int64, device=p.device) for _ in p.types]
     first, trees = [0] * len(p.types), 0
     for kind, given in by_type.items():
         at = p.types.index(kind)
         label = f"seeds[{kind!r}]" if p.is_hetero else "seeds"
-        ids[at] = _ids(p, label, given, p.num_nodes[at])
+        ids[at] = read_ids(label, given, p.num_nodes[at], p.device)
         first[at], trees = trees, trees + len(given)
-    if trees > _MOST:
-        raise GraphError(f"sample: {trees} seeds, but at most {_MOST} are numbered in one batch.")
-    return Seeds(ids, first, _times(p, by_type, ids, seed_time), _key(key))
+    if trees > MOST:
+        raise GraphError(f"sample: {trees} seeds, but at most {MOST} are numbered in one batch.")
+    times = _times(p, by_type, ids, seed_time)
+    return Seeds(ids, first, times, read_key(key), _pairs(p, exclude))
 
 
 def _by_type(p: Plan, what: str, given: Any) -> dict[str, Any]:
@@ -563,32 +374,30 @@ def _by_type(p: Plan, what: str, given: Any) -> dict[str, Any]:
     return found
 
 
-def _ids(p: Plan, label: str, given: Any, count: int) -> Tensor:
-    if not isinstance(given, Tensor) or given.dim() != 1:
-        shape = f"shape {list(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
-        raise GraphError(f"sample: {label} has {shape}, but a one-dimensional torch.Tensor of node "
-                         "ids is expected.")  # fmt: skip
-    if given.dtype not in (torch.int64, torch.int32):
-        hint = "mask.nonzero().flatten()" if given.dtype == torch.bool else f"{label}.long()"
+def _pairs(p: Plan, given: Any) -> list[Tensor | None]:
+    """The pairs between which no edge is taken, of each relation."""
+    if given is None:
+        return []
+    if not p.is_hetero:
+        if isinstance(given, Mapping):
+            raise GraphError("sample: exclude is a dict, but the graph has no relations to name.")
+        given = {p.names[0]: given}
+    elif not isinstance(given, Mapping):
         raise GraphError(
-            f"sample: {label} has dtype {given.dtype}, but torch.int64 or torch.int32 is expected. "
-            f"Pass {hint}."
+            f"sample: exclude is a {type(given).__name__}, but a dict from relations to tensors is "
+            "expected, as the graph is one."
         )
-    if given.device != p.device:
-        raise GraphError(
-            f"sample: {label} is on {given.device} but the graph is on {p.device}. "
-            f"Pass {label}.to({str(p.device)!r})."
-        )
-    if given.numel():
-        low, high = torch.aminmax(given)
-        if int(low) < 0 or int(high) >= count:
-            at = int(((given < 0) | (given >= count)).nonzero()[0])
-            valid = f"valid: 0 to {count - 1}" if count else "valid: none"
-            raise GraphError(
-                f"sample: {label}[{at}] = {int(given[at])}, but there are {count} nodes ({valid}). "
-                "Pass a larger num_nodes when building the graph, or drop the seed."
-            )
-    return given.to(torch.int64).contiguous()
+    found: dict[Any, Any] = dict(given)  # pyright: ignore[reportUnknownArgumentType]
+    for name in found:
+        check_relation("exclude", name, p.names)
+    pairs: list[Tensor | None] = []
+    for name, of in zip(p.names, p.relations, strict=True):
+        label = f"exclude[{name!r}]" if p.is_hetero else "exclude"
+        some = found.get(name)
+        if some is not None:
+            some = read_pairs(label, some, p.num_nodes[of.src], p.num_nodes[of.dst], p.device)
+        pairs.append(some)
+    return pairs
 
 
 def _times(p: Plan, by_type: dict[str, Any], ids: list[Tensor], given: Any) -> Tensor | None:
@@ -625,24 +434,6 @@ def _times(p: Plan, by_type: dict[str, Any], ids: list[Tensor], given: Any) -> T
             )
         parts.append(time_keys(time))
     return torch.cat(parts).contiguous() if parts else None
-
-
-def _key(key: Any) -> int:
-    """All of a key in one word."""
-    if not isinstance(key, tuple) or len(cast(tuple[Any, ...], key)) != 3:
-        raise ConfigError(
-            f"sample: key is {key!r}, but three whole numbers (seed, epoch, batch) are expected, "
-            "such as graphkit.ops.Key(seed=0, epoch=0, batch=0)."
-        )
-    word = 0
-    for name, number in zip(Key._fields, cast(tuple[Any, ...], key), strict=True):
-        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 2**63:
-            raise ConfigError(
-                f"sample: the {name} of key is {number!r}, but a whole number from 0 to 2**63 - 1 "
-                "is expected."
-            )
-        word = random_word(word, number)
-    return word
 
 
 def _wrap(p: Plan, found: Found) -> Sampled | HeteroSampled:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from ..errors import ConfigError, GraphError, nearest
 from ..graph import Graph, check_indptr, check_range, row_ids
+from .random import random_word
 
 EdgeType = tuple[str, str, str]
 """Source's type, relation, destination's type, as in PyG."""
@@ -164,6 +165,81 @@ def plan(
     )
 
 
+def read_ids(
+    label: str, given: Any, count: int, device: torch.device, *, of: str = "sample"
+) -> Tensor:
+    """Node ids as int64, each below ``count``."""
+    if not isinstance(given, Tensor) or given.dim() != 1:
+        shape = f"shape {list(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
+        raise GraphError(f"{of}: {label} has {shape}, but a one-dimensional torch.Tensor of node "
+                         "ids is expected.")  # fmt: skip
+    if given.dtype not in (torch.int64, torch.int32):
+        hint = "mask.nonzero().flatten()" if given.dtype == torch.bool else f"{label}.long()"
+        raise GraphError(
+            f"{of}: {label} has dtype {given.dtype}, but torch.int64 or torch.int32 is expected. "
+            f"Pass {hint}."
+        )
+    if given.device != device:
+        raise GraphError(
+            f"{of}: {label} is on {given.device} but the graph is on {device}. "
+            f"Pass {label}.to({str(device)!r})."
+        )
+    if given.numel():
+        low, high = torch.aminmax(given)
+        if int(low) < 0 or int(high) >= count:
+            at = int(((given < 0) | (given >= count)).nonzero()[0])
+            valid = f"valid: 0 to {count - 1}" if count else "valid: none"
+            raise GraphError(
+                f"{of}: {label}[{at}] = {int(given[at])}, but there are {count} nodes ({valid}). "
+                "Pass a larger num_nodes when building the graph, or drop the seed."
+            )
+    return given.to(torch.int64).contiguous()
+
+
+def read_pairs(
+    label: str,
+    given: Any,
+    num_src: int,
+    num_dst: int,
+    device: torch.device,
+    *,
+    of: str = "sample",
+) -> Tensor:
+    """Pairs of source and destination, int64 ``[2, m]``."""
+    if not isinstance(given, Tensor) or given.dim() != 2 or given.size(0) != 2:
+        shape = f"shape {list(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
+        raise GraphError(
+            f"{of}: {label} has {shape}, but a torch.Tensor [2, m] of sources and destinations is "
+            "expected."
+        )
+    ends = zip(("[0]", "[1]"), given, (num_src, num_dst), strict=True)
+    return torch.stack([read_ids(label + at, ids, n, device, of=of) for at, ids, n in ends])
+
+
+def distinct(numbers: Tensor) -> Tensor:
+    """The different ones of numbers from 0 on, in rising order."""
+    ordered = torch.sort(numbers).values
+    return ordered[ordered.diff(prepend=ordered.new_full((1,), -1)) > 0]
+
+
+def read_key(key: Any, *, of: str = "sample") -> int:
+    """All of a key in one word."""
+    if not isinstance(key, tuple) or len(cast(tuple[Any, ...], key)) != 3:
+        raise ConfigError(
+            f"{of}: key is {key!r}, but three whole numbers (seed, epoch, batch) are expected, "
+            "such as graphkit.ops.Key(seed=0, epoch=0, batch=0)."
+        )
+    word = 0
+    for name, number in zip(Key._fields, cast(tuple[Any, ...], key), strict=True):
+        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 2**63:
+            raise ConfigError(
+                f"{of}: the {name} of key is {number!r}, but a whole number from 0 to 2**63 - 1 "
+                "is expected."
+            )
+        word = random_word(word, number)
+    return word
+
+
 def time_keys(time: Tensor) -> Tensor:
     """Whole numbers in the order of the times, which may be floating-point."""
     if not time.is_floating_point():
@@ -301,7 +377,7 @@ def _fanout(
         if not is_hetero:
             raise ConfigError("sample: fanout is a dict, but the graph has no relations to name.")
         for name in given:
-            _check_relation("fanout", name, names)
+            check_relation("fanout", name, names)
         missing = [name for name in names if name not in given]
         if missing:
             raise ConfigError(
@@ -340,7 +416,8 @@ def _numbers(fanout: Any, name: str) -> list[int]:
     return numbers
 
 
-def _check_relation(what: str, name: Any, names: tuple[EdgeType, ...]) -> None:
+def check_relation(what: str, name: Any, names: tuple[EdgeType, ...]) -> None:
+    """Raise :class:`ConfigError` for a relation that the graph does not have."""
     if name not in names:
         raise ConfigError(
             f"sample: {what} names the relation {name!r}, which the graph does not have. "
@@ -368,7 +445,7 @@ def _per_relation(
         raise GraphError(f"sample: {what} must be a dict with an entry for each relation.")
     found: dict[Any, Any] = dict(given)  # pyright: ignore[reportUnknownArgumentType]
     for name in found:
-        _check_relation(what, name, names)
+        check_relation(what, name, names)
     for name in names:
         if name not in found:
             raise GraphError(

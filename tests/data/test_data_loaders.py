@@ -384,6 +384,143 @@ def test_links_in_time() -> None:
         assert (data.edge_time[batch.e_id] <= now[tree]).all()
 
 
+def keys(ends: Tensor, num_dst: int = 60) -> Tensor:
+    return ends[0] * num_dst + ends[1]
+
+
+@pytest.mark.parametrize("exclude", [None, "seed", "seed+reverse"])
+@pytest.mark.parametrize("form", ["plain", "labor", "weight", "time", "induced", "replace"])
+def test_links_do_not_see_themselves(exclude: Any, form: str) -> None:
+    data = small()
+    # parallel edges and both directions of many
+    data.edge_index[:, 250:] = data.edge_index[:, :250].flip(0)
+    data.edge_index[:, 400:] = data.edge_index[:, :100]
+    options: dict[str, Any] = {
+        "plain": {},
+        "labor": {"method": "labor"},
+        "weight": {"weight_attr": "weight"},
+        "time": {"time_attr": "edge_time", "edge_label_time": torch.full((500,), 90)},
+        "induced": {"subgraph_type": "induced"},
+        "replace": {"replace": True},
+    }[form]
+    seen = back = 0
+    for batch in LinkNeighborLoader(
+        data, [20, 20], edge_label_index=data.edge_index, batch_size=25, exclude=exclude,
+        neg_sampling_ratio=1.0, **options,
+    ):  # fmt: skip
+        links = data.edge_index[:, batch.input_id]
+        edges = batch.n_id[batch.edge_index]
+        seen += int(torch.isin(keys(edges), keys(links)).sum())
+        back += int(torch.isin(keys(edges), keys(links.flip(0))).sum())
+        assert len(batch.e_id) > 100
+        assert torch.equal(edges, data.edge_index[:, batch.e_id])
+    assert (seen > 0) == (exclude is None)
+    assert (back > 0) == (exclude != "seed+reverse")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        ("author", "writes", "paper"),
+        ("paper", "rev_writes", "author"),
+        ("paper", "cites", "paper"),
+        ("paper", "new", "author"),
+    ],
+)
+def test_links_of_several_relations_do_not_see_themselves(kind: tuple[str, str, str]) -> None:
+    data = academic()
+    both = data["author", "writes", "paper"].edge_index
+    data["paper", "rev_writes", "author"].edge_index = both.flip(0)
+    cites = data["paper", "cites", "paper"].edge_index
+    cites[:, 300:] = cites[:, :300].flip(0)
+    ends = both if kind[0] == "author" else both.flip(0) if kind[2] == "author" else cites
+    turned = {
+        "writes": ("paper", "rev_writes", "author"),
+        "rev_writes": ("author", "writes", "paper"),
+        "cites": kind,
+        "new": None,
+    }[kind[1]]
+    for exclude in (None, "seed", "seed+reverse"):
+        loader = LinkNeighborLoader(
+            data, [20, 20], edge_label_index=(kind, ends), batch_size=50, exclude=exclude
+        )
+        if kind[1] == "new":
+            if exclude == "seed+reverse":
+                with pytest.raises(ConfigError, match="looks for edges of type .*'rev_new'"):
+                    next(iter(loader))
+            else:
+                assert len(next(iter(loader))["author", "writes", "paper"].e_id)
+            continue
+        seen = back = 0
+        for batch in loader:
+            links = keys(ends[:, batch[kind].input_id], 80)
+            edges = data[kind].edge_index[:, batch[kind].e_id]
+            seen += int(torch.isin(keys(edges, 80), links).sum())
+            other = data[turned].edge_index[:, batch[turned].e_id]
+            back += int(torch.isin(keys(other.flip(0), 80), links).sum())
+        assert (seen > 0) == (exclude is None)
+        assert (back > 0) == (exclude != "seed+reverse")
+
+
+@pytest.mark.parametrize("disjoint", [False, True])
+@pytest.mark.parametrize("mode", ["binary", "triplet"])
+def test_checked_negatives_are_no_edges(mode: str, disjoint: bool) -> None:
+    data = small()
+    # links that are no edges of the graph
+    links = torch.stack([torch.arange(40), torch.arange(40).flip(0)])
+    dst_weight = torch.ones(60)
+    dst_weight[:5] = 0
+    negatives = NegativeSampling(mode, 3, torch.ones(60), dst_weight)
+    for check in (True, False):
+        wrong = 0
+        loader = LinkNeighborLoader(
+            data, [2], edge_label_index=links, batch_size=20, seed=4, neg_sampling=negatives,
+            check_negatives=check, disjoint=disjoint,
+        )  # fmt: skip
+        for batch, again in zip(loader, loader, strict=True):
+            if mode == "binary":
+                pairs = batch.n_id[batch.edge_label_index[:, 20:]]
+                other = again.n_id[again.edge_label_index[:, 20:]]
+                assert not batch.edge_label[20:].any()
+            else:
+                assert batch.dst_neg_index.shape == (20, 3)
+                sources = batch.n_id[batch.src_index].unsqueeze(1).expand(20, 3)
+                pairs = torch.stack([sources, batch.n_id[batch.dst_neg_index]]).flatten(1)
+                other = again.n_id[again.dst_neg_index]
+                if disjoint:
+                    trees = batch.batch[batch.dst_neg_index]
+                    assert torch.equal(trees, torch.arange(20).unsqueeze(1).expand(20, 3))
+            assert pairs.shape == (2, 60) and int(pairs[1].min()) >= 5
+            # every pass is another epoch
+            assert not torch.equal(pairs[1], other[1] if mode == "binary" else other.flatten())
+            taken = torch.cat([keys(data.edge_index), keys(links[:, batch.input_id])])
+            wrong += int(torch.isin(keys(pairs), taken).sum()) + int((pairs[0] == pairs[1]).sum())
+        assert (wrong == 0) == check
+
+
+def test_checked_negatives_of_several_relations() -> None:
+    data = academic()
+    kind = ("author", "writes", "paper")
+    ends = data[kind].edge_index
+    loader = LinkNeighborLoader(
+        data, [3], edge_label_index=(kind, ends), batch_size=60, neg_sampling_ratio=2.0,
+        check_negatives=True, num_workers=1,
+    )  # fmt: skip
+    for batch in loader:
+        src, dst = batch[kind].edge_label_index[:, 60:]
+        pairs = torch.stack([batch["author"].n_id[src], batch["paper"].n_id[dst]])
+        assert pairs.shape == (2, 120)
+        assert not torch.isin(keys(pairs, 80), keys(ends, 80)).any()
+        # of two types, equal ids are nothing special
+        assert int((pairs[0] < 40).sum()) == 120
+    unknown = LinkNeighborLoader(
+        data, [3], edge_label_index=(("author", "x", "paper"), ends), batch_size=60,
+        neg_sampling_ratio=2.0, check_negatives=True,
+    )  # fmt: skip
+    with pytest.raises(GraphError, match="check_negatives needs the edges of .*'x'.* has none"):
+        next(iter(unknown))
+
+
 # -- several relations -----------------------------------------------------------------------------
 
 
@@ -511,6 +648,13 @@ def test_bad_input() -> None:
         (GraphError, late, {"time_attr": "edge_time"}, "cannot tell seconds apart"),
         (ConfigError, data, {"subgraph_type": "all"}, "unknown subgraph_type 'all'"),
         (ConfigError, data, {"seed": -1}, "seed is -1, but a whole number from 0"),
+        (ConfigError, data, {"exclude": "sead"}, "unknown exclude 'sead'. Did you mean 'seed'"),
+        (
+            ConfigError,
+            hetero,
+            {"time_attr": "time", "check_negatives": True},
+            "check_negatives does not go with times of nodes",
+        ),
     ]
     for error, given, options, message in bad:
         with pytest.raises(error, match=message):

@@ -169,3 +169,43 @@ kept = native.side(*graph.parts()[:3]), ops.spmm(graph, torch.randn(30, 3))
 """
     found = run(code)
     assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
+
+
+NO_MEMORY = """
+import resource
+import torch
+from graphkit import Graph, ops
+
+torch.set_num_threads(2)
+# a hub of 16 pieces, each with results of its own as wide as a row
+count = 16 * 16384
+graph = Graph.from_edge_index(torch.zeros(2, count, dtype=torch.int64), 1)
+x = torch.ones(1, 1, 2**20)
+scores = torch.zeros(1, 1), torch.zeros(1, 1)
+few = torch.ones(1, 8)
+want = ops.spmm(graph, few)
+sampler = ops.Sampler(graph, [2**26], replace=True)
+works = {
+    "spmm": lambda: ops.spmm(graph, x[0]),
+    "gat_attention": lambda: ops.gat_attention(graph, x, *scores),
+    "sample": lambda: sampler(torch.tensor([0])),
+}
+with open("/proc/self/statm") as file:
+    used = int(file.read().split()[0]) * resource.getpagesize()
+for name, work in works.items():
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**25, -1))
+    try:
+        work()
+    except MemoryError:
+        print(name)
+    # what follows works as before
+    resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+    assert torch.equal(ops.spmm(graph, few), want)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits the address space")
+def test_want_of_memory_is_an_error_of_python(built: None) -> None:
+    found = run(NO_MEMORY)
+    assert (found.returncode, found.stderr) == (0, "")
+    assert found.stdout.split() == ["spmm", "gat_attention", "sample"]

@@ -317,6 +317,73 @@ def test_the_same_bits_everywhere(name: str, monkeypatch: pytest.MonkeyPatch) ->
                     assert same(want[at], hashed(seeds[at], (0, 1, at), seed_time=time))
 
 
+@pytest.mark.parametrize("name", OPTIONS)
+def test_many_batches_are_those_of_single_calls(by: str, name: str) -> None:
+    graph = random_graph()
+    options, seeds = options_of(name, graph), batches(graph, 7)
+    # of unlike sizes, one of them empty
+    seeds = [some[: 40 - 10 * (at % 5)] for at, some in enumerate(seeds)]
+    keys = [ops.Key(0, 1, at) for at in range(7)]
+    times = [seed_time_of(options, len(some)) for some in seeds]
+    sampler = ops.Sampler(graph, [15, 10], **options)
+    want = [
+        sampler(some, key, seed_time=time)
+        for some, key, time in zip(seeds, keys, times, strict=True)
+    ]
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        got = sampler.many(seeds, keys, seed_time=times)
+        assert same(dict(enumerate(want)), dict(enumerate(got))), threads
+
+
+def test_many_batches_of_several_relations(by: str) -> None:
+    sampler = ops.Sampler(academic(), [3, 2])
+    seeds = [{"paper": torch.arange(at, 40)} for at in range(4)]
+    keys = [(0, 0, at) for at in range(4)]
+    want = [sampler(some, key) for some, key in zip(seeds, keys, strict=True)]
+    got = sampler.many(seeds, keys)
+    assert same(dict(enumerate(want)), dict(enumerate(got)))
+    assert sampler.many([], []) == []
+
+
+def test_what_was_drawn_stays_as_it_is(by: str) -> None:
+    """Arrays of batches are used again only when nobody holds them, or a part of them."""
+    graph = random_graph()
+    sampler = ops.Sampler(graph, [15, 10])
+    seeds = batches(graph)
+    first = sampler(seeds[0], (0, 0, 0))
+    assert isinstance(first, Sampled)
+    copies = [first.n_id.clone(), first.e_id.clone(), first.by_dst.indices.clone()]
+    parts: list[tuple[Tensor, Tensor]] = []
+    for at in range(30):
+        # large and small ones in turn
+        found = sampler(seeds[at % 5][: 40 if at % 2 else 2], (0, 1, at))
+        assert isinstance(found, Sampled)
+        parts.append((found.e_id[1:], found.e_id[1:].clone()))
+        sampler.many(seeds[:2], [(0, 2, at), (0, 3, at)])
+    assert all(map(torch.equal, copies, [first.n_id, first.e_id, first.by_dst.indices]))
+    assert all(torch.equal(*pair) for pair in parts)
+    last = parts[-1]
+    del sampler, found, first
+    assert torch.equal(*last)
+    # and they are tensors like others
+    last[0].add_(1)
+    assert torch.equal(torch.cat([last[0], last[0]])[: len(last[1])], last[1] + 1)
+
+
+def test_tables_that_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hashed numbers of many nodes, in the first batch and in those after it."""
+    if not SETS:
+        pytest.skip("the reference has no tables")
+    graph = random_graph(20_000, 80_000)
+    seeds = batches(graph, 3, 3000)
+    dense = ops.Sampler(graph, [5, 5])
+    monkeypatch.setattr("graphkit.ops.cpu.sample.DENSE_NODES", 0)
+    hashed = ops.Sampler(graph, [5, 5])
+    for at, some in enumerate([seeds[0][:50], *seeds]):
+        assert same(dense(some, (0, 0, at)), hashed(some, (0, 0, at)))
+
+
 def test_a_batch_is_a_function_of_its_key(by: str) -> None:
     sampler = ops.Sampler(random_graph(), [5, 5])
     seeds = torch.arange(30)
@@ -608,6 +675,131 @@ def test_negative_and_infinite_times(by: str) -> None:
         assert len(found.e_id) == count
 
 
+# -- edges that are left out -----------------------------------------------------------------------
+
+
+def left_out(graph: Graph, seed: int = 0) -> Tensor:
+    """Pairs with one edge, with several and with none, some of them twice."""
+    random = torch.Generator().manual_seed(seed)
+    count = min(graph.num_edges, 50)
+    some = graph.edge_index()[:, torch.randperm(graph.num_edges, generator=random)[:count]]
+    others = torch.randint(max(1, graph.num_dst), (2, 20 if graph.num_dst else 0), generator=random)
+    return torch.cat([some, some[:, :9], others], 1)
+
+
+def rest_of(graph: Graph, pairs: Tensor) -> Tensor:
+    """The edges between other pairs."""
+    keys = (pairs[0] * graph.num_dst + pairs[1]).unique()
+    src, dst = graph.edge_index()
+    return (~torch.isin(src * graph.num_dst + dst, keys)).nonzero().flatten()
+
+
+@pytest.mark.parametrize("name", [name for name in OPTIONS if name != "weighted replace"])
+@pytest.mark.parametrize("fanout", [[4, 3], [-1, 2], [70, 1, 2]], ids=str)
+def test_left_out_edges_might_as_well_not_exist(by: str, name: str, fanout: list[int]) -> None:
+    graph = random_graph(120, 900)
+    pairs = left_out(graph)
+    rest = rest_of(graph, pairs)
+    options = options_of(name, graph)
+    if "edge_weight" in options:
+        # a row of which nothing is left but zeros is refused
+        options["edge_weight"] = options["edge_weight"] + 0.01
+    fewer = {
+        option: value[rest] if option.startswith("edge") else value
+        for option, value in options.items()
+    }
+    seeds = torch.cat([pairs[1, :20], torch.tensor([5, 0, 119, 5, 33, 7])])
+    time = seed_time_of(options, len(seeds))
+    lean = Graph.from_edge_index(graph.edge_index()[:, rest], 120)
+    want = homogeneous(lean, seeds, fanout, (1, 2, 3), seed_time=time, **fewer)
+    found = homogeneous(graph, seeds, fanout, (1, 2, 3), seed_time=time, exclude=pairs, **options)
+    assert torch.equal(found.e_id, rest[want.e_id]) and torch.equal(found.n_id, want.n_id)
+    assert same(found.by_dst, want.by_dst) and same(found.batch, want.batch)
+    assert found.num_sampled_nodes == want.num_sampled_nodes
+    assert found.num_sampled_edges == want.num_sampled_edges
+    wide = Graph(replace(graph.by_dst, indices=graph.by_dst.indices.long()), None, 120, 120)
+    other = homogeneous(wide, seeds, fanout, (1, 2, 3), seed_time=time, exclude=pairs, **options)
+    assert same(other, found)
+    # of another call nothing is left out
+    sampler = ops.Sampler(graph, fanout, **options)
+    none = torch.empty(2, 0, dtype=torch.int64)
+    sampler(seeds, seed_time=time, exclude=pairs)
+    whole = sampler(seeds, seed_time=time)
+    assert same(whole, sampler(seeds, seed_time=time, exclude=none))
+    lists: dict[str, Any] = {"seed_time": [time] * 2, "exclude": [pairs.int(), None]}
+    both = sampler.many([seeds] * 2, [(1, 2, 3), (0, 0, 0)], **lists)
+    assert same(both[0], found) and same(both[1], whole)
+
+
+@settings(max_examples=40)
+@given(
+    graphs(bipartite=False, max_edges=40),
+    st.sampled_from(sorted(OPTIONS)),
+    st.lists(st.sampled_from([-1, 1, 2, 5]), min_size=1, max_size=3),
+    st.integers(0, 2**30),
+)
+def test_left_out_edges_of_any_graph(graph: Graph, name: str, fanout: list[int], seed: int) -> None:
+    options, pairs = options_of(name, graph, seed), left_out(graph, seed)
+    seeds = pairs[1, :4]
+    results: list[Sampled] = []
+    for way in WAYS:
+        with served(way):
+            found = homogeneous(graph, seeds, fanout, (seed, 0, 0), exclude=pairs,
+                                seed_time=seed_time_of(options, len(seeds)), **options)  # fmt: skip
+            results.append(found)
+    assert torch.isin(results[0].e_id, rest_of(graph, pairs)).all()
+    assert all(same(results[0], other) for other in results[1:])
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_probabilities_without_the_heaviest_edge(by: str, replaced: bool) -> None:
+    graph, heaviest = stars(COPIES, DEGREE), int(WEIGHTS.argmax())
+    dst = torch.arange(COPIES)
+    pairs = torch.stack([COPIES + dst * DEGREE + heaviest, dst])
+    sampler = ops.Sampler(graph, [1], edge_weight=WEIGHTS.repeat(COPIES), replace=replaced)
+    counts = torch.zeros(DEGREE, dtype=torch.float64)
+    for at in range(DRAWS // COPIES):
+        found = sampler(dst, (5, 0, at), exclude=pairs)
+        assert isinstance(found, Sampled)
+        counts += torch.bincount(found.e_id % DEGREE, minlength=DEGREE)
+    p = WEIGHTS.double().index_fill(0, torch.tensor([heaviest]), 0)
+    p = p / p.sum()
+    assert counts[heaviest] == 0 and counts.sum() == DRAWS
+    assert within_4_sigma(counts / DRAWS, p, (p * (1 - p)).sqrt() + 1e-3)
+
+
+def test_as_many_are_drawn_as_are_left(by: str) -> None:
+    graph = stars(3, 15)
+    pairs = torch.stack([torch.tensor([3, 18, 19]), torch.tensor([0, 1, 1])])
+    for k, want in ((20, [14, 13, 15]), (14, [14, 13, 14]), (13, [13, 13, 13]), (-1, [14, 13, 15])):
+        found = homogeneous(graph, torch.arange(3), [k], exclude=pairs)
+        assert found.by_dst.indptr.diff().tolist() == want
+    every = torch.stack([torch.arange(15) + 3, torch.zeros(15, dtype=torch.int64)])
+    options: list[dict[str, Any]] = [
+        {}, {"replace": True}, {"method": "labor"}, {"edge_weight": torch.ones(45)},
+        {"edge_weight": torch.ones(45), "replace": True}, {"subgraph_type": "induced"},
+    ]  # fmt: skip
+    for option in options:
+        assert not len(homogeneous(graph, torch.tensor([0]), [5], exclude=every, **option).e_id)
+
+
+def test_left_out_edges_of_several_relations(by: str) -> None:
+    graph = academic()
+    ends = graph[WRITES].edge_index()
+    seeds = {"paper": ends[1, :30], "author": ends[0, :30]}
+    exclude = {WRITES: ends[:, :30], OF: ends[:, :30].flip(0)}
+    found = heterogeneous(graph, seeds, [-1, -1], exclude=exclude)
+    for relation, part in graph.items():
+        pairs = exclude.get(relation)
+        rest = torch.arange(part.num_edges) if pairs is None else rest_of(part, pairs)
+        assert torch.isin(found.e_id[relation], rest).all()
+        ptr = found.by_dst[relation].indptr
+        rows = found.n_id[relation[2]][: len(ptr) - 1]
+        want = torch.bincount(part.edge_index()[1, rest], minlength=part.num_dst)
+        assert torch.equal(ptr.diff(), want[rows])
+    assert len(found.e_id[WRITES]) and len(found.e_id[OF])
+
+
 # -- several relations -----------------------------------------------------------------------------
 
 CITES, WRITES, OF = ("paper", "cites", "paper"), ("author", "writes", "paper"), (
@@ -881,6 +1073,45 @@ def test_bad_seeds(by: str) -> None:
     ):
         with pytest.raises(GraphError, match=message):
             ops.sample(graph, one, [2], edge_time=time, seed_time=now)
+
+
+def test_bad_lists_of_batches(by: str) -> None:
+    sampler, one = ops.Sampler(random_graph(10, 40), [2]), torch.tensor([1])
+    with pytest.raises(ConfigError, match="keys has 1 entries, but there are 2 batches of seeds"):
+        sampler.many([one, one], [(0, 0, 0)])
+    keys = [(0, 0, 0), (0, 0, 1)]
+    with pytest.raises(ConfigError, match="seed_time has 1 entries, but there are 2 batches"):
+        sampler.many([one, one], keys, seed_time=[None])
+    with pytest.raises(ConfigError, match="exclude has 3 entries, but there are 2 batches"):
+        sampler.many([one, one], keys, exclude=[None] * 3)
+    with pytest.raises(GraphError, match=r"seeds\[0\] = 11, but there are 10 nodes"):
+        sampler.many([one, one + 10], keys)
+    again = ops.Sampler(random_graph(10, 40), [2**31 - 1], replace=True)
+    with pytest.raises(GraphError, match="a hop draws more than"):
+        again.many([torch.empty(0, dtype=torch.int64), one], keys)
+
+
+def test_bad_pairs_to_leave_out(by: str) -> None:
+    sampler, one = ops.Sampler(random_graph(10, 40), [2]), torch.tensor([1])
+    for pairs, message in (
+        ([[0], [1]], r"exclude has list, but a torch.Tensor \[2, m\] of sources and dest"),
+        (torch.tensor([0, 1]), r"exclude has shape \[2\]"),
+        (torch.zeros(3, 2, dtype=torch.int64), r"exclude has shape \[3, 2\]"),
+        (torch.zeros(2, 3), r"exclude\[0\] has dtype torch.float32"),
+        (torch.tensor([[0, 10], [1, 1]]), r"exclude\[0\]\[1\] = 10, but there are 10 nodes"),
+        (torch.tensor([[0], [-1]]), r"exclude\[1\]\[0\] = -1, but"),
+        (torch.zeros(2, 1, dtype=torch.int64, device="meta"), "is on meta but the graph is on cpu"),
+        ({CITES: torch.tensor([[0], [1]])}, "exclude is a dict, but the graph has no relations"),
+    ):
+        with pytest.raises(GraphError, match=message):
+            sampler(one, exclude=pairs)  # pyright: ignore[reportArgumentType]
+    several, seeds = ops.Sampler(academic(), [2]), {"paper": one}
+    with pytest.raises(GraphError, match="exclude is a Tensor, but a dict from relations"):
+        several(seeds, exclude=torch.tensor([[0], [1]]))
+    with pytest.raises(ConfigError, match="exclude names the relation .'a', 'b', 'c'.*Did you|exc"):
+        several(seeds, exclude={("a", "b", "c"): torch.tensor([[0], [1]])})
+    with pytest.raises(GraphError, match=r"exclude\[.*writes.*\]\[0\]\[0\] = 80, but there are 80"):
+        several(seeds, exclude={WRITES: torch.tensor([[80], [1]])})
 
 
 def test_bad_relations(by: str) -> None:

@@ -4,14 +4,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-import torch
-from torch import Tensor
+from torch.utils.dlpack import from_dlpack
 
 from ...errors import GraphError
-from ..sample import TOO_MANY_DRAWS, Found, Run, Seeds, register_native
+from ..sample import register_native
 from ..sample_plan import Plan
+from ..sample_reference import TOO_MANY_DRAWS, Found, Run, Seeds
 from . import native
 
 SERVED = ("sample",)
@@ -39,24 +40,24 @@ def run(plan: Plan) -> Run:
     flags = [plan.replace, plan.labor, plan.layer_dependency, plan.disjoint, plan.induced]
     flags += [plan.last, is_dense]
     ready = kernels.SamplePlan(described, list(plan.num_nodes), fanout, plan.hops, flags)
-    # working spaces that no call is using; append and pop of a list are atomic
-    idle: list[Any] = []
-    hops, rows_of = plan.hops, [of.dst for of in plan.relations]
+    hops, types = plan.hops, len(plan.types)
 
-    def sample(seeds: Seeds) -> Found:
-        try:
-            room = idle.pop()
-        except IndexError:
-            room = kernels.SampleRoom(ready)
-        status, nodes, in_hops, edges = kernels.sample(
-            ready,
-            room,
-            [ids.data_ptr() for ids in seeds.ids],
-            [len(ids) for ids in seeds.ids],
-            seeds.first,
-            native.address(seeds.time),
-            seeds.key,
-        )
+    def sample(batches: Sequence[Seeds]) -> list[Found]:
+        asked = [
+            (
+                [ids.data_ptr() for ids in seeds.ids],
+                [len(ids) for ids in seeds.ids],
+                seeds.first,
+                native.address(seeds.time),
+                seeds.key,
+                [native.address(pairs) for pairs in seeds.gone],
+                [0 if pairs is None else pairs.size(1) for pairs in seeds.gone],
+            )
+            for seeds in batches
+        ]
+        return [found(*answer) for answer in kernels.sample(ready, asked, native.threads())]
+
+    def found(status: int, nodes: list[int], edges: list[int], arrays: list[Any]) -> Found:
         if status == 1:
             raise MemoryError("sample: there is not enough memory for this batch.")
         if status == 3:
@@ -66,30 +67,15 @@ def run(plan: Plan) -> Run:
                 "sample: the batch has more than 2**31 - 2 nodes, which local numbers cannot tell "
                 "apart. Pass fewer seeds or a smaller fanout."
             )
-        num_nodes = [nodes[at : at + hops + 1] for at in range(0, len(nodes), hops + 1)]
-        num_edges = [in_hops[at : at + hops] for at in range(0, len(in_hops), hops)]
-        sizes = [sum(counts) for counts in num_nodes]
-        drawing = sizes if plan.induced else [sum(counts[:-1]) for counts in num_nodes]
-        ids = [torch.empty(size, dtype=torch.int64) for size in sizes]
-        trees: list[Tensor | None] = [
-            torch.empty(size, dtype=torch.int64) if plan.disjoint else None for size in sizes
-        ]
-        found = [
-            (
-                torch.empty(drawing[dst] + 1, dtype=torch.int64),
-                torch.empty(count, dtype=torch.int32),
-                torch.empty(count, dtype=torch.int64),
-            )
-            for dst, count in zip(rows_of, edges, strict=True)
-        ]
-        kernels.sampled(
-            ready,
-            room,
-            [native.address(t) for pair in zip(ids, trees, strict=True) for t in pair],
-            [t.data_ptr() for arrays in found for t in arrays],
+        made: list[Any] = [array if array is None else from_dlpack(array) for array in arrays]
+        of_edges = made[2 * types :]
+        return Found(
+            made[: 2 * types : 2],
+            made[1 : 2 * types : 2],
+            [nodes[at : at + hops + 1] for at in range(0, len(nodes), hops + 1)],
+            list(zip(of_edges[::3], of_edges[1::3], of_edges[2::3], strict=True)),
+            [edges[at : at + hops] for at in range(0, len(edges), hops)],
         )
-        idle.append(room)
-        return Found(ids, trees, num_nodes, found, num_edges)
 
     return sample
 

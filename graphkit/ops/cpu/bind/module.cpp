@@ -3,6 +3,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <new>
 #include <string>
 #include <vector>
 
@@ -38,6 +39,8 @@ bool forked = false;
 Level level() { return chosen; }
 
 int usable(int threads) { return forked || threads < 1 ? 1 : threads; }
+
+void out_of_memory() { throw std::bad_alloc(); }
 
 void* fresh(uintptr_t address, int64_t bytes) {
 #if defined(MADV_HUGEPAGE)
@@ -87,5 +90,6 @@ NB_MODULE(_kernels, m) {
   bind_dropout(m);
   bind_attention(m);
   bind_sample(m);
+  bind_negatives(m);
   bind_touch(m);
 }

@@ -34,7 +34,7 @@ struct Work {
     const int64_t flat = tile * heads + 16;
     const int64_t numbers = flat * (3 + kQuad) + 4 * width + 8 * heads;
     memory = std::calloc(1, numbers * sizeof(A) + 3 * tile * sizeof(int64_t));
-    if (!memory) std::abort();
+    if (!memory) out_of_memory();
     column = static_cast<int64_t*>(memory);
     edge = column + tile;
     ahead = edge + tile;
@@ -246,8 +246,7 @@ struct Attention {
   void per_hub(const Side& side, const Hubs& hubs, int64_t size, const P& piece,
                const F& whole) const {
     if (!hubs.count) return;
-    A* all = static_cast<A*>(std::malloc(hubs.count * size * sizeof(A)));
-    if (!all) std::abort();
+    const Memory<A> all(hubs.count * size);
     parallel(hubs.count, a.threads, [&](int64_t i) {
       const Hubs::Piece& p = hubs.pieces[i];
       Work<T> mine(tile, heads, width);
@@ -259,7 +258,6 @@ struct Attention {
       }
       whole(row, all + begin * size, i - begin);
     }
-    std::free(all);
   }
   static void add_pieces(A* pieces, int64_t count, int64_t size) {
     for (int64_t i = 1; i < count; ++i)
@@ -504,8 +502,7 @@ struct Attention {
     const Side& side = a.by_dst;
     const Hubs hubs(side.ptr, side.rows);
     const int64_t parts = chunks(side);
-    A* shares = static_cast<A*>(std::calloc(parts + 1, width * sizeof(A)));
-    if (!shares) std::abort();
+    const Memory<A> shares((parts + 1) * width, true);
     A* d_att = shares + parts * width;
     per_hub(
         side, hubs, 2 * heads,
@@ -543,7 +540,6 @@ struct Attention {
     for (int64_t i = 0; att && i < parts; ++i)
       for (int64_t c = 0; c < width; ++c) d_att[c] += shares[i * width + c];
     if (att) std::memcpy(g->att, d_att, width * sizeof(A));
-    std::free(shares);
   }
 
   // Backward, second pass: rows are sources, own is the row of h.

@@ -20,6 +20,9 @@ struct Side {
   }
 };
 
+// What a kernel calls when it gets no working memory: a MemoryError in Python.
+[[noreturn]] void out_of_memory();
+
 // Declares a kernel that is compiled once for each instruction set.
 #define GK_KERNEL(signature)         \
   namespace baseline { signature; }  \

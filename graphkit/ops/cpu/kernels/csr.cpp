@@ -42,12 +42,6 @@ int64_t blocks_of(int64_t n, int64_t least, int threads) {
   return blocks < 1 ? 1 : blocks;
 }
 
-int64_t* counters(int64_t count) {
-  auto* p = static_cast<int64_t*>(std::calloc(count, sizeof(int64_t)));
-  if (!p) std::abort();
-  return p;
-}
-
 // An edge on its way: its row inside its range, its column, its number.
 template <class C, class E>
 struct Item {
@@ -78,7 +72,8 @@ void sort_range(const From& from, int64_t n, int64_t base, int64_t* ends, int64_
   int64_t blocks = blocks_of(n, kFew / 2, threads);
   // counters of all blocks stay small beside the edges
   if (blocks * rows > n) blocks = 1;
-  int64_t* at = blocks == 1 ? ends : counters(blocks * rows);
+  const Memory<int64_t> own(blocks == 1 ? 0 : blocks * rows, true);
+  int64_t* at = blocks == 1 ? ends : own.at;
   if (blocks == 1) std::memset(ends, 0, rows * sizeof(int64_t));
   const int64_t share = n / blocks;
   const auto each = [&](const auto& body) {
@@ -112,7 +107,6 @@ void sort_range(const From& from, int64_t n, int64_t base, int64_t* ends, int64_
       eid[to] = item.edge;
     }
   });
-  if (blocks > 1) std::free(at);
 }
 
 template <class I, class C, class E>
@@ -141,8 +135,7 @@ void sort_by_ranges(const CsrArgs& a, const Plan& plan, const FromInput<I, C, E>
   const int64_t mask = (int64_t(1) << plan.shift) - 1;
   const int64_t blocks = blocks_of(n, kFew, a.threads), share = n / blocks;
   auto* items = static_cast<Item<C, E>*>(a.scratch);
-  int64_t* counts = counters(blocks * ranges);
-  int64_t* begins = counters(ranges + 1);
+  const Memory<int64_t> counts(blocks * ranges, true), begins(ranges + 1, true);
   const auto each = [&](const auto& body) {
     parallel(blocks, a.threads, [&](int64_t b) {
       body(counts + b * ranges, b * share, b + 1 == blocks ? n : (b + 1) * share);
@@ -187,8 +180,6 @@ void sort_by_ranges(const CsrArgs& a, const Plan& plan, const FromInput<I, C, E>
   parallel(ranges, a.threads, [&](int64_t range) {
     if (!is_large(range)) sort(range, 1);
   });
-  std::free(begins);
-  std::free(counts);
 }
 
 template <class I, class C, class E>
@@ -218,7 +209,7 @@ int check_typed(const EdgesArgs& a) {
   typedef uint64_t Wide;
   const I *src = static_cast<const I*>(a.src), *dst = static_cast<const I*>(a.dst);
   const int64_t n = a.edges, blocks = blocks_of(n, kFew, a.threads), share = n / blocks;
-  int64_t* found = counters(blocks);
+  const Memory<int64_t> found(blocks, true);
   parallel(blocks, a.threads, [&](int64_t b) {
     const int64_t begin = b * share, end = b + 1 == blocks ? n : begin + share;
     // the sign bit of each says: out of range, smaller than the one before
@@ -238,7 +229,6 @@ int check_typed(const EdgesArgs& a) {
   int flags = kSortedBySrc | kSortedByDst;
   for (int64_t b = 0; b < blocks; ++b)
     flags = (flags & static_cast<int>(found[b])) | ((flags | static_cast<int>(found[b])) & 1);
-  std::free(found);
   return flags;
 }
 
@@ -254,7 +244,7 @@ void loops_typed(const LoopsArgs& a) {
       for (int64_t e = begin; e < end; ++e) a.mask[side.edge(e)] = idx[e] == row;
     return count;
   };
-  int64_t* part = counters(hubs.count + 1);
+  const Memory<int64_t> part(hubs.count + 1, true);
   parallel(hubs.count, a.threads, [&](int64_t i) {
     const Hubs::Piece& piece = hubs.pieces[i];
     part[i] = slots(piece.row, piece.begin, piece.end);
@@ -267,7 +257,6 @@ void loops_typed(const LoopsArgs& a) {
   });
   if (a.count)
     for (int64_t i = 0; i < hubs.count; ++i) a.count[hubs.pieces[i].row] += part[i];
-  std::free(part);
 }
 
 }  // namespace

@@ -153,9 +153,8 @@ void hub_rows(const Extreme<T>& p) {
   typedef acc_t<T> A;
   const Hubs hubs(p.args.side.ptr, p.args.side.rows);
   if (!hubs.count) return;
-  A* best = static_cast<A*>(std::malloc(sizeof(A) * hubs.count * p.width));
-  int64_t* counts = static_cast<int64_t*>(std::calloc(hubs.count, sizeof(int64_t)));
-  if (!best || !counts) std::abort();
+  const Memory<A> best(hubs.count * p.width);
+  const Memory<int64_t> counts(hubs.count, true);
   parallel(hubs.count, p.args.threads, [&](int64_t i) {
     each_block<T>(p.args.heads, p.args.channels, [&](const Block& b, auto l, auto n) {
       RowsOf<T, decltype(l), decltype(n)>::find_piece(p, b, hubs.pieces[i], best + i * p.width);
@@ -186,8 +185,6 @@ void hub_rows(const Extreme<T>& p) {
       if (count > p.width) p.args.tied[hubs.pieces[i].row] = 1;
     }
   }
-  std::free(best);
-  std::free(counts);
 }
 
 template <class T>

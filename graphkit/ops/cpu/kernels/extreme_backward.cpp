@@ -107,8 +107,7 @@ void divide(const Gradient<T>& p, int64_t r, const int32_t* count, T* share) {
 template <class F, class G>
 void hub_counts(const Hubs& hubs, int64_t width, int threads, const F& count, const G& done) {
   if (!hubs.count) return;
-  int32_t* counts = static_cast<int32_t*>(std::malloc(sizeof(int32_t) * hubs.count * width + 1));
-  if (!counts) std::abort();
+  const Memory<int32_t> counts(hubs.count * width);
   parallel(hubs.count, threads, [&](int64_t i) { count(hubs.pieces[i], counts + i * width); });
   for (int64_t i = 0, first = 0; i < hubs.count; ++i) {
     if (hubs.pieces[i].first) first = i;
@@ -116,7 +115,6 @@ void hub_counts(const Hubs& hubs, int64_t width, int threads, const F& count, co
       counts[first * width + c] += counts[i * width + c];
     if (i + 1 == hubs.count || hubs.pieces[i + 1].first) done(first, counts + first * width);
   }
-  std::free(counts);
 }
 
 template <class T>
@@ -135,14 +133,12 @@ void share_rows(const Gradient<T>& p) {
         if (args.place[r] >= 0) divide(p, r, count, share + args.place[r] * p.width);
       });
   parallel_rows(side.ptr, side.rows, args.threads, [&](int64_t first, int64_t last) {
-    int32_t* count = static_cast<int32_t*>(std::malloc(sizeof(int32_t) * p.width));
-    if (!count) std::abort();
+    const Memory<int32_t> count(p.width);
     for (int64_t r = first; r < last; ++r) {
       if (is_hub(side.ptr, r) || args.place[r] < 0) continue;
       count_bits(p, side.ptr[r], side.ptr[r + 1], count);
       divide(p, r, count, share + args.place[r] * p.width);
     }
-    std::free(count);
   });
 }
 
@@ -216,8 +212,7 @@ void to_sources(const ExtremeBackwardArgs& args) {
   T* dx = static_cast<T*>(args.dx);
   const Hubs hubs(side.ptr, side.rows);
   if (hubs.count) {
-    A* sums = static_cast<A*>(std::malloc(sizeof(A) * hubs.count * p.width));
-    if (!sums) std::abort();
+    const Memory<A> sums(hubs.count * p.width);
     parallel(hubs.count, args.threads, [&](int64_t i) {
       each_block<T>(p.args.heads, p.args.channels, [&](const Block& b, auto l, auto n) {
         constexpr int L = decltype(l)::value, NV = decltype(n)::value;
@@ -234,7 +229,6 @@ void to_sources(const ExtremeBackwardArgs& args) {
         store_one(dx + hubs.pieces[i].row * p.width + c, sums[first * p.width + c]);
       }
     }
-    std::free(sums);
   }
   parallel_rows(side.ptr, side.rows, args.threads, [&](int64_t first, int64_t last) {
     each_block<T>(p.args.heads, p.args.channels, [&](const Block& b, auto l, auto n) {
@@ -320,15 +314,13 @@ void scatter(const ExtremeBackwardArgs& args) {
     const int64_t head = i / strips, begin = i % strips * wide;
     const int64_t end = begin + wide < args.channels ? begin + wide : args.channels;
     int64_t at = head * args.channels + begin, rest = end - begin;
-    uint64_t* room = static_cast<uint64_t*>(std::malloc(sizeof(uint64_t) * longest + 1));
-    if (!room) std::abort();
+    const Memory<uint64_t> room(longest);
     if (rest == 4 * L) scatter_columns<T, L, 4>(p, head, at, room), rest = 0;
     for (; rest >= L; rest -= L, at += L) scatter_columns<T, L, 1>(p, head, at, room);
     if (L > 8 && rest & 8) scatter_columns<T, 8, 1>(p, head, at, room), at += 8;
     if (L > 4 && rest & 4) scatter_columns<T, 4, 1>(p, head, at, room), at += 4;
     if (L > 2 && rest & 2) scatter_columns<T, 2, 1>(p, head, at, room), at += 2;
     if (rest & 1) scatter_columns<T, 1, 1>(p, head, at, room);
-    std::free(room);
   });
 }
 
@@ -371,8 +363,7 @@ void weights(const ExtremeBackwardArgs& args) {
   const Side& side = args.side;
   const Hubs hubs(side.ptr, side.rows);
   if (hubs.count) {
-    T* shares = static_cast<T*>(std::malloc(sizeof(T) * hubs.count * p.width + 1));
-    if (!shares) std::abort();
+    const Memory<T> shares(hubs.count * p.width);
     hub_counts(
         hubs, p.width, args.threads,
         [&](const Hubs::Piece& piece, int32_t* count) {
@@ -386,20 +377,16 @@ void weights(const ExtremeBackwardArgs& args) {
       const int64_t first = i - (piece.begin - side.ptr[piece.row]) / kPiece;
       weigh(p, piece.row, piece.begin, piece.end, shares + first * p.width);
     });
-    std::free(shares);
   }
   parallel_rows(side.ptr, side.rows, args.threads, [&](int64_t first, int64_t last) {
-    T* share = static_cast<T*>(std::malloc(sizeof(T) * p.width + 1));
-    int32_t* count = static_cast<int32_t*>(std::malloc(sizeof(int32_t) * p.width + 1));
-    if (!share || !count) std::abort();
+    const Memory<T> share(p.width);
+    const Memory<int32_t> count(p.width);
     for (int64_t r = first; r < last; ++r) {
       if (is_hub(side.ptr, r)) continue;
       count_equal(p, r, side.ptr[r], side.ptr[r + 1], count);
-      divide(p, r, count, share);
-      weigh(p, r, side.ptr[r], side.ptr[r + 1], share);
+      divide(p, r, count.at, share.at);
+      weigh(p, r, side.ptr[r], side.ptr[r + 1], share.at);
     }
-    std::free(share);
-    std::free(count);
   });
 }
 

@@ -337,8 +337,7 @@ bool rise(const Side& side, int threads) {
 template <class I>
 void sort_long(I* keys, int64_t count, int64_t columns) {
   constexpr int kDigit = 11, kValues = 1 << kDigit;
-  I* spare = static_cast<I*>(std::malloc(count * sizeof(I)));
-  if (!spare) std::abort();
+  const Memory<I> spare(count);
   I *from = keys, *to = spare;
   for (int shift = 0; shift < 63 && (columns - 1) >> shift; shift += kDigit) {
     int64_t at[kValues] = {};
@@ -355,7 +354,6 @@ void sort_long(I* keys, int64_t count, int64_t columns) {
     to = swap;
   }
   if (from != keys) std::memcpy(keys, from, count * sizeof(I));
-  std::free(spare);
 }
 
 template <class I>

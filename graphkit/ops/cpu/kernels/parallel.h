@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <cstdlib>
 
+#include "common.h"
+
 #if defined(_OPENMP)
 #include <omp.h>
 #endif
@@ -16,12 +18,38 @@ constexpr int64_t kPiece = 16384;
 constexpr int64_t kAhead = 32;
 constexpr int64_t kRowCost = 4;
 
+// Working memory, given back with its scope.
+template <class T>
+struct Memory {
+  T* const at;
+
+  explicit Memory(int64_t count, bool zeros = false)
+      : at(static_cast<T*>(!count ? nullptr
+                           : zeros ? std::calloc(static_cast<size_t>(count), sizeof(T))
+                                   : std::malloc(static_cast<size_t>(count) * sizeof(T)))) {
+    if (count && !at) out_of_memory();
+  }
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+  ~Memory() { std::free(at); }
+  operator T*() const { return at; }
+};
+
 template <class F>
 inline void parallel(int64_t tasks, int threads, const F& task) {
 #if defined(_OPENMP)
   if (threads > 1 && tasks > 1) {
+    int failed = 0;
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
-    for (int64_t i = 0; i < tasks; ++i) task(i);
+    for (int64_t i = 0; i < tasks; ++i) {
+      // nothing may leave the region but through its end; memory is all that can be wanting
+      try {
+        task(i);
+      } catch (...) {
+        __atomic_store_n(&failed, 1, __ATOMIC_RELAXED);
+      }
+    }
+    if (failed) out_of_memory();
     return;
   }
 #endif
@@ -74,8 +102,12 @@ struct Hubs {
       for (int64_t piece = begin; piece < end; piece += kPiece) {
         if (count == room) {
           room = room ? 2 * room : 64;
-          pieces = static_cast<Piece*>(std::realloc(pieces, room * sizeof(Piece)));
-          if (!pieces) std::abort();
+          Piece* grown = static_cast<Piece*>(std::realloc(pieces, room * sizeof(Piece)));
+          if (!grown) {
+            std::free(pieces);
+            out_of_memory();
+          }
+          pieces = grown;
         }
         pieces[count++] = {row, piece, piece + kPiece < end ? piece + kPiece : end, piece == begin};
       }

@@ -1,29 +1,30 @@
 // Neighbourhoods of seeds over several hops, the nodes numbered in the order of discovery. Rows are
 // worked on in blocks, each in three passes that fetch ahead for one another: offsets, columns of
 // the slots drawn, places of these nodes in the table that numbers them. Every draw is a function
-// of the key, hop, relation, node and number of the draw; graphkit/ops/sample.py makes the same.
+// of the key, hop, relation, node and number of the draw; graphkit/ops/sample_reference.py
+// makes the same.
 #include "sample.h"
 
 #include <cstdlib>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+#include "parallel.h"
 #include "random.h"
 
 namespace GK_ISA {
 namespace {
 
-// rows of one block
-constexpr int64_t kRows = 24;
+// Rows of one block. All that is fetched goes to the second-level cache: with the first one, half as
+// many edges are drawn in a second where the graph does not fit the caches, and with 24 rows 0.9
+// times as many (AMD Zen 4).
+constexpr int64_t kRows = 96;
 // picks that are compared with one another; beyond, a bit for each neighbour says what is taken
 constexpr int64_t kListed = 64;
 // local numbers are int32
 constexpr int64_t kMost = INT32_MAX - 1;
-
-__extension__ typedef unsigned __int128 Wide;
-
-// a whole number below `count`
-inline int64_t below(uint64_t word, int64_t count) {
-  return static_cast<int64_t>(static_cast<Wide>(word) * static_cast<uint64_t>(count) >> 64);
-}
 
 template <class T>
 bool reserve(T*& array, int64_t& room, int64_t need) {
@@ -36,10 +37,25 @@ bool reserve(T*& array, int64_t& room, int64_t need) {
   return true;
 }
 
+// Zeros, to be freed. Large arrays ask for huge pages, because they are read here and there.
+void* zeros(size_t bytes) {
+#if defined(MADV_HUGEPAGE)
+  constexpr size_t huge = 2 << 20;
+  if (bytes >= 2 * huge) {
+    const size_t size = (bytes + huge - 1) / huge * huge;
+    void* memory = std::aligned_alloc(huge, size);
+    if (!memory) return nullptr;
+    madvise(memory, size, MADV_HUGEPAGE);
+    return std::memset(memory, 0, size);
+  }
+#endif
+  return std::calloc(bytes, 1);
+}
+
 template <class T>
 bool renew(T*& array, int64_t& room, int64_t size) {
   std::free(array);
-  array = static_cast<T*>(std::calloc(size, sizeof(T)));
+  array = static_cast<T*>(zeros(static_cast<size_t>(size) * sizeof(T)));
   room = array ? size : 0;
   return array != nullptr;
 }
@@ -50,11 +66,11 @@ struct Dense {
   uint64_t* table;
   uint64_t stamp;
 
-  static bool prepare(SampleNodes& nodes, int64_t num_nodes) {
-    return nodes.table_room >= num_nodes || renew(nodes.table, nodes.table_room, num_nodes);
+  static bool prepare(SampleTable& table, int64_t num_nodes) {
+    return table.room >= num_nodes || renew(table.entry, table.room, num_nodes);
   }
   bool make_room(int64_t) { return true; }
-  void fetch(int64_t node, int64_t) const { __builtin_prefetch(table + node, 1, 3); }
+  void fetch(int64_t node, int64_t) const { __builtin_prefetch(table + node, 1, 2); }
   int64_t find(int64_t node, int64_t) const {
     const uint64_t entry = table[node];
     return entry >> 32 == stamp ? static_cast<int64_t>(entry & UINT32_MAX) : -1;
@@ -69,41 +85,42 @@ struct Dense {
 };
 
 struct Hashed {
-  SampleNodes& nodes;
+  SampleTable& table;
+  const SampleNodes& nodes;
   uint64_t stamp;
   uint64_t num_nodes;
 
   static constexpr int64_t kLeast = 1 << 12;
 
-  static bool prepare(SampleNodes& nodes, int64_t) {
-    return nodes.table_room || renew(nodes.table, nodes.table_room, 2 * kLeast);
+  static bool prepare(SampleTable& table) {
+    return table.room || renew(table.entry, table.room, 2 * kLeast);
   }
   uint64_t key_of(int64_t node, int64_t tree) const {
     return static_cast<uint64_t>(tree) * num_nodes + static_cast<uint64_t>(node);
   }
   // the place of a key, or the free one where it belongs
   uint64_t* place(uint64_t key) const {
-    const uint64_t mask = static_cast<uint64_t>(nodes.table_room) / 2 - 1;
+    const uint64_t mask = static_cast<uint64_t>(table.room) / 2 - 1;
     uint64_t at = mix_words<uint64_t>(key + kCounterStep) & mask;
     for (;; at = (at + 1) & mask) {
-      uint64_t* pair = nodes.table + 2 * at;
+      uint64_t* pair = table.entry + 2 * at;
       if (pair[1] >> 32 != stamp || pair[0] == key) return pair;
     }
   }
   // for so many nodes: at most half of the places are in use
   bool make_room(int64_t count) {
-    if (4 * count <= nodes.table_room) return true;
-    int64_t size = nodes.table_room;
+    if (4 * count <= table.room) return true;
+    int64_t size = table.room;
     while (size < 4 * count) size *= 2;
-    if (!renew(nodes.table, nodes.table_room, 2 * size)) return false;
+    if (!renew(table.entry, table.room, 2 * size)) return false;
     for (int64_t i = 0; i < nodes.count; ++i)
       number(nodes.id[i], nodes.tree ? nodes.tree[i] : 0, i);
     return true;
   }
   void fetch(int64_t node, int64_t tree) const {
-    const uint64_t mask = static_cast<uint64_t>(nodes.table_room) / 2 - 1;
+    const uint64_t mask = static_cast<uint64_t>(table.room) / 2 - 1;
     __builtin_prefetch(
-        nodes.table + 2 * (mix_words<uint64_t>(key_of(node, tree) + kCounterStep) & mask), 1, 3);
+        table.entry + 2 * (mix_words<uint64_t>(key_of(node, tree) + kCounterStep) & mask), 1, 2);
   }
   int64_t find(int64_t node, int64_t tree) const {
     const uint64_t entry = place(key_of(node, tree))[1];
@@ -118,6 +135,51 @@ struct Hashed {
     }
     return static_cast<int64_t>(pair[1] & UINT32_MAX);
   }
+};
+
+// Pairs of nodes between which no edge is taken, those of one row in a chain: places of a row and
+// its last pair, each 1 more, and then the pair before each one.
+struct Gone {
+  SampleTable& table;
+  const int64_t* src;
+  int64_t count;
+
+  int64_t places() const {
+    int64_t size = 64;
+    while (size < 2 * count) size *= 2;
+    return size;
+  }
+  uint64_t* place(int64_t row, int64_t size) const {
+    const uint64_t mask = static_cast<uint64_t>(size) - 1, key = static_cast<uint64_t>(row) + 1;
+    uint64_t at = mix_words<uint64_t>(key) & mask;
+    while (table.entry[2 * at] && table.entry[2 * at] != key) at = (at + 1) & mask;
+    return table.entry + 2 * at;
+  }
+  bool fill() {
+    const int64_t size = places();
+    if (table.room < 2 * size + count) {
+      if (!renew(table.entry, table.room, 2 * size + count)) return false;
+    } else {
+      std::memset(table.entry, 0, 2 * size * sizeof(uint64_t));
+    }
+    for (int64_t i = 0; i < count; ++i) {
+      uint64_t* pair = place(src[count + i], size);
+      table.entry[2 * size + i] = pair[1];
+      pair[0] = static_cast<uint64_t>(src[count + i]) + 1;
+      pair[1] = static_cast<uint64_t>(i) + 1;
+    }
+    return true;
+  }
+  // the sources of the pairs of a row: how many
+  template <class I>
+  int64_t of_row(int64_t row, I* out) const {
+    const int64_t size = places();
+    int64_t found = 0;
+    for (uint64_t i = place(row, size)[1]; i; i = table.entry[2 * size + static_cast<int64_t>(i) - 1])
+      out[found++] = static_cast<I>(src[i - 1]);
+    return found;
+  }
+  bool in(int64_t row) const { return place(row, places())[0]; }
 };
 
 // --- one row ---
@@ -149,7 +211,7 @@ struct Row {
   SampleRoom& room;
 
   int64_t take(int64_t slot) const {
-    __builtin_prefetch(idx + slot, 0, 3);
+    __builtin_prefetch(idx + slot, 0, 2);
     return slot;
   }
 
@@ -312,6 +374,7 @@ enum Way { kNone, kAll, kFloyd, kReplaced, kSearched, kArrivals, kLabor, kLast }
 struct Run {
   const SamplePlan& plan;
   const SampleSeeds& seeds;
+  SampleFound& into;
   SampleRoom& room;
 
   Way way(const SampleRelation& of, int64_t k) const {
@@ -333,7 +396,7 @@ struct Run {
 
   // the slots of the local node `row` that may be taken
   void span(const SampleRelation& of, int64_t row, int64_t& begin, int64_t& end) const {
-    const SampleNodes& nodes = room.nodes[of.dst];
+    const SampleNodes& nodes = into.nodes[of.dst];
     const int64_t node = nodes.id[row];
     begin = of.side.ptr[node];
     end = of.side.ptr[node + 1];
@@ -373,6 +436,96 @@ struct Run {
     }
   }
 
+  Gone gone(const SampleRelation& of) const {
+    const int64_t r = &of - plan.relations;
+    if (!seeds.gone) return {room.gone[r], nullptr, 0};
+    return {room.gone[r], seeds.gone[r], seeds.num_gone[r]};
+  }
+
+  // room for a row without some of its edges
+  bool reserve_rest(int64_t pairs, int64_t longest) {
+    return reserve(room.rest, room.rest_room, 5 * (longest + 1) + pairs);
+  }
+
+  // The slots of a row whose edges may not be taken, into `found`, which rise: how many.
+  template <class I>
+  int64_t find_gone(const SampleRelation& of, const Gone& without, int64_t node, int64_t begin,
+                    int64_t end, int64_t* found) const {
+    constexpr int L = kBytes / static_cast<int>(sizeof(I));
+    const I* idx = static_cast<const I*>(of.side.idx);
+    I* wanted = reinterpret_cast<I*>(found + (end - begin + 1));
+    const int64_t count = without.of_row(node, wanted);
+    int64_t n = 0;
+    for (int64_t slot = begin; slot < end; slot += L) {
+      const int64_t last = slot + L < end ? slot + L : end;
+      if (last - slot == L) {
+        vec<I, L> columns;
+        std::memcpy(&columns, idx + slot, sizeof columns);
+        auto same = columns == wanted[0] + vec<I, L>{};
+        for (int64_t j = 1; j < count; ++j) same |= columns == wanted[j] + vec<I, L>{};
+        if (!any(same)) continue;
+      }
+      for (int64_t at = slot; at < last; ++at) {
+        bool is_gone = false;
+        for (int64_t j = 0; j < count; ++j) is_gone |= idx[at] == wanted[j];
+        found[n] = at;
+        n += is_gone;
+      }
+    }
+    return n;
+  }
+
+  // As `draw`, from a row some of whose edges may not be taken; most rows have none.
+  template <class I>
+  int64_t draw_rest(const SampleRelation& of, const Gone& without, int64_t node, Way how,
+                    int64_t begin, int64_t end, int64_t k, uint64_t word, int64_t* out) const {
+    const I* idx = static_cast<const I*>(of.side.idx);
+    const int64_t size = end - begin + 1;
+    int64_t *rest = room.rest, *sums = rest + size;
+    double* weight = reinterpret_cast<double*>(sums + size);
+    I* columns = reinterpret_cast<I*>(weight + size);
+    int64_t* found = reinterpret_cast<int64_t*>(weight + 2 * size);
+    const int64_t lost = find_gone<I>(of, without, node, begin, end, found);
+    if (how != kSearched && how != kArrivals && how != kLabor) {
+      // places among those that are left
+      Row<I> row{of, idx, room};
+      const int64_t drawn = draw(row, how, 0, end - begin - lost, k, word, out);
+      for (int64_t j = 0; j < drawn; ++j) {
+        int64_t low = 0, high = lost;
+        while (low < high) {
+          const int64_t mid = low + (high - low) / 2;
+          if (found[mid] - begin - mid <= out[j])
+            low = mid + 1;
+          else
+            high = mid;
+        }
+        out[j] = row.take(begin + out[j] + low);
+      }
+      return drawn;
+    }
+    // the row is read anyway, and here copied without them
+    int64_t count = 0, next = 0;
+    sums[0] = 0;
+    for (int64_t slot = begin; slot < end; ++slot) {
+      if (next < lost && found[next] == slot) {
+        ++next;
+        continue;
+      }
+      rest[count] = slot;
+      columns[count] = idx[slot];
+      if (of.sums) sums[count + 1] = sums[count] + of.sums[slot + 1] - of.sums[slot];
+      if (of.weight) weight[count] = of.weight[slot];
+      ++count;
+    }
+    SampleRelation copy = of;
+    if (of.sums) copy.sums = sums;
+    if (of.weight) copy.weight = weight;
+    Row<I> row{copy, columns, room};
+    const int64_t drawn = draw(row, how, 0, count, k, word, out);
+    for (int64_t j = 0; j < drawn; ++j) out[j] = row.take(rest[out[j]]);
+    return drawn;
+  }
+
   // The columns of the slots, into `found`; their places in the table are fetched, and their edge
   // numbers.
   template <class I, class M>
@@ -385,7 +538,7 @@ struct Run {
       const int64_t slot = slots[i], node = idx[slot];
       found[i] = node;
       map.fetch(node, 0);
-      if (eid) __builtin_prefetch(eid + slot * wide);
+      if (eid) __builtin_prefetch(eid + slot * wide, 0, 2);
     }
   }
 
@@ -402,8 +555,9 @@ struct Run {
   }
 
   void fetch_offsets(const SampleRelation& of, int64_t first, int64_t last) const {
-    const SampleNodes& nodes = room.nodes[of.dst];
-    for (int64_t row = first; row < last; ++row) __builtin_prefetch(of.side.ptr + nodes.id[row]);
+    const SampleNodes& nodes = into.nodes[of.dst];
+    for (int64_t row = first; row < last; ++row)
+      __builtin_prefetch(of.side.ptr + nodes.id[row], 0, 2);
   }
 
   // The sampled in-edges of local nodes `first` to `last` - 1.
@@ -414,13 +568,14 @@ struct Run {
     const I* idx = static_cast<const I*>(of.side.idx);
     const bool disjoint = plan.disjoint;
     Row<I> row{of, idx, room};
-    SampleNodes& sources = room.nodes[of.src];
+    SampleNodes& sources = into.nodes[of.src];
     if (!reserve(edges.ptr, edges.ptr_room, last + 1)) return kNoMemory;
     if (how == kNone) {
       for (int64_t r = first; r < last; ++r) edges.ptr[r + 1] = edges.count;
       return kSampled;
     }
     const bool repeats = how == kReplaced || how == kSearched;
+    const Gone without = gone(of);
     const int64_t known = edges.count;
     fetch_offsets(of, first, first + kRows < last ? first + kRows : last);
     for (int64_t r0 = first; r0 < last; r0 += kRows) {
@@ -448,11 +603,12 @@ struct Run {
         return kNoMemory;
       if (how == kArrivals && !reserve(room.key, room.key_room, k < longest ? k : longest))
         return kNoMemory;
+      if (without.count && !reserve_rest(without.count, longest)) return kNoMemory;
       if (how == kFloyd && k > kListed && longest / 64 >= room.taken_room &&
           !renew(room.taken, room.taken_room, 2 * (longest / 64 + 1)))
         return kNoMemory;
 
-      const SampleNodes& rows = room.nodes[of.dst];
+      const SampleNodes& rows = into.nodes[of.dst];
       int64_t at = edges.count;
       for (int64_t r = r0; r < r1; ++r) {
         uint64_t mine = word;
@@ -460,7 +616,10 @@ struct Run {
           mine = random_word(word, static_cast<uint64_t>(rows.id[r]));
           if (disjoint) mine = random_word(mine, static_cast<uint64_t>(rows.tree[r]));
         }
-        at += draw(row, how, begin[r - r0], end[r - r0], k, mine, edges.eid + at);
+        const int64_t from = begin[r - r0], to = end[r - r0];
+        at += without.count && without.in(rows.id[r])
+                  ? draw_rest<I>(of, without, rows.id[r], how, from, to, k, mine, edges.eid + at)
+                  : draw(row, how, from, to, k, mine, edges.eid + at);
         edges.ptr[r + 1] = at;
       }
       const int64_t count = at - edges.count;
@@ -502,7 +661,8 @@ struct Run {
   template <class I, class M>
   int among(const SampleRelation& of, SampleEdges& edges, const M& map) {
     const I* idx = static_cast<const I*>(of.side.idx);
-    const SampleNodes& rows = room.nodes[of.dst];
+    const Gone without = gone(of);
+    const SampleNodes& rows = into.nodes[of.dst];
     edges.count = 0;
     if (!reserve(edges.ptr, edges.ptr_room, rows.count + 1)) return kNoMemory;
     fetch_offsets(of, 0, kRows < rows.count ? kRows : rows.count);
@@ -511,11 +671,20 @@ struct Run {
       int64_t begin, end;
       span(of, r, begin, end);
       const int64_t tree = plan.disjoint ? rows.tree[r] : 0;
+      int64_t lost = 0, next = 0;
+      if (without.count && without.in(rows.id[r])) {
+        if (!reserve_rest(without.count, end - begin)) return kNoMemory;
+        lost = find_gone<I>(of, without, rows.id[r], begin, end, room.rest);
+      }
       if (!reserve(edges.idx, edges.idx_room, edges.count + end - begin + 1) ||
           !reserve(edges.eid, edges.eid_room, edges.count + end - begin + 1))
         return kNoMemory;
       for (int64_t slot = begin; slot < end; ++slot) map.fetch(idx[slot], tree);
       for (int64_t slot = begin; slot < end; ++slot) {
+        if (next < lost && room.rest[next] == slot) {
+          ++next;
+          continue;
+        }
         const int64_t number = map.find(idx[slot], tree);
         if (number < 0) continue;
         edges.idx[edges.count] = static_cast<int32_t>(number);
@@ -529,27 +698,28 @@ struct Run {
 
   template <class F>
   int with_map(int type, const F& call) {
-    SampleNodes& nodes = room.nodes[type];
+    SampleTable& table = room.tables[type];
     const uint64_t size = static_cast<uint64_t>(plan.num_nodes[type]);
-    return plan.dense ? call(Dense{nodes.table, room.stamp}) : call(Hashed{nodes, room.stamp, size});
+    return plan.dense ? call(Dense{table.entry, room.stamp})
+                      : call(Hashed{table, into.nodes[type], room.stamp, size});
   }
 
   int start() {
     if (++room.stamp == 0) {
       for (int t = 0; t < plan.num_types; ++t)
-        if (room.nodes[t].table)
-          std::memset(room.nodes[t].table, 0, room.nodes[t].table_room * sizeof(uint64_t));
+        if (room.tables[t].entry)
+          std::memset(room.tables[t].entry, 0, room.tables[t].room * sizeof(uint64_t));
       room.stamp = 1;
     }
     for (int t = 0; t < plan.num_types; ++t) {
-      SampleNodes& nodes = room.nodes[t];
+      SampleNodes& nodes = into.nodes[t];
       const int64_t count = seeds.count[t];
       nodes.count = 0;
       if (count > kMost) return kTooMany;
       if (!reserve(nodes.id, nodes.room, count + 1)) return kNoMemory;
       if (plan.disjoint && !reserve(nodes.tree, nodes.tree_room, count + 1)) return kNoMemory;
-      if (!(plan.dense ? Dense::prepare(nodes, plan.num_nodes[t])
-                       : Hashed::prepare(nodes, plan.num_nodes[t])))
+      if (!(plan.dense ? Dense::prepare(room.tables[t], plan.num_nodes[t])
+                       : Hashed::prepare(room.tables[t])))
         return kNoMemory;
       const int status = with_map(t, [&](auto map) -> int {
         if (!map.make_room(count)) return kNoMemory;
@@ -564,7 +734,7 @@ struct Run {
       });
       if (status) return status;
       nodes.count = count;
-      room.num_nodes[t * (plan.hops + 1)] = count;
+      into.num_nodes[t * (plan.hops + 1)] = count;
     }
     return kSampled;
   }
@@ -573,7 +743,9 @@ struct Run {
     int status = start();
     if (status) return status;
     for (int r = 0; r < plan.num_relations; ++r) {
-      SampleEdges& edges = room.edges[r];
+      SampleEdges& edges = into.edges[r];
+      const SampleRelation& of = plan.relations[r];
+      if (gone(of).count && !gone(of).fill()) return kNoMemory;
       edges.count = 0;
       if (!reserve(edges.ptr, edges.ptr_room, 1)) return kNoMemory;
       edges.ptr[0] = 0;
@@ -583,7 +755,7 @@ struct Run {
       // all earlier hops on
       for (int r = 0; r < plan.num_relations; ++r) {
         const SampleRelation& of = plan.relations[r];
-        const int64_t* counts = room.num_nodes + of.dst * (plan.hops + 1);
+        const int64_t* counts = into.num_nodes + of.dst * (plan.hops + 1);
         int64_t first = 0;
         for (int before = 0; before < h; ++before) first += counts[before];
         const uint64_t layer = plan.layer_dependency ? 0xffff : static_cast<uint64_t>(h);
@@ -591,7 +763,7 @@ struct Run {
         const uint64_t which = static_cast<uint64_t>(plan.labor ? of.src : r);
         const uint64_t word = random_word(seeds.key, which << 16 | layer);
         const int64_t k = plan.fanout[h * plan.num_relations + r];
-        SampleEdges& edges = room.edges[r];
+        SampleEdges& edges = into.edges[r];
         const int64_t before = edges.count;
         status = with_map(of.src, [&](auto map) {
           return of.side.idx64
@@ -599,18 +771,18 @@ struct Run {
                      : hop<int32_t>(of, edges, k, word, first, first + counts[h], map);
         });
         if (status) return status;
-        room.num_edges[r * plan.hops + h] = edges.count - before;
+        into.num_edges[r * plan.hops + h] = edges.count - before;
       }
       for (int t = 0; t < plan.num_types; ++t) {
-        int64_t* counts = room.num_nodes + t * (plan.hops + 1);
+        int64_t* counts = into.num_nodes + t * (plan.hops + 1);
         int64_t known = 0;
         for (int before = 0; before <= h; ++before) known += counts[before];
-        counts[h + 1] = room.nodes[t].count - known;
+        counts[h + 1] = into.nodes[t].count - known;
       }
     }
     for (int r = 0; plan.induced && r < plan.num_relations; ++r) {
       const SampleRelation& of = plan.relations[r];
-      SampleEdges& edges = room.edges[r];
+      SampleEdges& edges = into.edges[r];
       status = with_map(of.src, [&](const auto& map) {
         return of.side.idx64 ? among<int64_t>(of, edges, map) : among<int32_t>(of, edges, map);
       });
@@ -622,8 +794,22 @@ struct Run {
 
 }  // namespace
 
-int sample(const SamplePlan& plan, const SampleSeeds& seeds, SampleRoom& room) {
-  return Run{plan, seeds, room}.all();
+void sample(const SamplePlan& plan, const SampleSeeds* seeds, SampleFound* found, int64_t count,
+            SampleRoom* rooms, int threads) {
+#if defined(_OPENMP)
+  if (threads > 1 && count > 1) {
+#pragma omp parallel num_threads(threads)
+    {
+      SampleRoom& mine = rooms[omp_get_thread_num()];
+#pragma omp for schedule(dynamic, 1)
+      for (int64_t i = 0; i < count; ++i)
+        found[i].status = Run{plan, seeds[i], found[i], mine}.all();
+    }
+    return;
+  }
+#endif
+  for (int64_t i = 0; i < count; ++i)
+    found[i].status = Run{plan, seeds[i], found[i], rooms[0]}.all();
 }
 
 }  // namespace GK_ISA

@@ -31,7 +31,7 @@ void reduce_rows(const Segments<T>& s, bool mean) {
   });
   const Hubs hubs(ptr, s.side.rows);
   if (!hubs.count) return;
-  A* results = numbers<A>(hubs.count * s.width);
+  const Memory<A> results(hubs.count * s.width);
   over_pieces(
       s, hubs, results,
       [&](int64_t begin, int64_t end, int64_t, A* to) {
@@ -50,7 +50,6 @@ void reduce_rows(const Segments<T>& s, bool mean) {
       store_one(s.out + p.row * s.width + c,
                 mean ? results[i * s.width + c] / length(p.row) : results[i * s.width + c]);
   }
-  std::free(results);
 }
 
 // ---- the gradient of extremes ----
@@ -156,7 +155,7 @@ void two_steps(const Segments<T>& s) {
   });
   const Hubs hubs(ptr, s.side.rows);
   if (!hubs.count) return;
-  A* sums = numbers<A>(hubs.count * s.width);
+  const Memory<A> sums(hubs.count * s.width);
   const auto blocks = [&](const auto& body) {
     for_columns<T>(s.width, [&](int64_t at, int64_t size, auto lanes, auto vectors) {
       body(Block<decltype(lanes)::value, decltype(vectors)::value>{at, size});
@@ -171,7 +170,6 @@ void two_steps(const Segments<T>& s) {
   each_piece(s, hubs, [&](int64_t begin, int64_t end, int64_t row, int64_t first) {
     blocks([&](const auto& b) { g.write(b, begin, end, row, sums + first * s.width + b.at); });
   });
-  std::free(sums);
 }
 
 // ---- copies ----
@@ -233,7 +231,7 @@ bool valid_ptr(const int64_t* ptr, int64_t rows, int64_t slots, int threads) {
   if (ptr[0] != 0 || ptr[rows] != slots) return false;
   constexpr int64_t kBlock = 1 << 15;
   const int64_t blocks = (rows + kBlock - 1) / kBlock;
-  auto* falls = numbers<uint64_t>(blocks);
+  const Memory<uint64_t> falls(blocks);
   parallel(blocks, threads, [&](int64_t b) {
     const int64_t end = (b + 1) * kBlock < rows ? (b + 1) * kBlock : rows;
     uint64_t fall = 0;
@@ -242,7 +240,6 @@ bool valid_ptr(const int64_t* ptr, int64_t rows, int64_t slots, int threads) {
   });
   uint64_t fall = 0;
   for (int64_t b = 0; b < blocks; ++b) fall |= falls[b];
-  std::free(falls);
   return !fall;
 }
 

@@ -97,13 +97,6 @@ void over_rows(const Segments<T>& s, const F& rows) {
   parallel_rows(s.side.ptr, s.side.rows, s.a.threads, rows);
 }
 
-template <class A>
-A* numbers(int64_t count) {
-  auto* p = static_cast<A*>(std::malloc(sizeof(A) * (count ? count : 1)));
-  if (!p) std::abort();
-  return p;
-}
-
 // One number for each column of every hub: piece(begin, end, row, to) for all pieces in parallel,
 // then join(into, from) in the order of pieces. The joined numbers stand at each hub's first piece.
 template <class T, class P, class J>

@@ -140,7 +140,7 @@ struct Softmax {
 template <class T>
 void softmax_hubs(const Segments<T>& s, const Hubs& hubs) {
   typedef acc_t<T> A;
-  A* tops = numbers<A>(2 * hubs.count * s.width);
+  const Memory<A> tops(2 * hubs.count * s.width);
   A* totals = tops + hubs.count * s.width;
   // body(softmax of a block, its V[NV] twice, a buffer)
   const auto blocks = [&](const auto& body) {
@@ -181,7 +181,6 @@ void softmax_hubs(const Segments<T>& s, const Hubs& hubs) {
       softmax.write_exps(begin, end, top, total, buffer);
     });
   });
-  std::free(tops);
 }
 
 template <class T>

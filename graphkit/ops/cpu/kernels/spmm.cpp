@@ -131,9 +131,7 @@ void spmm_typed(const Product<T>& p) {
   const Side& side = p.args.side;
   const Hubs hubs(side.ptr, side.rows);
   if (hubs.count) {
-    auto* sums =
-        static_cast<acc_t<T>*>(std::malloc(sizeof(acc_t<T>) * hubs.count * p.width));
-    if (!sums) std::abort();
+    const Memory<acc_t<T>> sums(hubs.count * p.width);
     parallel(hubs.count, p.args.threads, [&](int64_t i) {
       rows<T, I, Scaled>(p, hubs.pieces[i].begin, hubs.pieces[i].end, sums + i * p.width);
     });
@@ -148,7 +146,6 @@ void spmm_typed(const Product<T>& p) {
         store_one(p.out + row * p.width + c, finish(p, row, sums[begin * p.width + c], own));
       }
     }
-    std::free(sums);
   }
   const auto some = [&](int64_t first, int64_t last) {
     rows<T, I, Scaled>(p, first, last, nullptr);

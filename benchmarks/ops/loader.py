@@ -1,0 +1,127 @@
+"""Loaders of sampled neighbourhoods as users run them: a loop over all batches, features gathered.
+
+A call is one pass over the seeds. An untimed pass is judged as the samplers of ``sample.py`` are,
+and by its rows of features. Worker processes are started before the first pass and stay.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+from torch_geometric.loader import NeighborLoader as PyGNeighborLoader
+from torch_geometric.loader import NodeLoader
+
+from benchmarks import graphs
+from benchmarks.entry import Prepared
+from graphkit.data import GraphkitSampler, NeighborLoader
+from graphkit.errors import need
+
+TITLE = "Loaders of neighbourhoods, batches of 1024"
+BASELINE = "graphkit NeighborLoader"
+TESTS = ("tests/data/test_data_loaders.py",)
+TOLERANCE = 1e-9
+BATCH = 1024
+NUM_BATCHES = {"arxiv": 24, "products": 6}
+# GB
+GRAPH_MEMORY = {"products": 10}
+
+
+def cases(quick: bool) -> list[dict[str, Any]]:
+    names = ("arxiv",) if quick else ("arxiv", "products")
+    fanouts = ("15-10",) if quick else ("15-10", "10-10-10")
+    widths = (0, 128)
+    return [
+        {"graph": g, "features": n, "fanout": f} for g in names for n in widths for f in fanouts
+    ]
+
+
+@dataclass(frozen=True)
+class Problem:
+    data: Data
+    fanout: list[int]
+    seeds: Tensor
+
+    def options(self) -> dict[str, Any]:
+        return {"input_nodes": self.seeds, "batch_size": BATCH}
+
+
+def problem(graph: str, features: int, fanout: str) -> Problem:
+    graphs.spare(GRAPH_MEMORY.get(graph, 0))
+    edge_index, num_nodes = graphs.graph(graph)
+    random = torch.Generator().manual_seed(1)
+    seeds = torch.randperm(num_nodes, generator=random)[: BATCH * NUM_BATCHES[graph]]
+    data = Data(edge_index=edge_index, num_nodes=num_nodes)
+    if features:
+        data.x = torch.randn(num_nodes, features, generator=random)
+    return Problem(data, [int(k) for k in fanout.split("-")], seeds)
+
+
+def reference(p: Problem) -> tuple[Tensor, ...]:
+    """Every batch's edges and features right, and as many for each seed as there must be."""
+    degree = torch.bincount(p.data.edge_index[1], minlength=p.data.num_nodes)
+    ones = torch.ones(len(p.seeds.split(BATCH)), dtype=torch.float64)
+    return ones, ones, degree[p.seeds].clamp(max=p.fanout[0]).double()
+
+
+def _judged(p: Problem, batches: Iterable[Any]) -> tuple[Tensor, ...]:
+    right, features, counts = [], [], []
+    for batch in batches:
+        ends = batch.n_id[batch.edge_index]
+        right.append((p.data.edge_index[:, batch.e_id] == ends).all())
+        x = None if p.data.x is None else p.data.x[batch.n_id]
+        features.append(torch.tensor(x is None or torch.equal(batch.x, x)))
+        degree = torch.bincount(batch.edge_index[1], minlength=batch.num_nodes)
+        counts.append(degree[: batch.batch_size])
+    return *(torch.stack(part).double() for part in (right, features)), torch.cat(counts)
+
+
+def _prepared(p: Problem, loader: Any) -> Prepared:
+    # a batch is dropped before the next, as when a model has been trained on it
+    def run() -> tuple[Tensor, ...]:
+        return (torch.tensor([batch.num_edges for batch in loader]),)
+
+    def close() -> None:
+        # what persistent workers hang on
+        loader._iterator = None
+
+    return Prepared(run, lambda: _judged(p, loader), close=close)
+
+
+def ours(p: Problem) -> Prepared:
+    return _prepared(p, NeighborLoader(p.data, p.fanout, seed=0, **p.options()))
+
+
+def node_loader(p: Problem) -> Prepared:
+    """PyG's own loop, with only the sampler exchanged."""
+    sampler = GraphkitSampler(p.data, p.fanout, seed=0)
+    return _prepared(p, NodeLoader(p.data, sampler, **p.options()))
+
+
+def pyg(workers: int) -> Callable[[Problem], Prepared]:
+    """PyG's loader on torch_sparse, as it is without pyg-lib."""
+
+    def prepare(p: Problem) -> Prepared:
+        need("torch_sparse")
+        options = p.options() | {"num_workers": workers, "persistent_workers": workers > 0}
+        with warnings.catch_warnings():
+            # it would rather have pyg-lib, which is not to be had everywhere
+            warnings.simplefilter("ignore")
+            loader = PyGNeighborLoader(p.data, p.fanout, **options)
+        return _prepared(p, loader)
+
+    return prepare
+
+
+CONTENDERS = {
+    "graphkit NeighborLoader": ours,
+    "PyG NodeLoader, our sampler": node_loader,
+    "PyG NeighborLoader, 0 workers": pyg(0),
+    "PyG NeighborLoader, 1 workers": pyg(1),
+    "PyG NeighborLoader, 2 workers": pyg(2),
+}
