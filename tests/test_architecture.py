@@ -38,6 +38,7 @@ ORDER = {
         "dropout",
         "sample_plan",
         "sample",
+        "walk",
         "cpu",
     ),
     "ops/cpu": (
@@ -51,8 +52,9 @@ ORDER = {
         "intersect",
         "dropout",
         "sample",
+        "walk",
     ),
-    "structure": ("normalize",),
+    "structure": ("normalize", "partition"),
     "nn": ("linear", "inputs", "mlp", "gcn", "sage", "gin", "gat", "acm", "models"),
     "data": (
         "cards",
@@ -76,6 +78,7 @@ ORDER = {
         "tables",
         "load",
         "pyg",
+        "subgraphs",
     ),
     "data/readers": (
         "classic",

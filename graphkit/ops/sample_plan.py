@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from ..errors import ConfigError, GraphError, nearest
-from ..graph import Graph, check_indptr, check_range, row_ids
+from ..graph import Csr, Graph, check_indptr, check_range, row_ids
+from .random import random_word
 
 EdgeType = tuple[str, str, str]
 """Source's type, relation, destination's type, as in PyG."""
@@ -35,6 +36,27 @@ class Key(NamedTuple):
     seed: int = 0
     epoch: int = 0
     batch: int = 0
+
+
+NO_KEY = Key()
+
+
+def key_word(op: str, key: Any) -> int:
+    """All of a key in one word."""
+    if not isinstance(key, tuple) or len(cast(tuple[Any, ...], key)) != 3:
+        raise ConfigError(
+            f"{op}: key is {key!r}, but three whole numbers (seed, epoch, batch) are expected, "
+            "such as graphkit.ops.Key(seed=0, epoch=0, batch=0)."
+        )
+    word = 0
+    for name, number in zip(Key._fields, cast(tuple[Any, ...], key), strict=True):
+        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 2**63:
+            raise ConfigError(
+                f"{op}: the {name} of key is {number!r}, but a whole number from 0 to 2**63 - 1 "
+                "is expected."
+            )
+        word = random_word(word, number)
+    return word
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +142,8 @@ def plan(
         )
     device = next(iter(graphs.values())).device
     for name, part in graphs.items():
-        _check_rows(part, _of(name, is_hetero))
+        where = f"sample: graph{_of(name, is_hetero)}"
+        check_rows(where, part.by_dst, part.num_dst, part.num_src)
     weights = _per_relation("edge_weight", edge_weight, names, is_hetero, None)
     edge_times = _per_relation("edge_time", edge_time, names, is_hetero, device)
     node_times = _node_times(node_time, types, num_nodes, is_hetero, device)
@@ -244,9 +267,8 @@ def _graphs(graph: Any) -> dict[EdgeType, Graph]:
     return given
 
 
-def _check_rows(graph: Graph, where: str) -> None:
-    """Graphs put together by hand: a bad index would make the kernel write out of its table."""
-    side = graph.by_dst
+def check_rows(where: str, side: Csr, num_rows: int, num_columns: int) -> None:
+    """Graphs put together by hand: a bad index would make a kernel read or write elsewhere."""
     arrays = {"indptr": side.indptr, "indices": side.indices, "eid": side.eid}
     try:
         for name, array in arrays.items():
@@ -256,19 +278,18 @@ def _check_rows(graph: Graph, where: str) -> None:
                     f"{name} is {array.dtype} of shape {list(array.shape)}, but a one-dimensional "
                     f"tensor of {' or '.join(map(str, kinds))} is expected."
                 )
-        if side.num_rows != graph.num_dst:
+        if side.num_rows != num_rows:
             raise GraphError(
-                f"indptr has {side.indptr.numel()} entries, but {graph.num_dst} destinations need "
-                f"{graph.num_dst + 1}."
+                f"indptr has {side.indptr.numel()} entries, but {num_rows} destinations need "
+                f"{num_rows + 1}."
             )
         check_indptr(side.indptr, side.num_edges)
-        check_range(side.indices, graph.num_src, "indices", "sources")
+        check_range(side.indices, num_columns, "indices", "sources")
         if side.eid is not None and side.eid.numel() != side.num_edges:
             raise GraphError(f"eid has {side.eid.numel()} entries, not {side.num_edges}.")
     except GraphError as error:
         raise GraphError(
-            f"sample: graph{where}: {error} Graph.from_csr and Graph.from_edge_index check what "
-            "they build."
+            f"{where}: {error} Graph.from_csr and Graph.from_edge_index check what they build."
         ) from None
 
 
@@ -450,9 +471,15 @@ def _relation(
         time = time.contiguous()
     sums = weight = None
     if edge_weight is not None:
-        weight = _weights(graph, edge_weight, where)
+        weight = read_weights(f"sample: edge_weight{where}", edge_weight, graph)
         weight = weight if eid is None else weight[eid.long()]
-        whole = _whole_weights(ptr, weight, where)
+        whole, top = whole_weights(ptr, weight)
+        none = (top == 0) & (ptr.diff() > 0)
+        if bool(none.any()):
+            raise GraphError(
+                f"sample: all edges to node {int(none.nonzero()[0])} have edge_weight{where} 0, so "
+                "none can be drawn. Give one a positive weight, or leave these edges out."
+            )
         if replace:
             sums, weight = torch.zeros(len(whole) + 1, dtype=torch.int64, device=ptr.device), None
             torch.cumsum(whole, 0, out=sums[1:])
@@ -477,29 +504,31 @@ def _order_of_time(ptr: Tensor, time: Tensor) -> Tensor | None:
     return order[torch.sort(rows[order], stable=True).indices]
 
 
-def _weights(graph: Graph, weight: Any, where: str) -> Tensor:
+def read_weights(name: str, weight: Any, graph: Graph) -> Tensor:
     """Finite weights of at least 0 in the caller's order, float64."""
-    name = f"edge_weight{where}"
     if not isinstance(weight, Tensor) or weight.dim() != 1:
-        raise GraphError(f"sample: {name} is not a one-dimensional torch.Tensor, but must be one.")
+        raise GraphError(f"{name} is not a one-dimensional torch.Tensor, but must be one.")
     if weight.device != graph.device:
+        raise GraphError(f"{name} is on {weight.device} but the graph is on {graph.device}.")
+    if weight.numel() != graph.num_edges:
         raise GraphError(
-            f"sample: {name} is on {weight.device} but the graph is on {graph.device}."
+            f"{name} has {weight.numel()} entries, but there are {graph.num_edges} edges. It needs "
+            "one for each, in the order of edge_index."
         )
-    _check_length(name, weight, graph.num_edges, "edges", graph)
     value = weight.to(torch.float64)
     bad = ~(value.isfinite() & (value >= 0))
     if bool(bad.any()):
         at = int(bad.nonzero()[0])
         raise GraphError(
-            f"sample: {name}[{at}] = {float(value[at])}, but a weight must be finite and at least "
-            "0. Leave out edges that must not be taken, or give them 0."
+            f"{name}[{at}] = {float(value[at])}, but a weight must be finite and at least 0. Leave "
+            "out edges that must not be taken, or give them 0."
         )
     return value
 
 
-def _whole_weights(ptr: Tensor, weight: Tensor, where: str) -> Tensor:
-    """Weights as whole numbers, whose sums are exact in any order: int64 in the order of slots.
+def whole_weights(ptr: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights as whole numbers, whose sums are exact in any order: int64 in the order of slots;
+    and the largest weight of each row.
 
     The largest of a row becomes 2**31, no positive one becomes 0. Times do not count here: the
     sums serve every time, so a large weight in the future makes those before it coarse.
@@ -507,12 +536,7 @@ def _whole_weights(ptr: Tensor, weight: Tensor, where: str) -> Tensor:
     rows = row_ids(ptr, len(weight))
     top = torch.zeros(len(ptr) - 1, dtype=torch.float64, device=ptr.device)
     top.scatter_reduce_(0, rows, weight, "amax")
-    none = (top == 0) & (ptr.diff() > 0)
-    if bool(none.any()):
-        raise GraphError(
-            f"sample: all edges to node {int(none.nonzero()[0])} have edge_weight{where} 0, so "
-            "none can be drawn. Give one a positive weight, or leave these edges out."
-        )
     bits = min(_WEIGHT_BITS, 62 - max(1, len(weight)).bit_length())
-    whole = (weight / top[rows] * 2.0**bits).round().to(torch.int64)
-    return torch.where(weight > 0, whole.clamp_(min=1), 0)
+    whole = (weight / top[rows] * 2.0**bits).round().clamp_(min=1)
+    # in a row of zeros they are no numbers
+    return torch.where(weight > 0, whole, 0).to(torch.int64), top

@@ -19,6 +19,13 @@ inline uint64_t random_word(uint64_t seed, uint64_t counter) {
   return mix_words<uint64_t>(seed + (counter + 1) * kCounterStep);
 }
 
+__extension__ typedef unsigned __int128 Wide;
+
+// a whole number below `count`
+inline int64_t below(uint64_t word, int64_t count) {
+  return static_cast<int64_t>(static_cast<Wide>(word) * static_cast<uint64_t>(count) >> 64);
+}
+
 inline uint32_t random_bits(uint64_t seed, uint64_t counter) {
   return static_cast<uint32_t>(random_word(seed, counter) >> 32);
 }

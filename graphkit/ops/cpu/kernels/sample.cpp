@@ -18,13 +18,6 @@ constexpr int64_t kListed = 64;
 // local numbers are int32
 constexpr int64_t kMost = INT32_MAX - 1;
 
-__extension__ typedef unsigned __int128 Wide;
-
-// a whole number below `count`
-inline int64_t below(uint64_t word, int64_t count) {
-  return static_cast<int64_t>(static_cast<Wide>(word) * static_cast<uint64_t>(count) >> 64);
-}
-
 template <class T>
 bool reserve(T*& array, int64_t& room, int64_t need) {
   if (need <= room) return true;
