@@ -9,7 +9,7 @@ the references in plain torch and what users call.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Literal, cast, overload
@@ -31,17 +31,24 @@ _CHANCE = 2**53
 
 
 @dataclass(frozen=True, eq=False)
-class Ways:
-    """Where walks may go: rows are nodes, columns their targets, which rise for node2vec.
+class Way:
+    """Where a step may go: rows are nodes, columns their targets, which rise for node2vec.
 
-    ``sums [E + 1]``: whole-number weights before each slot, or None. ``weight`` and ``chance`` of
-    the three kinds of a step of node2vec: back, to a neighbour of the last node, farther.
+    ``sums [E + 1]``: whole-number weights before each slot, or None.
     """
 
     ptr: Tensor
     idx: Tensor
     eid: Tensor | None
     sums: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class Ways:
+    """The ways of each step, in turn. ``weight`` and ``chance`` of the three kinds of a step of
+    node2vec, which has one way: back, to a neighbour of the last node, farther."""
+
+    sides: tuple[Way, ...]
     second: bool
     weight: tuple[float, float, float]
     chance: tuple[int, int, int]
@@ -50,7 +57,8 @@ class Ways:
 @dataclass(frozen=True, eq=False)
 class Starts:
     """Of each walk the start and the number that tells it from others there; and how walks end:
-    in a node without a way on they stay, or end, as they do after a step with chance ``stop``."""
+    in a node without a way on they stay, or end, as they do after a turn through all ways with
+    chance ``stop``, of 2**53."""
 
     node: Tensor
     number: Tensor
@@ -71,7 +79,7 @@ def _signed(word: int) -> int:
     return word - 2**64 if word >= 2**63 else word
 
 
-def _draw(ways: Ways, at: Tensor, words: Tensor) -> Tensor:
+def _draw(ways: Way, at: Tensor, words: Tensor) -> Tensor:
     """A slot of each row ``at``, -1 where there is none."""
     begin, end = ways.ptr[at], ways.ptr[at + 1]
     if ways.sums is None:
@@ -82,16 +90,17 @@ def _draw(ways: Ways, at: Tensor, words: Tensor) -> Tensor:
     return torch.where(total > 0, drawn, -1)
 
 
-def _kind(ways: Ways, keys: Tensor, to: Tensor, last: Tensor) -> Tensor:
+def _kind(ways: Way, keys: Tensor, to: Tensor, last: Tensor) -> Tensor:
     """0: back to ``last``, 1: to a node with an edge to it, 2: farther."""
     wanted = to * (ways.ptr.numel() - 1) + last
     place = torch.searchsorted(keys, wanted).clamp_(max=max(0, len(keys) - 1))
     return torch.where(to == last, 0, torch.where(keys[place] == wanted, 1, 2))
 
 
-def _draw_second(ways: Ways, keys: Tensor, at: Tensor, last: Tensor, words: Tensor) -> Tensor:
+def _draw_second(of: Ways, keys: Tensor, at: Tensor, last: Tensor, words: Tensor) -> Tensor:
+    ways = of.sides[0]
     slot = _draw(ways, at, words)
-    chances = torch.tensor(ways.chance, device=at.device)
+    chances = torch.tensor(of.chance, device=at.device)
     left = (slot >= 0).nonzero().flatten()
     for attempt in range(TRIES):
         mine = words[left]
@@ -100,11 +109,12 @@ def _draw_second(ways: Ways, keys: Tensor, at: Tensor, last: Tensor, words: Tens
         kept = number < chances[_kind(ways, keys, ways.idx[drawn].long(), last[left])]
         slot[left[kept]] = drawn[kept]
         left = left[~kept]
-    slot[left] = _draw_from_all(ways, keys, at[left], last[left], words[left])
+    slot[left] = _draw_from_all(of, keys, at[left], last[left], words[left])
     return slot
 
 
-def _draw_from_all(ways: Ways, keys: Tensor, at: Tensor, last: Tensor, words: Tensor) -> Tensor:
+def _draw_from_all(of: Ways, keys: Tensor, at: Tensor, last: Tensor, words: Tensor) -> Tensor:
+    ways = of.sides[0]
     size = ways.ptr[at + 1] - ways.ptr[at]
     row = torch.repeat_interleave(torch.arange(len(at), device=at.device), size)
     slots = torch.arange(len(row), device=at.device) - (size.cumsum(0) - size - ways.ptr[at])[row]
@@ -112,10 +122,10 @@ def _draw_from_all(ways: Ways, keys: Tensor, at: Tensor, last: Tensor, words: Te
     weight = torch.ones_like(row) if ways.sums is None else ways.sums.diff()[slots]
     total = weight.new_zeros(len(at) * 3).index_add_(0, row * 3 + kind, weight).view(-1, 3)
     share = total.to(torch.float64)
-    back = share[:, 0] * ways.weight[0]
+    back = share[:, 0] * of.weight[0]
     near = back + share[:, 1]
     number = shift_right(random_words(words, torch.tensor(2 * TRIES)), 11).to(torch.float64)
-    number = number * 2.0**-53 * (near + share[:, 2] * ways.weight[2])
+    number = number * 2.0**-53 * (near + share[:, 2] * of.weight[2])
     chosen = torch.where(number < back, 0, torch.where(number < near, 1, 2))
     # what is rounded up may reach the end
     past = (chosen == 2) & (total[:, 2] == 0)
@@ -139,34 +149,31 @@ def walk_reference(ways: Ways, starts: Starts, edges: bool) -> tuple[Tensor, Ten
     """The nodes of each walk, ``[walks, length + 1]``, and its edges, ``[walks, length]``."""
     at, device = starts.node, starts.node.device
     words = random_words(random_words(torch.tensor(_signed(starts.word)), at), starts.number)
-    keys = row_ids(ways.ptr, len(ways.idx)) * (ways.ptr.numel() - 1) + ways.idx
+    keys, first = at, ways.sides[0]
+    if ways.second:
+        keys = row_ids(first.ptr, len(first.idx)) * (first.ptr.numel() - 1) + first.idx
     nodes, taken = [at], list[Tensor]()
     # a walk that is over stands nowhere, -1
     place, last = at, torch.full_like(at, -1)
     for step in range(starts.length):
+        side = ways.sides[step % len(ways.sides)]
         own = random_words(words, torch.tensor(step))
         slot = torch.full_like(at, -1)
-        for second in (False, True):
-            which = (place >= 0) & ((last >= 0) & ways.second if second else True)
-            if not second and ways.second:
-                which &= last < 0
-            if bool(which.any()):
-                slot[which] = (
-                    _draw_second(ways, keys, place[which], last[which], own[which])
-                    if second
-                    else _draw(ways, place[which], own[which])
-                )
+        second = (last >= 0) & (place >= 0) & ways.second
+        plain = (place >= 0) & ~second
+        slot[plain] = _draw(side, place[plain], own[plain])
+        if bool(second.any()):
+            slot[second] = _draw_second(ways, keys, place[second], last[second], own[second])
         moved = slot >= 0
-        beyond = torch.full_like(at, -1) if starts.ends else place
-        following = beyond.clone()
-        following[moved] = ways.idx[slot[moved]].long()
+        following = torch.full_like(at, -1) if starts.ends else place.clone()
+        following[moved] = side.idx[slot[moved]].long()
         nodes.append(following)
         edge = slot.clone()
-        if ways.eid is not None:
-            edge[moved] = ways.eid[slot[moved]].long()
+        if side.eid is not None:
+            edge[moved] = side.eid[slot[moved]].long()
         taken.append(edge)
         last, place = place, following
-        if starts.ends:
+        if starts.ends and (step + 1) % len(ways.sides) == 0:
             number = shift_right(random_words(own, torch.tensor(2 * TRIES + 2)), 11)
             place = torch.where(number < starts.stop, -1, following)
     none = torch.empty(len(at), 0, dtype=torch.int64, device=device)
@@ -215,35 +222,43 @@ class Walker:
 
     def __init__(
         self,
-        graph: Graph,
+        graph: Graph | Sequence[Graph],
         *,
         p: float = 1.0,
         q: float = 1.0,
-        edge_weight: Tensor | None = None,
+        edge_weight: Tensor | Sequence[Tensor | None] | None = None,
     ) -> None:
-        side = _walked("random_walk", graph)
+        graphs = list(graph) if isinstance(graph, (list, tuple)) else [cast(Graph, graph)]
+        sides = _walked("random_walk", graphs)
+        given = list(edge_weight) if isinstance(edge_weight, (list, tuple)) else [edge_weight]
+        if edge_weight is None:
+            given = [None] * len(graphs)
+        if len(given) != len(graphs):
+            raise GraphError(
+                f"random_walk: edge_weight is for {len(given)} graphs, but the path has "
+                f"{len(graphs)}. Pass a list with a tensor or None for each."
+            )
         weights = (_inverse("p", p), 1.0, _inverse("q", q))
         second = weights != (1.0, 1.0, 1.0)
-        if second and not _rises(side):
-            side = _sorted(graph, side)
-        sums = None
-        if edge_weight is not None:
-            weight = read_weights("random_walk: edge_weight", edge_weight, graph)
-            weight = weight if side.eid is None else weight[side.eid.long()]
-            sums = torch.zeros(len(weight) + 1, dtype=torch.int64, device=graph.device)
-            torch.cumsum(whole_weights(side.indptr, weight)[0], 0, out=sums[1:])
+        if second and len(graphs) > 1:
+            raise ConfigError(
+                "random_walk: p and q compare a node with the one before, which on a path of "
+                "several graphs is of another kind. Leave them out."
+            )
+        if second and not _rises(sides[0]):
+            sides = [_sorted(graphs[0])]
+        # one width of columns for all
+        dtype = torch.int64 if any(side.indices.dtype == torch.int64 for side in sides) else None
+        ways: list[Way] = []
+        for part, side, weight in zip(graphs, sides, given, strict=True):
+            sums = None if weight is None else _sums(part, side, cast(Tensor, weight))
+            eid = None if side.eid is None else side.eid.contiguous()
+            idx = side.indices.contiguous() if dtype is None else side.indices.to(dtype)
+            ways.append(Way(side.indptr.contiguous(), idx.contiguous(), eid, sums))
         top = max(weights)
         back, near, far = (int(weight / top * _CHANCE) for weight in weights)
-        self.ways = Ways(
-            side.indptr.contiguous(),
-            side.indices.contiguous(),
-            None if side.eid is None else side.eid.contiguous(),
-            sums,
-            second,
-            weights,
-            (back, near, far),
-        )
-        self.num_nodes, self.device = graph.num_src, graph.device
+        self.ways = Ways(tuple(ways), second, weights, (back, near, far))
+        self.num_nodes, self.device = graphs[0].num_src, graphs[0].device
 
     @overload
     def __call__(
@@ -276,7 +291,9 @@ class Walker:
         _whole("random_walk", "walk_length", walk_length, 0)
         number = torch.arange(len(start), device=self.device)
         word = key_word("random_walk", key)
-        found = self.run(Starts(start, number, walk_length, word, False, 0), return_eid)
+        # where a walk on a metapath stayed, the next graph would not know its node
+        ends = len(self.ways.sides) > 1
+        found = self.run(Starts(start, number, walk_length, word, ends, 0), return_eid)
         return cast(tuple[Tensor, Tensor], found) if return_eid else found[0]
 
     def run(self, starts: Starts, edges: bool) -> tuple[Tensor, Tensor | None]:
@@ -287,37 +304,37 @@ class Walker:
 
 @overload
 def random_walk(
-    graph: Graph,
+    graph: Graph | Sequence[Graph],
     start: Tensor,
     walk_length: int,
     key: Key | tuple[int, int, int] = ...,
     *,
     p: float = ...,
     q: float = ...,
-    edge_weight: Tensor | None = ...,
+    edge_weight: Tensor | Sequence[Tensor | None] | None = ...,
     return_eid: Literal[False] = ...,
 ) -> Tensor: ...
 @overload
 def random_walk(
-    graph: Graph,
+    graph: Graph | Sequence[Graph],
     start: Tensor,
     walk_length: int,
     key: Key | tuple[int, int, int] = ...,
     *,
     p: float = ...,
     q: float = ...,
-    edge_weight: Tensor | None = ...,
+    edge_weight: Tensor | Sequence[Tensor | None] | None = ...,
     return_eid: Literal[True],
 ) -> tuple[Tensor, Tensor]: ...
 def random_walk(
-    graph: Graph,
+    graph: Graph | Sequence[Graph],
     start: Tensor,
     walk_length: int,
     key: Key | tuple[int, int, int] = NO_KEY,
     *,
     p: float = 1.0,
     q: float = 1.0,
-    edge_weight: Tensor | None = None,
+    edge_weight: Tensor | Sequence[Tensor | None] | None = None,
     return_eid: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
     r"""Random walks along the edges, from source to destination, as ``torch_cluster`` walks.
@@ -331,9 +348,12 @@ def random_walk(
     Parallel edges are ways of their own. In a node without out-edges, or whose edges all have
     weight 0, the walk stays. ``graph.t()`` walks against the edges.
 
-    ``graph``: square, with ``by_src``. ``start [n]``: node ids, int64 or int32. ``key``: (seed,
-    epoch, batch); walk ``i`` is a function of it, of ``i`` and of ``start[i]``. Weights are told
-    apart to 2**-31 of the largest among a node's edges, and smaller ones count as that much.
+    ``graph``: square, with ``by_src``; or a list of graphs, a metapath: step ``t`` goes along graph
+    ``t`` modulo their number, whose sources are the destinations of the one before; there a walk
+    without a way on ends, -1 from there, and ``edge_weight`` is a list as well. ``start [n]``: node
+    ids, int64 or int32. ``key``: (seed, epoch, batch); walk ``i`` is a function of it, of ``i`` and
+    of ``start[i]``. Weights are told apart to 2**-31 of the largest among a node's edges, and
+    smaller ones count as that much.
 
     Returns the nodes, int64 ``[n, walk_length + 1]``, the starts first; with ``return_eid`` the
     number of each edge walked as well, int64 ``[n, walk_length]``, -1 where a walk stayed.
@@ -342,16 +362,17 @@ def random_walk(
     then a pass over all edges of the node. To walk more than once prepare a :class:`Walker`.
     Deterministic; no gradient.
 
-    Raises :class:`GraphError` for a graph without ``by_src`` or with two kinds of nodes and for
-    malformed starts and weights, and :class:`ConfigError` for ``p`` or ``q`` that are not positive,
-    a negative ``walk_length`` and a malformed key.
+    Raises :class:`GraphError` for a graph without ``by_src``, a path that does not come back to
+    where it starts (such as one graph with two kinds of nodes), and malformed starts and weights,
+    and :class:`ConfigError` for ``p`` or ``q`` that are not positive or on a metapath, a negative
+    ``walk_length`` and a malformed key.
     """
     walker = Walker(graph, p=p, q=q, edge_weight=edge_weight)
     return walker(start, walk_length, key, return_eid=cast(Literal[True], return_eid))
 
 
 def importance_neighbors(
-    graph: Graph | Walker,
+    graph: Graph | Sequence[Graph] | Walker,
     seeds: Tensor,
     num_neighbors: int,
     key: Key | tuple[int, int, int] = NO_KEY,
@@ -364,9 +385,11 @@ def importance_neighbors(
 
     ``num_walks`` walks from each seed end after every step with ``termination_prob``, after
     ``walk_length`` steps, or where there is no way on; every node that a step reaches counts, the
-    seed itself included when a walk comes back (`paper <https://arxiv.org/abs/1806.01973>`_). A
-    seed's neighbours are the ``num_neighbors`` nodes with most visits, of equals the lower ones;
-    their weights are the visits, divided by their sum.
+    seed itself included when a walk comes back. On a metapath, such as from items to users and
+    back, a step is the whole path, and what lies between does not count
+    (`paper <https://arxiv.org/abs/1806.01973>`_). A seed's neighbours are the ``num_neighbors``
+    nodes with most visits, of equals the lower ones; their weights are the visits, divided by their
+    sum.
 
     ``graph`` and edge weights: as in :func:`random_walk`, or a prepared :class:`Walker` without
     ``p`` and ``q``. The walks of a seed are a function of ``key`` and the seed alone.
@@ -380,6 +403,12 @@ def importance_neighbors(
 
     Raises :class:`GraphError` as :func:`random_walk`, and :class:`ConfigError` for numbers that are
     not positive and a ``termination_prob`` outside 0 to 1.
+
+    Several hops, the first layer's block last::
+
+        for _ in range(layers):
+            found, weight = ops.importance_neighbors(walker, seeds, 10, key)
+            block, seeds = ops.compact(found, seeds)
     """
     op = "importance_neighbors"
     for name, value in (("num_neighbors", num_neighbors), ("num_walks", num_walks),
@@ -397,9 +426,13 @@ def importance_neighbors(
         )
     seeds = check_ids(op, "seeds", seeds, walker.num_nodes, walker.device)
     number = torch.arange(num_walks, device=seeds.device).repeat(len(seeds))
-    stop, word = round(termination_prob * _CHANCE), key_word(op, key)
-    starts = Starts(seeds.repeat_interleave(num_walks), number, walk_length, word, True, stop)
-    visits = walker.run(starts, False)[0][:, 1:].reshape(len(seeds), num_walks * walk_length)
+    stop, word, turn = round(termination_prob * _CHANCE), key_word(op, key), len(walker.ways.sides)
+    starts = Starts(
+        seeds.repeat_interleave(num_walks), number, walk_length * turn, word, True, stop
+    )
+    visits = walker.run(starts, False)[0][:, turn::turn].reshape(
+        len(seeds), num_walks * walk_length
+    )
     row = torch.arange(len(seeds), device=seeds.device).unsqueeze(1).expand_as(visits)
     keys = (row * walker.num_nodes + visits)[visits >= 0]
     keys, counts = _counted(keys)
@@ -450,7 +483,7 @@ def ppr(
     Raises :class:`GraphError` as :func:`random_walk`, and :class:`ConfigError` unless ``alpha``
     lies between 0 and 1, ``eps`` between 2**-60 and 1, and ``top_k`` is positive.
     """
-    side = _walked("ppr", graph)
+    (side,) = _walked("ppr", [graph])
     if not _is_number(alpha) or not 2.0**-64 <= alpha < 1:
         raise ConfigError(f"ppr: alpha is {alpha!r}, but a number between 0 and 1 is expected.")
     if not _is_number(eps) or not 2.0**-60 <= eps <= 1:
@@ -509,22 +542,41 @@ def _neighborhoods(sizes: Tensor, nodes: Tensor, num_nodes: int) -> Graph:
     )
 
 
-def _walked(op: str, graph: Any) -> Csr:
-    """The side that is walked along."""
-    if not isinstance(graph, Graph):
-        raise GraphError(
-            f"{op}: graph is a {type(graph).__name__}, but a graphkit.Graph is expected. Pass "
-            "graphkit.Graph.from_edge_index(edge_index, num_nodes)."
-        )
-    if graph.num_src != graph.num_dst:
-        raise GraphError(
-            f"{op}: the graph has {graph.num_src} sources and {graph.num_dst} destinations, but "
-            "one set of nodes is expected, so that a walk can go on."
-        )
-    if graph.by_src is None:
-        raise GraphError(missing_transpose(f"{op}, which follows edges from their sources,"))
-    check_rows(f"{op}: graph.by_src", graph.by_src, graph.num_src, graph.num_dst)
-    return graph.by_src
+def _walked(op: str, graphs: list[Any]) -> list[Csr]:
+    """The sides that are walked along, in turn."""
+    sides: list[Csr] = []
+    if not graphs:
+        raise GraphError(f"{op}: the list of graphs is empty, but a path has one at least.")
+    for at, graph in enumerate(graphs):
+        which = f"graph[{at}]" if len(graphs) > 1 else "graph"
+        if not isinstance(graph, Graph):
+            raise GraphError(
+                f"{op}: {which} is a {type(graph).__name__}, but a graphkit.Graph is expected. "
+                "Pass graphkit.Graph.from_edge_index(edge_index, num_nodes)."
+            )
+        after = graphs[(at + 1) % len(graphs)]
+        if isinstance(after, Graph) and graph.num_dst != after.num_src:
+            raise GraphError(
+                f"{op}: {which} has {graph.num_dst} destinations and the next step starts from "
+                f"{after.num_src} sources, but they are expected to be one set of nodes, so that a "
+                "walk can go on."
+            )
+        if graph.device != graphs[0].device:
+            raise GraphError(f"{op}: {which} is on {graph.device}, not on {graphs[0].device}.")
+        if graph.by_src is None:
+            raise GraphError(missing_transpose(f"{op}, which follows edges from their sources,"))
+        check_rows(f"{op}: {which}.by_src", graph.by_src, graph.num_src, graph.num_dst)
+        sides.append(graph.by_src)
+    return sides
+
+
+def _sums(graph: Graph, side: Csr, weight: Tensor) -> Tensor:
+    """Whole-number weights before each slot."""
+    weight = read_weights("random_walk: edge_weight", weight, graph)
+    weight = weight if side.eid is None else weight[side.eid.long()]
+    sums = torch.zeros(len(weight) + 1, dtype=torch.int64, device=graph.device)
+    torch.cumsum(whole_weights(side.indptr, weight)[0], 0, out=sums[1:])
+    return sums
 
 
 def _rises(side: Csr) -> bool:
@@ -536,8 +588,8 @@ def _rises(side: Csr) -> bool:
     return not bool(falls.any())
 
 
-def _sorted(graph: Graph, side: Csr) -> Csr:
-    """``side`` with rising columns in each row."""
+def _sorted(graph: Graph) -> Csr:
+    """The side of the sources, with rising columns in each row."""
     # sorting by row is stable, so that edges in the order of their targets stay in it
     targets, order = graph.by_dst.row_ids(), graph.by_dst.eid
     edges = torch.stack([targets, graph.by_dst.indices.long()])

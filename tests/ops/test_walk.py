@@ -232,6 +232,62 @@ def test_a_hub_in_rows_of_its_own(by: str) -> None:
     assert abs(expected - (count + 1) / 2) < 4 * count / sqrt(12 * 1001)
 
 
+def two_kinds() -> tuple[Graph, Graph]:
+    """From 40 items to 25 users and back, along the same edges."""
+    generator = torch.Generator().manual_seed(2)
+    ends = torch.stack([torch.randint(size, (200,), generator=generator) for size in (39, 25)])
+    there = Graph.from_edge_index(ends, num_src=40, num_dst=25)
+    return there, there.t()
+
+
+def test_walks_on_a_metapath() -> None:
+    there, back = two_kinds()
+    weight = torch.rand(200, generator=torch.Generator().manual_seed(0))
+    start = torch.arange(40).repeat(5)
+    assert back.by_src is not None
+    mixed = (there, replace(back, by_src=replace(back.by_src, indices=back.by_src.indices.long())))
+    for path in ([there, back], mixed):
+        for weights in (None, [weight, None]):
+            walker = ops.Walker(path, edge_weight=weights)
+            everywhere(lambda walker=walker: walker(start, 7, return_eid=True))
+            nodes, edges = walker(start, 7, return_eid=True)
+            items, users = there.edge_index()
+            for step in range(7):
+                ends = (items, users) if step % 2 == 0 else (users, items)
+                moved = edges[:, step] >= 0
+                # a walk without a way on ends
+                assert torch.equal(moved, there.out_degree()[start] > 0)
+                assert (nodes[~moved, step + 1] == -1).all() and (~moved).any()
+                for at, end in enumerate(ends):
+                    assert torch.equal(end[edges[moved, step]], nodes[moved, step + at])
+    # the steps of a path of one graph twice are those of the graph
+    graph = random_graph()
+    nodes = ops.random_walk([graph, graph], start, 6)
+    want = ops.random_walk(graph, start, 6)
+    assert torch.equal(nodes[nodes >= 0], want[nodes >= 0]) and (nodes[:, 6] >= 0).any()
+
+
+def test_importance_on_a_metapath(by: str) -> None:
+    """Of items by items: only where whole paths lead, of which so many may be taken."""
+    there, back = two_kinds()
+    walks, length, stop = 5000, 3, 0.4
+    seeds = torch.tensor([3, 20])
+    found, weight = ops.importance_neighbors(
+        [there, back], seeds, 40, num_walks=walks, walk_length=length, termination_prob=stop
+    )
+    assert (found.num_src, found.num_dst) == (40, 2)
+    forth, home = (dense_adjacency(g).t() for g in (there, back))
+    step = [a / a.sum(1, keepdim=True).clamp(min=1) for a in (forth, home)]
+    step = step[0] @ step[1]
+    for at, seed in enumerate(seeds.tolist()):
+        want = expected_visits(step, seed, walks, length, stop)
+        got = torch.zeros(40, dtype=torch.float64)
+        nodes, weights = neighborhood(found, weight, at)
+        got[nodes] = torch.tensor(weights, dtype=torch.float64)
+        deviation = (want * length).sqrt() / want.sum() * 2
+        assert ((got - want / want.sum()).abs() <= 4 * deviation).all()
+
+
 # -- probabilities ---------------------------------------------------------------------------------
 
 WALKS = 40_000
@@ -302,11 +358,9 @@ def test_first_steps_are_uniform_or_weighted(by: str) -> None:
 # -- importance ------------------------------------------------------------------------------------
 
 
-def visit_counts(graph: Graph, seed: int, walks: int, length: int, stop: float) -> Tensor:
-    """The expected visits of each node, exactly."""
-    adjacency = dense_adjacency(graph).t()
-    step = adjacency / adjacency.sum(1, keepdim=True).clamp(min=1)
-    present = torch.zeros(graph.num_src, dtype=torch.float64)
+def expected_visits(step: Tensor, seed: int, walks: int, length: int, stop: float) -> Tensor:
+    """The expected visits of each node, exactly; ``step`` has the probabilities of a step."""
+    present = torch.zeros(len(step), dtype=torch.float64)
     present[seed] = 1
     total = torch.zeros_like(present)
     for _ in range(length):
@@ -328,7 +382,9 @@ def test_importance_is_how_often_walks_visit(by: str) -> None:
         mine = slice(int(found.by_dst.indptr[at]), int(found.by_dst.indptr[at + 1]))
         got = torch.zeros(12, dtype=torch.float64)
         got[found.by_dst.indices[mine].long()] = weight[mine].double()
-        want = visit_counts(graph, seed, walks, length, stop)
+        adjacency = dense_adjacency(graph).t()
+        step = adjacency / adjacency.sum(1, keepdim=True).clamp(min=1)
+        want = expected_visits(step, seed, walks, length, stop)
         # visits of one walk depend on one another; their number is at most its length
         deviation = (want * length).sqrt() / want.sum() * 2
         assert ((got - want / want.sum()).abs() <= 4 * deviation).all()
@@ -471,6 +527,7 @@ def test_compact_keeps_every_edge() -> None:
 
 SQUARE = Graph.from_edge_index(torch.tensor([[0, 1, 2, 0], [1, 2, 0, 2]]), 3)
 START = torch.tensor([0, 1])
+TO_OTHERS = Graph.from_edge_index(torch.tensor([[0], [1]]), num_src=3, num_dst=5)
 
 
 def broken(**changes: Any) -> Graph:
@@ -480,7 +537,7 @@ def broken(**changes: Any) -> Graph:
 
 BAD_WALKS: list[tuple[tuple[Any, ...], dict[str, Any], type[Exception], str]] = [
     ((torch.ones(2, 3), START, 2), {}, GraphError, "random_walk: graph is a Tensor, but"),
-    ((replace(SQUARE, num_src=4), START, 2), {}, GraphError, "4 sources and 3 destinations"),
+    ((replace(SQUARE, num_src=4), START, 2), {}, GraphError, "3 destinations and the next step"),
     ((replace(SQUARE, by_src=None), START, 2), {}, GraphError, "Build it with transpose=True"),
     ((broken(indices=torch.tensor([0, 1, 9, 0])), START, 2), {}, GraphError, "indices.2. = 9"),
     ((broken(indptr=torch.tensor([0, 4, 2, 4])), START, 2), {}, GraphError, "falls after pos"),
@@ -502,6 +559,13 @@ BAD_WALKS: list[tuple[tuple[Any, ...], dict[str, Any], type[Exception], str]] = 
     ((SQUARE, START, 2), {"q": float("nan")}, ConfigError, "q is nan"),
     ((SQUARE, START, 2), {"q": float("inf")}, ConfigError, "q is inf"),
     ((SQUARE, START, 2), {"q": "1"}, ConfigError, "q is '1'"),
+    (([], START, 2), {}, GraphError, "the list of graphs is empty"),
+    (([SQUARE, None], START, 2), {}, GraphError, r"graph\[1\] is a NoneType"),
+    (([SQUARE, SQUARE.to("meta")], START, 2), {}, GraphError, r"graph\[1\] is on meta, not on cpu"),
+    (([SQUARE, TO_OTHERS], START, 2), {}, GraphError,
+     r"graph\[1\] has 5 destinations and the next step starts from 3"),
+    (([SQUARE, SQUARE], START, 2), {"q": 2}, ConfigError, "of another kind. Leave them out"),
+    (([SQUARE, SQUARE], START, 2), {"edge_weight": [None]}, GraphError, "is for 1 graphs, but the"),
     ((SQUARE, START, 2), {"edge_weight": [1.0]}, GraphError, "edge_weight is not a one-dim"),
     ((SQUARE, START, 2), {"edge_weight": torch.ones(3)}, GraphError, "3 entries, but there are 4"),
     ((SQUARE, START, 2), {"edge_weight": torch.tensor([1, 2, float("nan"), 1])}, GraphError,

@@ -21,8 +21,8 @@ def walk(ways: Ways, starts: Starts, edges: bool) -> tuple[Tensor, Tensor | None
     node = torch.empty(count, length + 1, dtype=torch.int64)
     edge = torch.empty(count, length, dtype=torch.int64) if edges else None
     native.kernels.walk(
-        native.side(ways.ptr, ways.idx, ways.eid),
-        native.address(ways.sums),
+        [native.side(side.ptr, side.idx, side.eid) for side in ways.sides],
+        [native.address(side.sums) for side in ways.sides],
         bias,
         starts.node.data_ptr(),
         starts.number.data_ptr(),

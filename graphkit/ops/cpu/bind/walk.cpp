@@ -1,5 +1,9 @@
 #include "../kernels/walk.h"
 
+#include <nanobind/stl/vector.h>
+
+#include <vector>
+
 #include "bind.h"
 
 namespace {
@@ -13,12 +17,16 @@ struct Bias {
   int64_t back, near, far;
 };
 
-void walk(const Side& of, uintptr_t sums, const Bias& bias, uintptr_t start, uintptr_t number,
-          int64_t walks, int64_t length, uint64_t word, bool ends, int64_t stop, uintptr_t node,
+// `sums`: an address for each side, 0 for none.
+void walk(const std::vector<Side>& of, const std::vector<uintptr_t>& sums, const Bias& bias, 
+          uintptr_t start, uintptr_t number, int64_t walks, int64_t length, uint64_t word, bool ends, int64_t stop, uintptr_t node,
           uintptr_t edge, int threads) {
   WalkArgs args{};
-  args.of = of;
-  args.sums = static_cast<const int64_t*>(at(sums));
+  std::vector<WalkSide> sides;
+  for (size_t i = 0; i < of.size(); ++i)
+    sides.push_back({of[i], static_cast<const int64_t*>(at(sums[i]))});
+  args.sides = sides.data();
+  args.num_sides = static_cast<int>(sides.size());
   args.start = static_cast<const int64_t*>(at(start));
   args.number = static_cast<const int64_t*>(at(number));
   args.walks = walks;

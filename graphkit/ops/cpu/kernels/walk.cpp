@@ -21,19 +21,22 @@ constexpr int64_t kTries = 16;
 // the number of the draw that may end a walk, after those of the step itself
 constexpr uint64_t kEnd = 2 * kTries + 2;
 
+// Steps along one side.
 template <class I>
 struct Steps {
   const WalkArgs& args;
-  const int64_t* ptr;
+  const int64_t *ptr, *sums;
   const I* idx;
 
-  explicit Steps(const WalkArgs& given)
-      : args(given), ptr(given.of.ptr), idx(static_cast<const I*>(given.of.idx)) {}
+  Steps(const WalkArgs& given, const WalkSide& side)
+      : args(given),
+        ptr(side.of.ptr),
+        sums(side.sums),
+        idx(static_cast<const I*>(side.of.idx)) {}
 
   // one of the slots, or -1
   int64_t draw(int64_t begin, int64_t end, uint64_t word) const {
-    if (!args.sums) return begin == end ? -1 : begin + below(word, end - begin);
-    const int64_t* sums = args.sums;
+    if (!sums) return begin == end ? -1 : begin + below(word, end - begin);
     const int64_t total = sums[end] - sums[begin];
     if (total == 0) return -1;
     const int64_t drawn = sums[begin] + below(word, total);
@@ -81,7 +84,7 @@ struct Steps {
     return draw_from_all(begin, end, last, word);
   }
 
-  int64_t weight(int64_t slot) const { return args.sums ? args.sums[slot + 1] - args.sums[slot] : 1; }
+  int64_t weight(int64_t slot) const { return sums ? sums[slot + 1] - sums[slot] : 1; }
 
   int64_t draw_from_all(int64_t begin, int64_t end, int64_t last, uint64_t word) const {
     int64_t total[3] = {0, 0, 0};
@@ -102,64 +105,67 @@ struct Steps {
     }
     return end - 1;
   }
+};
 
-  void fetch(int64_t node) const { __builtin_prefetch(ptr + node, 0, 3); }
+void fetch(const WalkSide& side, int64_t node) { __builtin_prefetch(side.of.ptr + node, 0, 3); }
 
-  void block(int64_t first, int64_t count) const {
-    const int64_t length = args.length, width = length + 1;
-    int64_t at[kWalks], last[kWalks], slot[kWalks];
-    uint64_t word[kWalks];
+template <class I>
+void block(const WalkArgs& args, int64_t first, int64_t count) {
+  const int64_t length = args.length, width = length + 1;
+  int64_t at[kWalks], last[kWalks], slot[kWalks];
+  uint64_t word[kWalks];
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t walk = first + i;
+    at[i] = args.start[walk];
+    last[i] = -1;
+    word[i] = random_word(random_word(args.word, static_cast<uint64_t>(at[i])),
+                          static_cast<uint64_t>(args.number[walk]));
+    args.node[walk * width] = at[i];
+    fetch(args.sides[0], at[i]);
+  }
+  for (int64_t step = 0; step < length; ++step) {
+    const int turn = static_cast<int>(step % args.num_sides);
+    const bool is_last = turn + 1 == args.num_sides;
+    const WalkSide &side = args.sides[turn], &following = args.sides[is_last ? 0 : turn + 1];
+    const Steps<I> steps(args, side);
+    for (int64_t i = 0; i < count; ++i) {
+      slot[i] = -1;
+      if (at[i] < 0) continue;
+      const int64_t begin = steps.ptr[at[i]], end = steps.ptr[at[i] + 1];
+      const uint64_t own = random_word(word[i], static_cast<uint64_t>(step));
+      slot[i] = args.second && last[i] >= 0 ? steps.draw_second(begin, end, last[i], own)
+                                            : steps.draw(begin, end, own);
+      if (slot[i] >= 0) __builtin_prefetch(steps.idx + slot[i], 0, 3);
+    }
     for (int64_t i = 0; i < count; ++i) {
       const int64_t walk = first + i;
-      at[i] = args.start[walk];
-      last[i] = -1;
-      word[i] = random_word(random_word(args.word, static_cast<uint64_t>(at[i])),
-                            static_cast<uint64_t>(args.number[walk]));
-      args.node[walk * width] = at[i];
-      fetch(at[i]);
-    }
-    for (int64_t step = 0; step < length; ++step) {
-      for (int64_t i = 0; i < count; ++i) {
-        slot[i] = -1;
-        if (at[i] < 0) continue;
-        const int64_t begin = ptr[at[i]], end = ptr[at[i] + 1];
+      int64_t next = at[i];
+      if (slot[i] >= 0)
+        next = steps.idx[slot[i]];
+      else if (args.ends)
+        next = -1;
+      args.node[walk * width + step + 1] = next;
+      if (args.edge) args.edge[walk * length + step] = slot[i] < 0 ? -1 : side.of.edge(slot[i]);
+      last[i] = at[i];
+      at[i] = next;
+      if (next < 0) continue;
+      if (args.ends && is_last) {
         const uint64_t own = random_word(word[i], static_cast<uint64_t>(step));
-        slot[i] = args.second && last[i] >= 0 ? draw_second(begin, end, last[i], own)
-                                              : draw(begin, end, own);
-        if (slot[i] >= 0) __builtin_prefetch(idx + slot[i], 0, 3);
+        if (static_cast<int64_t>(random_word(own, kEnd) >> 11) < args.stop) at[i] = -1;
       }
-      for (int64_t i = 0; i < count; ++i) {
-        const int64_t walk = first + i;
-        int64_t next = at[i];
-        if (slot[i] >= 0)
-          next = idx[slot[i]];
-        else if (args.ends)
-          next = -1;
-        args.node[walk * width + step + 1] = next;
-        if (args.edge)
-          args.edge[walk * length + step] = slot[i] < 0 ? -1 : args.of.edge(slot[i]);
-        last[i] = at[i];
-        at[i] = next;
-        if (next < 0) continue;
-        if (args.ends) {
-          const uint64_t own = random_word(word[i], static_cast<uint64_t>(step));
-          if (static_cast<int64_t>(random_word(own, kEnd) >> 11) < args.stop) at[i] = -1;
-        }
-        fetch(next);
-      }
+      fetch(following, next);
     }
   }
-};
+}
 
 template <class I>
 void walk_typed(const WalkArgs& args) {
-  const Steps<I> steps(args);
   int64_t share = kSteps / (args.length + 1) / kWalks * kWalks;
   if (share < kWalks) share = kWalks;
   parallel((args.walks + share - 1) / share, args.threads, [&](int64_t task) {
     const int64_t end = (task + 1) * share < args.walks ? (task + 1) * share : args.walks;
     for (int64_t first = task * share; first < end; first += kWalks)
-      steps.block(first, end - first < kWalks ? end - first : kWalks);
+      block<I>(args, first, end - first < kWalks ? end - first : kWalks);
   });
 }
 
@@ -321,7 +327,7 @@ bool push_typed(const PushArgs& args) {
 }  // namespace
 
 void walk(const WalkArgs& args) {
-  args.of.idx64 ? walk_typed<int64_t>(args) : walk_typed<int32_t>(args);
+  args.sides[0].of.idx64 ? walk_typed<int64_t>(args) : walk_typed<int32_t>(args);
 }
 
 bool push(const PushArgs& args) {

@@ -1,16 +1,21 @@
 #pragma once
 #include "common.h"
 
-// Walks along the slots of `of`: rows are where a walk stands, columns where it may go.
-struct WalkArgs {
+// Where a step may go: rows are where a walk stands, columns where it may go.
+struct WalkSide {
   Side of;
-  const int64_t* sums;            // [slots + 1]: whole-number weights before each slot, or null
+  const int64_t* sums;  // [slots + 1]: whole-number weights before each slot, or null
+};
+
+struct WalkArgs {
+  const WalkSide* sides;  // [num_sides]: taken in turn, all with columns of one width
+  int num_sides;
   const int64_t *start, *number;  // [walks]
   int64_t walks, length;
   uint64_t word;
   bool ends;     // whether a walk ends where there is no way on (-1 from there), or stays
-  int64_t stop;  // of 2**53: the chance to end after each step, if it may end
-  // node2vec: the columns of every row rise, and steps back, to a node with a slot back to the last
+  int64_t stop;  // of 2**53: the chance to end after each turn through all sides, if it may end
+  // node2vec, on one side: the columns of every row rise, and steps back, to a node with a slot back to the last
   // one, and to others have these weights, and these chances of 2**53 to be taken when drawn
   bool second;
   double back_weight, far_weight;  // beside 1 for those between
