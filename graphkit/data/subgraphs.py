@@ -24,9 +24,8 @@ from torch_geometric.loader.utils import filter_data
 from ..errors import ConfigError, GraphError
 from ..graph import Graph
 from ..ops import Key, Sampled, Sampler, Walker
-from ..ops.check import check_ids
 from ..ops.random import below, draw_seed, random_word, random_words
-from ..ops.sample_plan import key_word, whole_weights
+from ..ops.sample_plan import read_ids, read_key, whole_weights
 from ..store import digest, load_tensors, save_tensors
 from ..structure import partition
 from .progress import Meter
@@ -53,7 +52,7 @@ class _Keyed(DataLoader):
             )
         if seed is None:
             seed = int(draw_seed(torch.device("cpu")))
-        key_word(name, Key(seed))
+        read_key(Key(seed), of=name)
         # some who wrap a loader hand back what it was made with
         options = {k: v for k, v in options.items() if k not in ("dataset", "collate_fn")}
         self.seed, self.epoch = seed, 0
@@ -75,7 +74,7 @@ class _Keyed(DataLoader):
         return DataLoader.__iter__(own)
 
     def _order(self, epoch: int) -> list[int]:
-        word = key_word(type(self).__name__, Key(self.seed, epoch, 2**63 - 1))
+        word = read_key(Key(self.seed, epoch, 2**63 - 1))
         words = random_words(_word(word), torch.arange(len(cast(Any, self.dataset))))
         return torch.sort(words, stable=True).indices.tolist()
 
@@ -221,7 +220,7 @@ class GraphSAINTNodeSampler(GraphSAINTSampler):
         self._source = _edges(self.data)[0]
 
     def sample_nodes(self, key: Key) -> Tensor:
-        word = _word(key_word(type(self).__name__, key))
+        word = _word(read_key(key, of=type(self).__name__))
         words = random_words(word, torch.arange(self.budget))
         return self._source[below(words, torch.tensor(len(self._source)))].long()
 
@@ -247,7 +246,7 @@ class GraphSAINTEdgeSampler(GraphSAINTSampler):
         self._sums = torch.cat([whole.new_zeros(1), whole.cumsum(0)])
 
     def sample_nodes(self, key: Key) -> Tensor:
-        word = _word(key_word(type(self).__name__, key))
+        word = _word(read_key(key, of=type(self).__name__))
         drawn = below(random_words(word, torch.arange(self.budget)), self._sums[-1])
         return self._ends[:, torch.searchsorted(self._sums, drawn, right=True) - 1].flatten()
 
@@ -297,7 +296,7 @@ class GraphSAINTRandomWalkSampler(GraphSAINTSampler):
         return f"{super()._about()} {self.walk_length}"
 
     def sample_nodes(self, key: Key) -> Tensor:
-        word = _word(key_word(type(self).__name__, key))
+        word = _word(read_key(key, of=type(self).__name__))
         words = random_words(word, torch.arange(self.budget))
         start = below(words, torch.tensor(self.graph.num_dst))
         return self._walker(start, self.walk_length, key).flatten()
@@ -471,7 +470,7 @@ class ShaDowKHopSampler(_Keyed):
             node_idx = node_idx.nonzero().flatten()
         elif isinstance(node_idx, Tensor):
             node_idx = node_idx.cpu()
-        self.node_idx = check_ids(name, "node_idx", node_idx, graph.num_dst, graph.device)
+        self.node_idx = read_ids("node_idx", node_idx, graph.num_dst, graph.device, of=name)
         super().__init__(self.node_idx.tolist(), seed, kwargs)
 
     def _batch(self, epoch: int, items: Any) -> Data:

@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -82,34 +80,3 @@ def check_transpose(op: str, graph: Graph, *needs_gradient: Tensor | None) -> No
     if graph.by_src is None and torch.is_grad_enabled():
         if any(t is not None and t.requires_grad for t in needs_gradient):
             raise GraphError(missing_transpose(f"The gradient of {op}"))
-
-
-def check_ids(op: str, label: str, given: Any, count: int, device: torch.device) -> Tensor:
-    """Node ids below ``count``, int64 and contiguous."""
-    if not isinstance(given, Tensor) or given.dim() != 1:
-        shape = f"shape {list(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
-        raise GraphError(
-            f"{op}: {label} has {shape}, but a one-dimensional torch.Tensor of node ids is "
-            "expected."
-        )
-    if given.dtype not in (torch.int64, torch.int32):
-        hint = "mask.nonzero().flatten()" if given.dtype == torch.bool else f"{label}.long()"
-        raise GraphError(
-            f"{op}: {label} has dtype {given.dtype}, but torch.int64 or torch.int32 is expected. "
-            f"Pass {hint}."
-        )
-    if given.device != device:
-        raise GraphError(
-            f"{op}: {label} is on {given.device} but the graph is on {device}. "
-            f"Pass {label}.to({str(device)!r})."
-        )
-    if given.numel():
-        low, high = torch.aminmax(given)
-        if int(low) < 0 or int(high) >= count:
-            at = int(((given < 0) | (given >= count)).nonzero()[0])
-            valid = f"valid: 0 to {count - 1}" if count else "valid: none"
-            raise GraphError(
-                f"{op}: {label}[{at}] = {int(given[at])}, but there are {count} nodes ({valid}). "
-                "Pass a larger num_nodes when building the graph, or drop the seed."
-            )
-    return given.to(torch.int64).contiguous()

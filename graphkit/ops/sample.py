@@ -18,16 +18,13 @@ from torch import Tensor
 
 from ..errors import ConfigError, GraphError, nearest
 from ..graph import Csr, Graph, row_ids
-from .check import check_ids
 from .random import below, random_word, random_words, shift_right
 from .sample_plan import (
-    NO_KEY,
     EdgeType,
     Key,
     Plan,
     Relation,
     check_time,
-    key_word,
     plan,
     time_keys,
 )
@@ -37,6 +34,7 @@ TOO_MANY_DRAWS = (
     "sample: a hop draws more than 2**31 - 2 edges of one relation with replacement. Pass fewer "
     "seeds or a smaller fanout."
 )
+_NO_KEY = Key()
 
 
 @dataclass(frozen=True, eq=False)
@@ -464,7 +462,7 @@ class Sampler:
     def __call__(
         self,
         seeds: Tensor | Mapping[str, Tensor],
-        key: Key | tuple[int, int, int] = NO_KEY,
+        key: Key | tuple[int, int, int] = _NO_KEY,
         *,
         seed_time: Tensor | Mapping[str, Tensor] | None = None,
     ) -> Sampled | HeteroSampled:
@@ -477,7 +475,7 @@ def sample(
     graph: Graph | Mapping[EdgeType, Graph],
     seeds: Tensor | Mapping[str, Tensor],
     fanout: Sequence[int] | Mapping[EdgeType, Sequence[int]],
-    key: Key | tuple[int, int, int] = NO_KEY,
+    key: Key | tuple[int, int, int] = _NO_KEY,
     *,
     seed_time: Tensor | Mapping[str, Tensor] | None = None,
     **options: Any,
@@ -538,11 +536,11 @@ def _read_seeds(p: Plan, seeds: Any, key: Any, seed_time: Any) -> Seeds:
     for kind, given in by_type.items():
         at = p.types.index(kind)
         label = f"seeds[{kind!r}]" if p.is_hetero else "seeds"
-        ids[at] = check_ids("sample", label, given, p.num_nodes[at], p.device)
+        ids[at] = _ids(p, label, given, p.num_nodes[at])
         first[at], trees = trees, trees + len(given)
     if trees > _MOST:
         raise GraphError(f"sample: {trees} seeds, but at most {_MOST} are numbered in one batch.")
-    return Seeds(ids, first, _times(p, by_type, ids, seed_time), key_word("sample", key))
+    return Seeds(ids, first, _times(p, by_type, ids, seed_time), _key(key))
 
 
 def _by_type(p: Plan, what: str, given: Any) -> dict[str, Any]:
@@ -563,6 +561,34 @@ def _by_type(p: Plan, what: str, given: Any) -> dict[str, Any]:
                 f"{nearest(str(kind), p.types)}"
             )
     return found
+
+
+def _ids(p: Plan, label: str, given: Any, count: int) -> Tensor:
+    if not isinstance(given, Tensor) or given.dim() != 1:
+        shape = f"shape {list(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
+        raise GraphError(f"sample: {label} has {shape}, but a one-dimensional torch.Tensor of node "
+                         "ids is expected.")  # fmt: skip
+    if given.dtype not in (torch.int64, torch.int32):
+        hint = "mask.nonzero().flatten()" if given.dtype == torch.bool else f"{label}.long()"
+        raise GraphError(
+            f"sample: {label} has dtype {given.dtype}, but torch.int64 or torch.int32 is expected. "
+            f"Pass {hint}."
+        )
+    if given.device != p.device:
+        raise GraphError(
+            f"sample: {label} is on {given.device} but the graph is on {p.device}. "
+            f"Pass {label}.to({str(p.device)!r})."
+        )
+    if given.numel():
+        low, high = torch.aminmax(given)
+        if int(low) < 0 or int(high) >= count:
+            at = int(((given < 0) | (given >= count)).nonzero()[0])
+            valid = f"valid: 0 to {count - 1}" if count else "valid: none"
+            raise GraphError(
+                f"sample: {label}[{at}] = {int(given[at])}, but there are {count} nodes ({valid}). "
+                "Pass a larger num_nodes when building the graph, or drop the seed."
+            )
+    return given.to(torch.int64).contiguous()
 
 
 def _times(p: Plan, by_type: dict[str, Any], ids: list[Tensor], given: Any) -> Tensor | None:
@@ -599,6 +625,24 @@ def _times(p: Plan, by_type: dict[str, Any], ids: list[Tensor], given: Any) -> T
             )
         parts.append(time_keys(time))
     return torch.cat(parts).contiguous() if parts else None
+
+
+def _key(key: Any) -> int:
+    """All of a key in one word."""
+    if not isinstance(key, tuple) or len(cast(tuple[Any, ...], key)) != 3:
+        raise ConfigError(
+            f"sample: key is {key!r}, but three whole numbers (seed, epoch, batch) are expected, "
+            "such as graphkit.ops.Key(seed=0, epoch=0, batch=0)."
+        )
+    word = 0
+    for name, number in zip(Key._fields, cast(tuple[Any, ...], key), strict=True):
+        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 2**63:
+            raise ConfigError(
+                f"sample: the {name} of key is {number!r}, but a whole number from 0 to 2**63 - 1 "
+                "is expected."
+            )
+        word = random_word(word, number)
+    return word
 
 
 def _wrap(p: Plan, found: Found) -> Sampled | HeteroSampled:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, GraphError, nearest
-from ..graph import Csr, Graph, check_indptr, check_range, row_ids
+from ..graph import Graph, check_indptr, check_range, row_ids
 from .random import random_word
 
 EdgeType = tuple[str, str, str]
@@ -36,27 +36,6 @@ class Key(NamedTuple):
     seed: int = 0
     epoch: int = 0
     batch: int = 0
-
-
-NO_KEY = Key()
-
-
-def key_word(op: str, key: Any) -> int:
-    """All of a key in one word."""
-    if not isinstance(key, tuple) or len(cast(tuple[Any, ...], key)) != 3:
-        raise ConfigError(
-            f"{op}: key is {key!r}, but three whole numbers (seed, epoch, batch) are expected, "
-            "such as graphkit.ops.Key(seed=0, epoch=0, batch=0)."
-        )
-    word = 0
-    for name, number in zip(Key._fields, cast(tuple[Any, ...], key), strict=True):
-        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 2**63:
-            raise ConfigError(
-                f"{op}: the {name} of key is {number!r}, but a whole number from 0 to 2**63 - 1 "
-                "is expected."
-            )
-        word = random_word(word, number)
-    return word
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,8 +121,7 @@ def plan(
         )
     device = next(iter(graphs.values())).device
     for name, part in graphs.items():
-        where = f"sample: graph{_of(name, is_hetero)}"
-        check_rows(where, part.by_dst, part.num_dst, part.num_src)
+        check_rows(f"sample: graph{_of(name, is_hetero)}", part)
     weights = _per_relation("edge_weight", edge_weight, names, is_hetero, None)
     edge_times = _per_relation("edge_time", edge_time, names, is_hetero, device)
     node_times = _node_times(node_time, types, num_nodes, is_hetero, device)
@@ -185,6 +163,81 @@ def plan(
         is_float_time=True in kinds,
         device=device,
     )
+
+
+def read_ids(
+    label: str, given: Any, count: int, device: torch.device, *, of: str = "sample"
+) -> Tensor:
+    """Node ids as int64, each below ``count``."""
+    if not isinstance(given, Tensor) or given.dim() != 1:
+        shape = f"shape {list(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
+        raise GraphError(f"{of}: {label} has {shape}, but a one-dimensional torch.Tensor of node "
+                         "ids is expected.")  # fmt: skip
+    if given.dtype not in (torch.int64, torch.int32):
+        hint = "mask.nonzero().flatten()" if given.dtype == torch.bool else f"{label}.long()"
+        raise GraphError(
+            f"{of}: {label} has dtype {given.dtype}, but torch.int64 or torch.int32 is expected. "
+            f"Pass {hint}."
+        )
+    if given.device != device:
+        raise GraphError(
+            f"{of}: {label} is on {given.device} but the graph is on {device}. "
+            f"Pass {label}.to({str(device)!r})."
+        )
+    if given.numel():
+        low, high = torch.aminmax(given)
+        if int(low) < 0 or int(high) >= count:
+            at = int(((given < 0) | (given >= count)).nonzero()[0])
+            valid = f"valid: 0 to {count - 1}" if count else "valid: none"
+            raise GraphError(
+                f"{of}: {label}[{at}] = {int(given[at])}, but there are {count} nodes ({valid}). "
+                "Pass a larger num_nodes when building the graph, or drop the seed."
+            )
+    return given.to(torch.int64).contiguous()
+
+
+def read_pairs(
+    label: str,
+    given: Any,
+    num_src: int,
+    num_dst: int,
+    device: torch.device,
+    *,
+    of: str = "sample",
+) -> Tensor:
+    """Pairs of source and destination, int64 ``[2, m]``."""
+    if not isinstance(given, Tensor) or given.dim() != 2 or given.size(0) != 2:
+        shape = f"shape {list(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
+        raise GraphError(
+            f"{of}: {label} has {shape}, but a torch.Tensor [2, m] of sources and destinations is "
+            "expected."
+        )
+    ends = zip(("[0]", "[1]"), given, (num_src, num_dst), strict=True)
+    return torch.stack([read_ids(label + at, ids, n, device, of=of) for at, ids, n in ends])
+
+
+def distinct(numbers: Tensor) -> Tensor:
+    """The different ones of numbers from 0 on, in rising order."""
+    ordered = torch.sort(numbers).values
+    return ordered[ordered.diff(prepend=ordered.new_full((1,), -1)) > 0]
+
+
+def read_key(key: Any, *, of: str = "sample") -> int:
+    """All of a key in one word."""
+    if not isinstance(key, tuple) or len(cast(tuple[Any, ...], key)) != 3:
+        raise ConfigError(
+            f"{of}: key is {key!r}, but three whole numbers (seed, epoch, batch) are expected, "
+            "such as graphkit.ops.Key(seed=0, epoch=0, batch=0)."
+        )
+    word = 0
+    for name, number in zip(Key._fields, cast(tuple[Any, ...], key), strict=True):
+        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 2**63:
+            raise ConfigError(
+                f"{of}: the {name} of key is {number!r}, but a whole number from 0 to 2**63 - 1 "
+                "is expected."
+            )
+        word = random_word(word, number)
+    return word
 
 
 def time_keys(time: Tensor) -> Tensor:
@@ -267,8 +320,9 @@ def _graphs(graph: Any) -> dict[EdgeType, Graph]:
     return given
 
 
-def check_rows(where: str, side: Csr, num_rows: int, num_columns: int) -> None:
+def check_rows(where: str, graph: Graph) -> None:
     """Graphs put together by hand: a bad index would make a kernel read or write elsewhere."""
+    side = graph.by_dst
     arrays = {"indptr": side.indptr, "indices": side.indices, "eid": side.eid}
     try:
         for name, array in arrays.items():
@@ -278,13 +332,13 @@ def check_rows(where: str, side: Csr, num_rows: int, num_columns: int) -> None:
                     f"{name} is {array.dtype} of shape {list(array.shape)}, but a one-dimensional "
                     f"tensor of {' or '.join(map(str, kinds))} is expected."
                 )
-        if side.num_rows != num_rows:
+        if side.num_rows != graph.num_dst:
             raise GraphError(
-                f"indptr has {side.indptr.numel()} entries, but {num_rows} destinations need "
-                f"{num_rows + 1}."
+                f"indptr has {side.indptr.numel()} entries, but {graph.num_dst} destinations need "
+                f"{graph.num_dst + 1}."
             )
         check_indptr(side.indptr, side.num_edges)
-        check_range(side.indices, num_columns, "indices", "sources")
+        check_range(side.indices, graph.num_src, "indices", "sources")
         if side.eid is not None and side.eid.numel() != side.num_edges:
             raise GraphError(f"eid has {side.eid.numel()} entries, not {side.num_edges}.")
     except GraphError as error:

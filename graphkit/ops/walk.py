@@ -19,15 +19,15 @@ from torch import Tensor
 
 from ..errors import ConfigError, GraphError
 from ..graph import Csr, Graph, missing_transpose, row_ids
-from .check import check_ids
 from .random import below, random_words, shift_right
-from .sample_plan import NO_KEY, Key, check_rows, key_word, read_weights, whole_weights
+from .sample_plan import Key, check_rows, read_ids, read_key, read_weights, whole_weights
 
 # steps that are drawn and may be refused, before a step is drawn from all
 TRIES = 16
 # all mass of a push
 MASS = 2**60
 _CHANCE = 2**53
+_NO_KEY = Key()
 
 
 @dataclass(frozen=True, eq=False)
@@ -282,15 +282,15 @@ class Walker:
         self,
         start: Tensor,
         walk_length: int,
-        key: Key | tuple[int, int, int] = NO_KEY,
+        key: Key | tuple[int, int, int] = _NO_KEY,
         *,
         return_eid: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Walks from ``start``; the arguments are those of :func:`random_walk`."""
-        start = check_ids("random_walk", "start", start, self.num_nodes, self.device)
+        start = read_ids("start", start, self.num_nodes, self.device, of="random_walk")
         _whole("random_walk", "walk_length", walk_length, 0)
         number = torch.arange(len(start), device=self.device)
-        word = key_word("random_walk", key)
+        word = read_key(key, of="random_walk")
         # where a walk on a metapath stayed, the next graph would not know its node
         ends = len(self.ways.sides) > 1
         found = self.run(Starts(start, number, walk_length, word, ends, 0), return_eid)
@@ -330,7 +330,7 @@ def random_walk(
     graph: Graph | Sequence[Graph],
     start: Tensor,
     walk_length: int,
-    key: Key | tuple[int, int, int] = NO_KEY,
+    key: Key | tuple[int, int, int] = _NO_KEY,
     *,
     p: float = 1.0,
     q: float = 1.0,
@@ -375,7 +375,7 @@ def importance_neighbors(
     graph: Graph | Sequence[Graph] | Walker,
     seeds: Tensor,
     num_neighbors: int,
-    key: Key | tuple[int, int, int] = NO_KEY,
+    key: Key | tuple[int, int, int] = _NO_KEY,
     *,
     num_walks: int = 50,
     walk_length: int = 10,
@@ -424,9 +424,13 @@ def importance_neighbors(
             f"{op}: the Walker has p or q, but walks with restart are of the first order. Prepare "
             "one without."
         )
-    seeds = check_ids(op, "seeds", seeds, walker.num_nodes, walker.device)
+    seeds = read_ids("seeds", seeds, walker.num_nodes, walker.device, of=op)
     number = torch.arange(num_walks, device=seeds.device).repeat(len(seeds))
-    stop, word, turn = round(termination_prob * _CHANCE), key_word(op, key), len(walker.ways.sides)
+    stop, word, turn = (
+        round(termination_prob * _CHANCE),
+        read_key(key, of=op),
+        len(walker.ways.sides),
+    )
     starts = Starts(
         seeds.repeat_interleave(num_walks), number, walk_length * turn, word, True, stop
     )
@@ -489,7 +493,7 @@ def ppr(
     if not _is_number(eps) or not 2.0**-60 <= eps <= 1:
         raise ConfigError(f"ppr: eps is {eps!r}, but a number from 2**-60 to 1 is expected.")
     _whole("ppr", "top_k", top_k, 1)
-    seeds = check_ids("ppr", "seeds", seeds, graph.num_src, graph.device)
+    seeds = read_ids("seeds", seeds, graph.num_src, graph.device, of="ppr")
     side = Csr(side.indptr.contiguous(), side.indices.contiguous())
     is_native = native_push is not None and seeds.device.type == "cpu"
     push = cast(Push, native_push if is_native else push_reference)
@@ -512,7 +516,7 @@ def compact(graph: Graph, seeds: Tensor) -> tuple[Graph, Tensor]:
     # isinstance guards against tensors, which layers take but this does not
     if not isinstance(graph, Graph):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise GraphError(f"compact: graph is a {type(graph).__name__}, but a Graph is expected.")
-    seeds = check_ids("compact", "seeds", seeds, graph.num_src, graph.device)
+    seeds = read_ids("seeds", seeds, graph.num_src, graph.device, of="compact")
     if len(seeds) != graph.num_dst:
         raise GraphError(
             f"compact: there are {len(seeds)} seeds, but the graph has {graph.num_dst} "
@@ -565,7 +569,7 @@ def _walked(op: str, graphs: list[Any]) -> list[Csr]:
             raise GraphError(f"{op}: {which} is on {graph.device}, not on {graphs[0].device}.")
         if graph.by_src is None:
             raise GraphError(missing_transpose(f"{op}, which follows edges from their sources,"))
-        check_rows(f"{op}: {which}.by_src", graph.by_src, graph.num_src, graph.num_dst)
+        check_rows(f"{op}: {which}.by_src", graph.t())
         sides.append(graph.by_src)
     return sides
 
