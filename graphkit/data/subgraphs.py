@@ -10,6 +10,7 @@ import copy
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -195,7 +196,7 @@ class GraphSAINTSampler(_Keyed):
         # one seed for all estimates, so that they may be kept, and not one that users choose
         seed, drawn, seen = random_word(0, 1) % 2**63, 0, 0
         meter = Meter(f"{type(self).__name__}: estimating norms", not log, "nodes")
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool, closing(meter):
             while seen < coverage * num_nodes:
                 keys = [Key(seed, 0, drawn + at) for at in range(_AT_A_TIME)]
                 for found in pool.map(self._subgraph, keys):
@@ -204,7 +205,6 @@ class GraphSAINTSampler(_Keyed):
                     seen += len(found.n_id)
                     meter.show(min(seen, coverage * num_nodes), coverage * num_nodes)
                 drawn += _AT_A_TIME
-        meter.close()
         share = (nodes.clamp(min=1) / drawn, edges.clamp(min=1) / drawn)
         return dict(zip(("node_norm", "edge_norm"), self._norms(*share), strict=True))
 

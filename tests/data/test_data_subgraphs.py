@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -287,6 +288,12 @@ def test_an_estimate_shows_how_far_it_is(
     )
     walk_sampler(small(), sample_coverage=20, log=False)
     assert capsys.readouterr().err == ""
+    # on a terminal a bar that counts
+    monkeypatch.setattr("graphkit.data.progress.STEP_EVERY", 0.0)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    walk_sampler(small(), sample_coverage=20)
+    assert "/1200" in capsys.readouterr().err
 
 
 def test_training_on_saint_batches() -> None:
