@@ -40,6 +40,7 @@ ORDER = {
         "sample_reference",
         "sample",
         "negatives",
+        "walk",
         "cpu",
     ),
     "ops/cpu": (
@@ -54,8 +55,9 @@ ORDER = {
         "dropout",
         "sample",
         "negatives",
+        "walk",
     ),
-    "structure": ("normalize",),
+    "structure": ("normalize", "partition"),
     "nn": ("linear", "inputs", "mlp", "gcn", "sage", "gin", "gat", "acm", "models"),
     "data": (
         "cards",
@@ -79,6 +81,7 @@ ORDER = {
         "tables",
         "load",
         "pyg",
+        "subgraphs",
     ),
     "data/readers": (
         "classic",

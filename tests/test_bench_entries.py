@@ -199,7 +199,7 @@ def test_the_command_plot(
 # -- the entries -----------------------------------------------------------------------------------
 
 NAMES = sorted(path.stem for path in (ROOT / "benchmarks" / "ops").glob("*.py"))
-SMALL = {"NUM_PAIRS": 300, "NUM_ROWS": 2000}
+SMALL = {"NUM_PAIRS": 300, "NUM_ROWS": 2000, "NUM_WALKS": 20_000}
 MAY_BE_ABSENT = {
     "torch_scatter segment_csr", "torch_scatter scatter_softmax", "PyG, SparseTensor", "DGL",
     "read only, same rows", "torch_sparse neighbor_sample", "torch_sparse, NCN's search",

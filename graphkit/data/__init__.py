@@ -20,15 +20,45 @@ from .tables import read_folder
 
 if TYPE_CHECKING:
     from .pyg import GraphkitSampler, LinkNeighborLoader, NeighborLoader
+    from .subgraphs import (
+        ClusterData,
+        ClusterLoader,
+        GraphSAINTEdgeSampler,
+        GraphSAINTNodeSampler,
+        GraphSAINTRandomWalkSampler,
+        GraphSAINTSampler,
+        ShaDowKHopSampler,
+    )
+
+# the only names that need PyG as soon as they are looked at, and where they are
+_OF_PYG = {
+    "ClusterData": "subgraphs",
+    "ClusterLoader": "subgraphs",
+    "GraphSAINTEdgeSampler": "subgraphs",
+    "GraphSAINTNodeSampler": "subgraphs",
+    "GraphSAINTRandomWalkSampler": "subgraphs",
+    "GraphSAINTSampler": "subgraphs",
+    "GraphkitSampler": "pyg",
+    "LinkNeighborLoader": "pyg",
+    "NeighborLoader": "pyg",
+    "ShaDowKHopSampler": "subgraphs",
+}
 
 __all__ = [
     "Baseline",
     "Card",
+    "ClusterData",
+    "ClusterLoader",
     "Download",
+    "GraphSAINTEdgeSampler",
+    "GraphSAINTNodeSampler",
+    "GraphSAINTRandomWalkSampler",
+    "GraphSAINTSampler",
     "GraphSet",
     "GraphkitSampler",
     "LinkNeighborLoader",
     "NeighborLoader",
+    "ShaDowKHopSampler",
     "Split",
     "available",
     "cache_root",
@@ -58,8 +88,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # the only names that need PyG as soon as they are looked at
-    if name in ("GraphkitSampler", "LinkNeighborLoader", "NeighborLoader"):
+    if name in _OF_PYG:
         need("torch_geometric")
-        return getattr(importlib.import_module(f"{__name__}.pyg"), name)
+        return getattr(importlib.import_module(f"{__name__}.{_OF_PYG[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

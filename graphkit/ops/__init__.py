@@ -21,6 +21,7 @@ from .sample_plan import Key
 from .sddmm import sddmm
 from .segment import gather, segment_reduce, segment_softmax
 from .spmm import spmm
+from .walk import Walker, compact, importance_neighbors, ppr, random_walk
 
 __all__ = [
     "HeteroSampled",
@@ -28,13 +29,18 @@ __all__ = [
     "NegativeSampler",
     "Sampled",
     "Sampler",
+    "Walker",
     "backends",
     "common_neighbors",
+    "compact",
     "dropout",
     "gat_attention",
     "gather",
     "gatv2_attention",
+    "importance_neighbors",
     "intersect",
+    "ppr",
+    "random_walk",
     "relu_dropout",
     "sample",
     "sample_negatives",

@@ -23,6 +23,7 @@ if native.kernels is not None:
         sddmm,
         segment,
         spmm,
+        walk,
     )
 
     families = (
@@ -36,6 +37,7 @@ if native.kernels is not None:
         sddmm,
         segment,
         spmm,
+        walk,
     )
     SERVED = tuple(name for family in families for name in family.SERVED)
 

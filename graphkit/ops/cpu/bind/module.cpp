@@ -91,5 +91,6 @@ NB_MODULE(_kernels, m) {
   bind_attention(m);
   bind_sample(m);
   bind_negatives(m);
+  bind_walk(m);
   bind_touch(m);
 }
