@@ -6,7 +6,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from ..errors import need
+from . import stages
 from .archive import unpack
+from .batch import Batch
 from .cards import Baseline, Card, Download, Split, card, cards
 from .check import check, check_graphs, check_inputs, refuse_other_kinds
 from .check_kinds import check_events, check_hypergraph, check_links
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Baseline",
+    "Batch",
     "Card",
     "Download",
     "GraphSet",
@@ -52,6 +55,7 @@ __all__ = [
     "random_split",
     "read_folder",
     "refuse_other_kinds",
+    "stages",
     "time_split",
     "unpack",
 ]

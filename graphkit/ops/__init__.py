@@ -15,6 +15,7 @@ from . import extreme as extreme
 from .attention import gat_attention, gatv2_attention
 from .dropout import dropout, relu_dropout
 from .intersect import common_neighbors, intersect
+from .rows import take_rows
 from .sample import HeteroSampled, Sampled, Sampler, sample
 from .sample_plan import Key
 from .sddmm import sddmm
@@ -39,6 +40,7 @@ __all__ = [
     "segment_reduce",
     "segment_softmax",
     "spmm",
+    "take_rows",
 ]
 
 

@@ -12,9 +12,9 @@ SERVED: tuple[str, ...] = ()
 """The public ops that a kernel serves."""
 
 if native.kernels is not None:
-    from . import attention, csr, dropout, extreme, intersect, sample, sddmm, segment, spmm
+    from . import attention, csr, dropout, extreme, intersect, rows, sample, sddmm, segment, spmm
 
-    families = (attention, csr, dropout, extreme, intersect, sample, sddmm, segment, spmm)
+    families = (attention, csr, dropout, extreme, intersect, rows, sample, sddmm, segment, spmm)
     SERVED = tuple(name for family in families for name in family.SERVED)
 
 __all__ = ["SERVED", "native"]

@@ -34,4 +34,5 @@ void bind_intersect(nb::module_& m);
 void bind_dropout(nb::module_& m);
 void bind_attention(nb::module_& m);
 void bind_sample(nb::module_& m);
+void bind_rows(nb::module_& m);
 void bind_touch(nb::module_& m);

@@ -87,5 +87,6 @@ NB_MODULE(_kernels, m) {
   bind_dropout(m);
   bind_attention(m);
   bind_sample(m);
+  bind_rows(m);
   bind_touch(m);
 }
