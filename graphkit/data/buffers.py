@@ -16,7 +16,7 @@ from torch import Tensor
 # below this a new tensor costs nothing
 _LEAST = 1 << 18
 # buffers that wait for their next use; what comes back beyond is let go
-_MOST = 16
+_MOST = 8
 _LINE = 64
 
 

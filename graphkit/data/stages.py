@@ -147,6 +147,7 @@ def fetch(
     y: Tensor | Rows | Mapping[str, Any] | None = None,
     *,
     pin_memory: bool = False,
+    buffers: Buffers | None = None,
     **extra: Any,
 ) -> Iterator[Batch]:
     """The rows of ``x`` of all nodes of a batch, and those of ``y`` of its seeds.
@@ -156,33 +157,15 @@ def fetch(
     missing. ``extra``: further columns of all nodes, which come as ``batch.extra[name]``.
     ``pin_memory``: put rows of tensors into page-locked memory, whose copies to a GPU are fast.
 
-    The memory of rows of tensors is used again when the last tensor in it is gone. Ids are checked
-    before anything is written: :class:`GraphError`.
+    The memory of rows of tensors is used again when the last tensor in it is gone; chains that
+    follow each other may share it, as ``buffers``. Ids are checked before anything is written:
+    :class:`GraphError`.
     """
 
-    buffers = Buffers()
+    memory = Buffers() if buffers is None else buffers
 
     def rows(source: Any, index: Any) -> Any:
-        if isinstance(index, Mapping):
-            of_types = cast(Mapping[str, Tensor], index)
-            tables = cast(Mapping[str, Any], source)
-            if not isinstance(source, Mapping):
-                # one type of seeds
-                tables = dict.fromkeys(of_types, source)
-            return {
-                kind: rows(tables[kind], ids) for kind, ids in of_types.items() if kind in tables
-            }
-        if not isinstance(source, Tensor):
-            return source.rows(index)
-        if source.device.type != "cpu" or source.dim() == 0 or source.requires_grad:
-            return take_rows(source, index)
-        shape = (len(index), *source.shape[1:])
-        if pin_memory:
-            # torch has a store of such memory itself
-            out = torch.empty(shape, dtype=source.dtype, pin_memory=True)
-        else:
-            out = buffers.empty(shape, source.dtype)
-        return take_rows(source, index, out)
+        return _rows(source, index, None if pin_memory else memory)
 
     def work(batch: Batch) -> Batch:
         began = time.perf_counter()
@@ -196,6 +179,27 @@ def fetch(
         return replace(batch, **found).timed("gather", _since(began))
 
     return _then(batches, work)
+
+
+def _rows(source: Any, index: Any, memory: Buffers | None) -> Any:
+    """Rows of a source, or of a dict of them; in page-locked memory where none is given."""
+    if isinstance(index, Mapping):
+        of_types = cast(Mapping[str, Tensor], index)
+        tables = cast(Mapping[str, Any], source)
+        if not isinstance(source, Mapping):
+            # one type of seeds
+            tables = dict.fromkeys(of_types, source)
+        pairs = ((kind, ids) for kind, ids in of_types.items() if kind in tables)
+        return {kind: _rows(tables[kind], ids, memory) for kind, ids in pairs}
+    if not isinstance(source, Tensor):
+        return source.rows(index)
+    if source.device.type != "cpu" or source.dim() == 0 or source.requires_grad:
+        return take_rows(source, index)
+    shape = (len(index), *source.shape[1:])
+    if memory is not None:
+        return take_rows(source, index, memory.empty(shape, source.dtype))
+    # torch has a store of such memory itself
+    return take_rows(source, index, torch.empty(shape, dtype=source.dtype, pin_memory=True))
 
 
 def move(batches: Iterable[Batch], device: torch.device | str) -> Iterator[Batch]:

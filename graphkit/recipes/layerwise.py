@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..data import Batch
+from ..data.buffers import Buffers
 from ..data.stages import fetch, move, prefetch, sample, seeds
 from ..graph import Graph
 from ..nn import HeteroStack
@@ -26,6 +27,7 @@ class Loading:
     depth: int = 2
     max_bytes: int | None = None
     threads: int = 1
+    buffers: Buffers = field(default_factory=Buffers)
 
     def batches(
         self,
@@ -40,7 +42,8 @@ class Loading:
         columns = {} if whole is None else {"whole": whole}
         pin = self.device.type == "cuda"
         found = sample(ids, sampler, transpose=transpose)
-        found = move(fetch(found, x, y, pin_memory=pin, **columns), self.device)
+        found = fetch(found, x, y, pin_memory=pin, buffers=self.buffers, **columns)
+        found = move(found, self.device)
         limits = {"depth": self.depth, "max_bytes": self.max_bytes, "threads": self.threads}
         return prefetch(found, **limits)
 

@@ -8,6 +8,7 @@ import threading
 import time
 import traceback
 import warnings
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -252,6 +253,21 @@ def test_memory_is_used_again_but_never_while_somebody_holds_it() -> None:
     for dtype in (torch.bool, torch.bfloat16, torch.int64):
         assert buffers.empty(shape, dtype).dtype == dtype
         assert buffers.empty((0, 3), dtype).shape == (0, 3)
+
+
+def test_what_a_loader_held_is_free_when_it_ends() -> None:
+    """Without the help of the collector, which may not come by for many epochs."""
+    gc.disable()
+    try:
+        buffers = Buffers()
+        gone_ = weakref.ref(buffers)
+        wide = torch.ones(N, 1000)
+        for _ in prefetch(fetch(seeds(IDS, 100), {"a": wide}["a"], buffers=buffers)):
+            pass
+        del _, buffers
+        assert gone_() is None
+    finally:
+        gc.enable()
 
 
 def test_threads_never_get_the_same_memory() -> None:
