@@ -41,7 +41,8 @@ PUBLIC = {
     "graphkit.testing": ["check_layer", "dense_adjacency", "graphs", "zoo"],
     "graphkit.data": [
         "Baseline", "Batch", "Card", "Download", "GraphSet", "GraphkitSampler",
-        "LinkNeighborLoader", "NeighborLoader", "Split", "available", "cache_root", "card",
+        "HostTable", "LinkNeighborLoader", "NeighborLoader", "Split", "available", "cache_root",
+        "card",
         "cards", "check", "check_events", "check_graphs", "check_hypergraph", "check_inputs",
         "check_links",
         "data_root", "evaluate", "fetch", "get", "info", "is_path", "load", "per_class_split",

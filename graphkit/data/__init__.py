@@ -15,6 +15,7 @@ from .check_kinds import check_events, check_hypergraph, check_links
 from .download import fetch
 from .evaluate import evaluate
 from .graphs import GraphSet
+from .host import HostTable
 from .links import random_link_split, time_split
 from .load import available, cache_root, data_root, get, info, is_path, load
 from .splits import per_class_split, random_split
@@ -30,6 +31,7 @@ __all__ = [
     "Download",
     "GraphSet",
     "GraphkitSampler",
+    "HostTable",
     "LinkNeighborLoader",
     "NeighborLoader",
     "Split",

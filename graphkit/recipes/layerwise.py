@@ -66,14 +66,18 @@ def layerwise(
     chunk: int,
     whole: Any = None,
     num_nodes: Mapping[str, int] | None = None,
+    at_once: bool = False,
 ) -> Tensor:
     """The output of ``model`` for every node (of its target type), ``[N, out]`` beside ``x``.
 
     One layer after the other over all nodes, in chunks of ``chunk`` destinations with all their
     in-edges: exact, each edge once for each layer, and no more on the device than a chunk takes.
     ``x``, ``graph`` and the results of the layers lie where they are, features possibly larger than
-    the device's memory.
+    the device's memory. ``at_once``: a layer is one chunk and no rows are gathered, where all this
+    lies on the device.
     """
+    if at_once:
+        return _at_once(model, x, graph, whole, num_nodes)
     # all in-edges of one hop
     sampler = Sampler(graph, [-1])
     if not isinstance(model, HeteroStack):
@@ -106,6 +110,22 @@ def layerwise(
             for kind in kinds
         }
     return h[model.target]
+
+
+def _at_once(
+    model: Any,
+    x: Any,
+    graph: Graph | Mapping[Relation, Graph],
+    whole: Any,
+    num_nodes: Mapping[str, int] | None,
+) -> Tensor:
+    """Each layer over the whole graph, which is a block of all nodes."""
+    h, layers = x, len(model.convs)
+    if num_nodes is not None:
+        h = model.embed(x, {kind: torch.arange(count) for kind, count in num_nodes.items()})
+    for number in range(layers):
+        h = model.layer(number, h, graph, whole)
+    return h if num_nodes is None else h[model.target]
 
 
 def _embedded(

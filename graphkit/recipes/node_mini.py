@@ -117,7 +117,7 @@ def node_mini(
             layer; -1 for all
         method: neighbor draws for each node by itself; labor lets nodes share their neighbours
         batch_size: training nodes of one step
-        chunk: nodes scored at once
+        chunk: nodes scored at once, where not all of them fit into prefetch_mb on the CPU
         hidden: width of the hidden layers
         dropout: share of the inputs of each layer dropped in training
         norm: batch_norm puts one behind every layer but the last
@@ -133,7 +133,7 @@ def node_mini(
         row_normalize: scale the features of each node to sum 1
         allow_nonfinite: accept NaN and Inf among the features of data of your own
         prefetch: batches made ahead; 0 makes them between the steps
-        prefetch_mb: memory that they may take, in MB
+        prefetch_mb: memory that they, or the scoring of all nodes at once, may take, in MB
         prefetch_threads: batches in work at once
         quiet: print nothing
         resume: folder of a run of these options that was stopped, to go on in
@@ -344,6 +344,10 @@ def problem(
     loading = loading_of(options, device)
     sampler, whole = _sampler(mini, options), model.of_whole(mini.graph)
     clock = _Clock(device)
+    num_nodes = mini.num_nodes or {"": len(mini.y)}
+    # a layer needs a few times its output beside it
+    needed = 4 * sum(num_nodes.values()) * options["hidden"] * 4
+    at_once = device.type == "cpu" and needed <= options["prefetch_mb"] * MB
     with_bf16 = partial(
         torch.autocast, device.type, dtype=torch.bfloat16, enabled=options["amp"] == "bf16"
     )
@@ -378,6 +382,7 @@ def problem(
                 chunk=options["chunk"],
                 whole=whole,
                 num_nodes=mini.num_nodes,
+                at_once=at_once,
             )
         return out[rows[part]].float(), mini.y[rows[part]]
 

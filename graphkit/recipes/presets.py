@@ -84,7 +84,7 @@ def _ogb_node(model: str, data: str, published: str, day: str, **values: Any) ->
 def _mini(data: str, name: str, **values: Any) -> Preset:
     """What full-batch training reaches on these graphs, in mini-batches."""
     usual = dict(data=data, model="sage", seeds="0-4", hidden=64, fanout="15,10", lr=0.01)
-    usual |= dict(batch_size=64, weight_decay=5e-4, epochs=60, select="loss")
+    usual |= dict(batch_size=64, weight_decay=5e-4, epochs=100, select="loss")
     return Preset(f"sage-{name}-mini", node_mini, {**usual, **values})
 
 
@@ -132,7 +132,7 @@ PRESETS = {
         _ogb_node("sage", "ogbn-arxiv", "71.49 ± 0.27", "1 May 2020", **ARXIV),
         _ogb_node("gcn", "ogbn-products", "75.64 ± 0.21", "20 June 2020", epochs=300),
         _ogb_node("sage", "ogbn-products", "78.50 ± 0.14", "20 June 2020", epochs=300),
-        _mini("coauthor-physics", "physics"),
+        _mini("coauthor-physics", "physics", epochs=20),
         _mini("amazon-photo", "photo"),
         _ddi("gcn", "37.07 ± 5.07"),
         _ddi("sage", "53.90 ± 4.74"),
