@@ -6,13 +6,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from ..errors import need
+from . import stages
 from .archive import unpack
+from .batch import Batch
 from .cards import Baseline, Card, Download, Split, card, cards
 from .check import check, check_graphs, check_inputs, refuse_other_kinds
 from .check_kinds import check_events, check_hypergraph, check_links
 from .download import fetch
 from .evaluate import evaluate
 from .graphs import GraphSet
+from .host import HostTable
 from .links import random_link_split, time_split
 from .load import available, cache_root, data_root, get, info, is_path, load
 from .splits import per_class_split, random_split
@@ -46,6 +49,7 @@ _OF_PYG = {
 
 __all__ = [
     "Baseline",
+    "Batch",
     "Card",
     "ClusterData",
     "ClusterLoader",
@@ -56,6 +60,7 @@ __all__ = [
     "GraphSAINTSampler",
     "GraphSet",
     "GraphkitSampler",
+    "HostTable",
     "LinkNeighborLoader",
     "NeighborLoader",
     "ShaDowKHopSampler",
@@ -82,6 +87,7 @@ __all__ = [
     "random_split",
     "read_folder",
     "refuse_other_kinds",
+    "stages",
     "time_split",
     "unpack",
 ]

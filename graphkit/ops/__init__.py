@@ -16,6 +16,7 @@ from .attention import gat_attention, gatv2_attention
 from .dropout import dropout, relu_dropout
 from .intersect import common_neighbors, intersect
 from .negatives import NegativeSampler, sample_negatives
+from .rows import take_rows
 from .sample import HeteroSampled, Sampled, Sampler, sample
 from .sample_plan import Key
 from .sddmm import sddmm
@@ -48,6 +49,7 @@ __all__ = [
     "segment_reduce",
     "segment_softmax",
     "spmm",
+    "take_rows",
 ]
 
 
