@@ -11,6 +11,7 @@ import warnings
 import weakref
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from graphkit.data import Batch
+from graphkit.data import Batch, load
 from graphkit.data.buffers import Buffers
 from graphkit.data.stages import fetch, move, prefetch, sample, seeds
 from graphkit.errors import ConfigError, GraphError
@@ -546,3 +547,20 @@ def test_ids_beyond_a_table() -> None:
     with pytest.raises(GraphError, match="seeds"):
         list(prefetch(sample(seeds(IDS + 5, 64), SAMPLER)))
     assert gone()
+
+
+def test_a_million_nodes_of_molecules_as_one_graph(local_root: Path) -> None:
+    """molhiv as one block-diagonal graph: every node once, nothing from one molecule to another."""
+    graphs = load("ogbg-molhiv", str(local_root))
+    whole = graphs.batch(range(len(graphs)))
+    size, molecule = whole.num_nodes, whole.batch
+    assert size > 10**6
+    sampler = Sampler(Graph.from_edge_index(whole.edge_index, size), [-1, 2])
+    seen = torch.zeros(size, dtype=torch.int64)
+    made = fetch(sample(seeds(torch.arange(size), 2**16, seed=0), sampler), whole.x)
+    for batch in prefetch(made):
+        seen[batch.seeds] += 1
+        src, dst = batch.n_id[batch.blocks[0].edge_index()]
+        assert torch.equal(molecule[src], molecule[dst])
+        assert torch.equal(batch.x, whole.x[batch.n_id])
+    assert (seen == 1).all()
