@@ -27,7 +27,7 @@ from ..graph import Graph
 from ..ops import Key, Sampled, Sampler, Walker
 from ..ops.random import below, draw_seed, random_word, random_words
 from ..ops.sample_plan import read_ids, read_key, whole_weights
-from ..store import digest, load_tensors, save_tensors
+from ..store import digest, load_tensors, save_tensors, writing
 from ..structure import partition
 from .progress import Meter
 
@@ -103,8 +103,8 @@ class GraphSAINTSampler(_Keyed):
     ``data``: a ``Data`` with ``edge_index``. ``batch_size``: how much a sampler draws.
     ``num_steps``: subgraphs in an epoch. ``log``: show how far an estimate is. ``seed``: batches
     are a function of it, of :attr:`epoch` and the step. Other keywords are those of
-    ``torch.utils.data.DataLoader``. Batches carry ``n_id`` and ``e_id``, and have their edges in
-    the order of destinations.
+    ``torch.utils.data.DataLoader``. Batches carry ``n_id`` and ``e_id`` (those of the data, if it
+    has them), and have their edges in the order of destinations.
 
     Unlike PyG's, ``edge_norm`` has the probability of the node that messages arrive at, as in the
     paper; PyG's has that of the other end.
@@ -159,9 +159,13 @@ class GraphSAINTSampler(_Keyed):
     def _about(self) -> str:
         return f"{type(self).__name__} {self.budget}"
 
-    @abstractmethod
     def sample_nodes(self, key: Key) -> Tensor:
         """The nodes drawn for a key, int64; they may repeat."""
+        raise ConfigError(
+            f"{type(self).__name__}: it does not say which nodes are drawn. Take "
+            "GraphSAINTNodeSampler, GraphSAINTEdgeSampler or GraphSAINTRandomWalkSampler, or "
+            "define sample_nodes(key) in a class of your own."
+        )
 
     def probabilities(self) -> tuple[Tensor, Tensor]:
         """The probabilities that a subgraph has each node, ``[N]``, and each edge, ``[E]``.
@@ -181,7 +185,7 @@ class GraphSAINTSampler(_Keyed):
         found = self._subgraph(Key(self.seed, epoch, int(torch.as_tensor(items).reshape(-1)[0])))
         out = _data_of(self.data, found.n_id, found.row, found.col, found.e_id)
         if self.sample_coverage:
-            out.node_norm, out.edge_norm = self.node_norm[out.n_id], self.edge_norm[out.e_id]
+            out.node_norm, out.edge_norm = self.node_norm[found.n_id], self.edge_norm[found.e_id]
         return out
 
     def _norms(self, node: Tensor, edge: Tensor) -> tuple[Tensor, Tensor]:
@@ -252,14 +256,16 @@ class GraphSAINTEdgeSampler(GraphSAINTSampler):
 
     def probabilities(self) -> tuple[Tensor, Tensor]:
         src, dst = self._ends
-        weight = self._sums.diff().double() / float(self._sums[-1])
-        share = torch.zeros(self.graph.num_dst, dtype=torch.float64)
+        # whole numbers, so that the share of a node with all edges is 1 and no more
+        weight, total = self._sums.diff(), float(self._sums[-1])
+        share = weight.new_zeros(self.graph.num_dst)
         share.index_add_(0, src, weight).index_add_(0, dst, torch.where(src == dst, 0, weight))
         # edges with the same two ends, in either direction
         pair = torch.minimum(src, dst) * self.graph.num_dst + torch.maximum(src, dst)
         _, group = torch.unique(pair, return_inverse=True)
-        both = torch.zeros(len(src), dtype=torch.float64).index_add_(0, group, weight)
-        return _both_drawn(share, self._ends, both[group], self.budget)
+        both = weight.new_zeros(len(src)).index_add_(0, group, weight)
+        share, both = share.double() / total, both[group].double() / total
+        return _both_drawn(share, self._ends, both, self.budget)
 
 
 class GraphSAINTRandomWalkSampler(GraphSAINTSampler):
@@ -338,7 +344,7 @@ class ClusterData(torch.utils.data.Dataset):
     ``edge_index``, of any direction. ``save_dir`` and ``filename``: keep the parts in a checksummed
     file for the next time. ``seed``: METIS's. ``log`` and ``sparse_format`` change nothing.
     :attr:`partition` holds which nodes are where; the data keeps its order, unlike PyG's. Parts
-    carry ``n_id`` and ``e_id``.
+    carry ``n_id`` and ``e_id`` (those of the data, if it has them).
 
     Raises :class:`GraphError` for data without ``edge_index``, and :class:`ConfigError` for
     ``num_parts`` below 1 and for ``keep_inter_cluster_edges``, with which PyG's parts name nodes
@@ -501,7 +507,10 @@ class ShaDowKHopSampler(_Keyed):
 def _data_of(data: Data, nodes: Tensor, row: Tensor, col: Tensor, edges: Tensor) -> Data:
     """``data`` with these nodes and edges alone."""
     out = filter_data(data, nodes, row, col, edges)
-    out.num_nodes, out.n_id, out.e_id = len(nodes), nodes, edges
+    out.num_nodes = len(nodes)
+    # those that the data has, of a graph it was cut from, are kept as PyG keeps them
+    out.n_id = out.get("n_id", nodes)
+    out.e_id = out.get("e_id", edges)
     return out
 
 
@@ -532,7 +541,9 @@ def _kept(
         tensors, meta = load_tensors(path)
         if meta.get("of") == text:
             return tensors
-    path.parent.mkdir(parents=True, exist_ok=True)
+    # what takes long is not begun where it could not be kept
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     tensors = make()
     save_tensors(path, tensors, {"of": text})
     return tensors

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any, Literal, cast, overload
 
 import torch
@@ -26,6 +25,8 @@ from .sample_plan import Key, check_rows, read_ids, read_key, read_weights, whol
 TRIES = 16
 # all mass of a push
 MASS = 2**60
+# numbers that the reference of pushes has under way at a time, about: 512 MB
+ROOM = 2**26
 _CHANCE = 2**53
 _NO_KEY = Key()
 
@@ -185,6 +186,12 @@ def push_reference(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Of each seed the nodes with most mass, their masses, and how many there are."""
     num_nodes, device = of.num_rows, seeds.device
+    # every seed has a place for all nodes and edges
+    most = max(1, ROOM // max(1, num_nodes + of.num_edges))
+    if len(seeds) > most:
+        parts = [push_reference(of, some, alpha, least, top) for some in seeds.split(most)]
+        node, mass, count = (torch.cat(found) for found in zip(*parts, strict=True))
+        return node, mass, count
     degree, rows = of.degree(), of.row_ids()
     kept = torch.zeros(len(seeds), num_nodes, dtype=torch.int64, device=device)
     moving = kept.scatter(1, seeds.unsqueeze(1), MASS)
@@ -259,6 +266,8 @@ class Walker:
         back, near, far = (int(weight / top * _CHANCE) for weight in weights)
         self.ways = Ways(tuple(ways), second, weights, (back, near, far))
         self.num_nodes, self.device = graphs[0].num_src, graphs[0].device
+        # where a walk on a metapath stayed, the next graph would not know its node
+        self.ends = isinstance(graph, (list, tuple))
 
     @overload
     def __call__(
@@ -291,9 +300,7 @@ class Walker:
         _whole("random_walk", "walk_length", walk_length, 0)
         number = torch.arange(len(start), device=self.device)
         word = read_key(key, of="random_walk")
-        # where a walk on a metapath stayed, the next graph would not know its node
-        ends = len(self.ways.sides) > 1
-        found = self.run(Starts(start, number, walk_length, word, ends, 0), return_eid)
+        found = self.run(Starts(start, number, walk_length, word, self.ends, 0), return_eid)
         return cast(tuple[Tensor, Tensor], found) if return_eid else found[0]
 
     def run(self, starts: Starts, edges: bool) -> tuple[Tensor, Tensor | None]:
@@ -456,7 +463,7 @@ def importance_neighbors(
 
 
 def ppr(
-    graph: Graph,
+    graph: Graph | Walker,
     seeds: Tensor,
     *,
     alpha: float = 0.15,
@@ -474,33 +481,54 @@ def ppr(
     :math:`\epsilon d_v`. Mass is counted in units of 2**-60, and what does not divide stays.
 
     ``graph``: square, with ``by_src``; edges are followed from source to destination, parallel
-    ones each. ``seeds [n]``: node ids. ``top_k``: how many nodes are returned for each seed.
+    ones each; or a :class:`Walker` of it, whose checks of all edges are then made once for many
+    calls. ``seeds [n]``: node ids. ``top_k``: how many nodes are returned for each seed.
 
     Returns the bipartite :class:`Graph` whose destination ``i`` is ``seeds[i]`` and whose sources
     are all nodes, without ``by_src``, and :math:`p_s(v)`, float32 ``[E]`` in its order: the largest
     first, of equals the lower node. These are PPRGo's neighbourhoods
     (`paper <https://arxiv.org/abs/2007.01570>`_) and those of shaDow.
 
-    Cost: at most ``1 / (alpha * eps)`` edges for a seed; every thread has a working space of 49
-    bytes for each node of the graph. Deterministic; no gradient.
+    Cost: at most ``1 / (alpha * eps)`` edges for a seed beside its own; every thread has a working
+    space of 49 bytes for each node of the graph. Deterministic; no gradient.
 
     Raises :class:`GraphError` as :func:`random_walk`, and :class:`ConfigError` unless ``alpha``
-    lies between 0 and 1, ``eps`` between 2**-60 and 1, and ``top_k`` is positive.
+    lies between 0 and 1, ``eps`` between 2**-60 and 1, their product is at least 2**-60, and
+    ``top_k`` is positive, and for a Walker with weights, ``p``, ``q`` or a metapath.
     """
-    (side,) = _walked("ppr", [graph])
+    if isinstance(graph, Walker):
+        ways = graph.ways
+        if ways.second or len(ways.sides) > 1 or ways.sides[0].sums is not None:
+            raise ConfigError(
+                "ppr: the Walker has weights, p, q or a metapath, but pushes follow all edges of "
+                "one graph alike. Prepare one without."
+            )
+        side = Csr(ways.sides[0].ptr, ways.sides[0].idx)
+        num_nodes, device = graph.num_nodes, graph.device
+    else:
+        (side,) = _walked("ppr", [graph])
+        side = Csr(side.indptr.contiguous(), side.indices.contiguous())
+        num_nodes, device = graph.num_src, graph.device
     if not _is_number(alpha) or not 2.0**-64 <= alpha < 1:
         raise ConfigError(f"ppr: alpha is {alpha!r}, but a number between 0 and 1 is expected.")
     if not _is_number(eps) or not 2.0**-60 <= eps <= 1:
         raise ConfigError(f"ppr: eps is {eps!r}, but a number from 2**-60 to 1 is expected.")
     _whole("ppr", "top_k", top_k, 1)
-    seeds = read_ids("seeds", seeds, graph.num_src, graph.device, of="ppr")
-    side = Csr(side.indptr.contiguous(), side.indices.contiguous())
+    seeds = read_ids("seeds", seeds, num_nodes, device, of="ppr")
+    kept, least = int(alpha * 2**64), max(1, round(eps * MASS))
+    # what a push keeps at least: where it is nothing, pushes would never end
+    smallest = kept * least >> 64
+    if smallest == 0:
+        raise ConfigError(
+            f"ppr: alpha * eps is {alpha * eps!r}, but at least 2**-60 is expected, as a seed "
+            "costs up to 1 / (alpha * eps) edges. Pass a larger eps."
+        )
+    top = min(top_k, num_nodes, MASS // smallest + 1)
     is_native = native_push is not None and seeds.device.type == "cpu"
     push = cast(Push, native_push if is_native else push_reference)
-    kept, least, top = int(alpha * 2**64), max(1, round(eps * MASS)), min(top_k, graph.num_src)
     node, mass, count = push(side, seeds, kept, least, top)
     is_there = torch.arange(node.size(1), device=seeds.device) < count.unsqueeze(1)
-    found = _neighborhoods(count, node[is_there], graph.num_src)
+    found = _neighborhoods(count, node[is_there], num_nodes)
     return found, (mass[is_there].to(torch.float64) / MASS).to(torch.float32)
 
 
@@ -602,10 +630,11 @@ def _sorted(graph: Graph) -> Csr:
 
 
 def _inverse(name: str, value: Any) -> float:
-    if not _is_number(value) or not value > 0 or not isfinite(value) or not isfinite(1 / value):
+    # times the weights of a row, 2**62 at most, its inverse must stay a number
+    if not _is_number(value) or not 1e-280 <= value <= 1e308:
         raise ConfigError(
-            f"random_walk: {name} is {value!r}, but a positive number is expected. 1 leaves steps "
-            "as they are."
+            f"random_walk: {name} is {value!r}, but a positive number (1e-280 to 1e308) is "
+            "expected. 1 leaves steps as they are."
         )
     return 1.0 / value
 

@@ -191,6 +191,25 @@ def test_an_edge_that_is_all_there_is() -> None:
         assert node.tolist() == edge.tolist() == [1.0]
 
 
+def test_edges_are_drawn_by_the_degrees_of_their_ends() -> None:
+    path = Data(edge_index=torch.tensor([[0, 1, 2], [1, 2, 3]]), num_nodes=4)
+    node, edge = GraphSAINTEdgeSampler(path, 1).probabilities()
+    # 1 / 1 + 1 / 2, and 1 / 2 + 1 / 2
+    assert edge.tolist() == pytest.approx([1.5 / 4, 1 / 4, 1.5 / 4])
+    assert node.tolist() == pytest.approx([1.5 / 4, 2.5 / 4, 2.5 / 4, 1.5 / 4])
+
+
+def test_a_node_that_all_edges_touch() -> None:
+    """Its probability is 1: sums of rounded shares may be more, which has no logarithm."""
+    for count in (9, 11, 100):
+        ends = torch.stack([torch.zeros(count, dtype=torch.int64), torch.arange(count) + 1])
+        data = Data(edge_index=ends, num_nodes=count + 1)
+        node, edge = GraphSAINTEdgeSampler(data, 3).probabilities()
+        want = 1 - (1 - 1 / count) ** 3
+        assert float(node[0]) == 1.0
+        assert node[1:].tolist() == edge.tolist() == pytest.approx([want] * count)
+
+
 @pytest.mark.parametrize("saint", [node_sampler, edge_sampler], ids=lambda f: f.__name__)
 def test_exact_norms_leave_no_bias(saint: Saint) -> None:
     """Of the loss, and of what arrives at each node."""
@@ -308,6 +327,19 @@ def test_training_on_saint_batches() -> None:
     assert conv.lin.weight.grad is not None and conv.lin.weight.grad.isfinite().all()
 
 
+def test_a_sampler_must_say_what_it_draws() -> None:
+    class Hub(GraphSAINTSampler):
+        def sample_nodes(self, key: ops.Key) -> Tensor:
+            return torch.tensor([7, 3, 7])
+
+    data = small()
+    for batch in Hub(data, 3, num_steps=2, sample_coverage=1, log=False):
+        check_subgraph(data, batch)
+        assert batch.n_id.tolist() == [3, 7]
+    with pytest.raises(ConfigError, match="GraphSAINTSampler: it does not say which nodes"):
+        next(iter(GraphSAINTSampler(data, 3)))
+
+
 # -- Cluster-GCN -----------------------------------------------------------------------------------
 
 
@@ -358,6 +390,9 @@ def test_parts_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     ClusterData(small(seed=1), 4, save_dir=tmp_path, log=False)
     ClusterData(data, 4, recursive=True, save_dir=tmp_path, filename="mine", log=False)
     assert calls == [4, 4] and (tmp_path / "part_4_recursive" / "mine").is_file()
+    with pytest.raises(StoreError, match="part_4_recursive.mine.* cannot be written"):
+        ClusterData(data, 4, save_dir=tmp_path / "part_4_recursive" / "mine", log=False)
+    assert calls == [4, 4]
 
 
 # -- shaDow ----------------------------------------------------------------------------------------
@@ -375,7 +410,7 @@ def ball(data: Data, root: int, depth: int) -> set[int]:
 @pytest.mark.parametrize("neighbors", [2, -1])
 def test_shadow_batches(neighbors: int) -> None:
     data = small(60, 150)
-    roots = torch.tensor([5, 0, 59, 5])
+    roots = torch.tensor([5, 0, 5, 59])
     loader = ShaDowKHopSampler(data, 2, neighbors, roots, batch_size=3, seed=0)
     batches: list[Any] = list(loader)
     assert [len(batch.root_n_id) for batch in batches] == [3, 1] and len(loader) == 2
@@ -409,6 +444,21 @@ def test_shadow_reads_out_its_roots() -> None:
         torch.nn.functional.cross_entropy(out, batch.y).backward()
         seen = torch.cat([seen, batch.y])
     assert torch.equal(seen.sort().values, loader.node_idx)
+
+
+@each_loader
+def test_ids_of_a_larger_graph_are_kept(make: Callable[..., Any]) -> None:
+    """As PyG does with those that the data has: where a graph was cut from another."""
+    data = small()
+    plain: list[Any] = list(make(data, seed=0))
+    data.n_id, data.e_id = torch.arange(60) * 3 + 1, torch.arange(400) * 2
+    batches: list[Any] = list(make(data, seed=0))
+    for batch, other in zip(batches, plain, strict=True):
+        assert torch.equal(batch.n_id, other.n_id * 3 + 1)
+        assert torch.equal(batch.e_id, other.e_id * 2)
+        assert torch.equal(batch.edge_index, other.edge_index)
+        assert "node_norm" not in batch or torch.equal(batch.node_norm, other.node_norm)
+        assert "edge_norm" not in batch or torch.equal(batch.edge_norm, other.edge_norm)
 
 
 # -- the same batches ------------------------------------------------------------------------------

@@ -260,11 +260,14 @@ def test_walks_on_a_metapath() -> None:
                 assert (nodes[~moved, step + 1] == -1).all() and (~moved).any()
                 for at, end in enumerate(ends):
                     assert torch.equal(end[edges[moved, step]], nodes[moved, step + at])
-    # the steps of a path of one graph twice are those of the graph
+    # the steps of a path of one graph, once or twice, are those of the graph
     graph = random_graph()
-    nodes = ops.random_walk([graph, graph], start, 6)
     want = ops.random_walk(graph, start, 6)
-    assert torch.equal(nodes[nodes >= 0], want[nodes >= 0]) and (nodes[:, 6] >= 0).any()
+    dead = (graph.out_degree()[want] == 0).cumsum(1)[:, :6] > 0
+    for path in ([graph], [graph, graph]):
+        nodes = ops.random_walk(path, start, 6)
+        assert torch.equal(nodes[:, 1:], torch.where(dead, -1, want[:, 1:]))
+        assert dead.any() and (nodes[:, 6] >= 0).any()
 
 
 def test_importance_on_a_metapath(by: str) -> None:
@@ -484,6 +487,29 @@ def test_ppr_has_the_same_bits_everywhere() -> None:
             everywhere(call)
 
 
+def test_ppr_of_a_walker_and_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = random_graph()
+    seeds = torch.arange(0, 300, 3)
+
+    def call(of: Any = graph) -> list[list[float]]:
+        found, mass = ops.ppr(of, seeds, eps=1e-3, top_k=7)
+        return [found.by_dst.indptr.tolist(), found.by_dst.indices.tolist(), mass.tolist()]
+
+    want = call()
+    assert call(ops.Walker(graph)) == want
+    with served("torch"):
+        for room in (1, 20 * 3300):
+            monkeypatch.setattr(module, "ROOM", room)
+            assert call() == want
+
+
+def test_ppr_comes_to_an_end(by: str) -> None:
+    """Where mass goes round in a circle, down to the last unit."""
+    circle = Graph.from_edge_index(torch.tensor([[0, 1, 2], [1, 2, 0]]), 3)
+    _, mass = ops.ppr(circle, torch.tensor([0]), alpha=0.5, eps=2.0**-59)
+    assert mass.tolist() == pytest.approx([4 / 7, 2 / 7, 1 / 7])
+
+
 def test_ppr_keeps_the_largest(by: str) -> None:
     graph = random_graph()
     seeds = torch.tensor([0, 31, 299, 31])
@@ -555,7 +581,8 @@ BAD_WALKS: list[tuple[tuple[Any, ...], dict[str, Any], type[Exception], str]] = 
     ((SQUARE, START, 2, (0, -1, 0)), {}, ConfigError, "the epoch of key is -1"),
     ((SQUARE, START, 2), {"p": 0}, ConfigError, "p is 0, but a positive number"),
     ((SQUARE, START, 2), {"p": -1.0}, ConfigError, "p is -1.0"),
-    ((SQUARE, START, 2), {"p": 1e-320}, ConfigError, "p is 1e-320"),
+    ((SQUARE, START, 2), {"p": 1e-300}, ConfigError, "p is 1e-300"),
+    ((SQUARE, START, 2), {"p": 10**400}, ConfigError, "p is 1000"),
     ((SQUARE, START, 2), {"q": float("nan")}, ConfigError, "q is nan"),
     ((SQUARE, START, 2), {"q": float("inf")}, ConfigError, "q is inf"),
     ((SQUARE, START, 2), {"q": "1"}, ConfigError, "q is '1'"),
@@ -597,7 +624,11 @@ BAD_NEIGHBORS: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("ppr", {"alpha": float("nan")}, ConfigError, "alpha is nan"),
     ("ppr", {"eps": 0}, ConfigError, "eps is 0"),
     ("ppr", {"eps": 1.1}, ConfigError, "eps is 1.1"),
+    ("ppr", {"eps": 2.0**-60}, ConfigError, r"alpha \* eps is 1.3\d*e-19, but at least 2\*\*-60"),
     ("ppr", {"top_k": 0}, ConfigError, "top_k is 0"),
+    ("ppr", {"graph": ops.Walker(SQUARE, q=2)}, ConfigError, "the Walker has weights, p, q or a"),
+    ("ppr", {"graph": ops.Walker([SQUARE] * 2)}, ConfigError, "the Walker has weights, p, q or a"),
+    ("ppr", {"graph": ops.Walker(SQUARE, edge_weight=torch.ones(4))}, ConfigError, "has weights"),
     ("ppr", {"seeds": torch.tensor([-1])}, GraphError, r"ppr: seeds\[0\] = -1"),
     ("ppr", {"graph": None}, GraphError, "ppr: graph is a NoneType"),
     ("ppr", {"graph": replace(SQUARE, by_src=None)}, GraphError, "ppr, which follows edges"),
