@@ -7,7 +7,7 @@ and by its rows of features. Worker processes are started before the first pass 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,8 @@ from torch_geometric.loader import NodeLoader
 
 from benchmarks import graphs
 from benchmarks.entry import Prepared
-from graphkit.data import GraphkitSampler, NeighborLoader
+from graphkit import Graph, ops
+from graphkit.data import Batch, GraphkitSampler, NeighborLoader, stages
 from graphkit.errors import need
 
 TITLE = "Loaders of neighbourhoods, batches of 1024"
@@ -97,6 +98,34 @@ def ours(p: Problem) -> Prepared:
     return _prepared(p, NeighborLoader(p.data, p.fanout, seed=0, **p.options()))
 
 
+def staged(p: Problem) -> Prepared:
+    """Our own loader: blocks instead of an edge_index, made by as many threads as torch has."""
+    graph = Graph.from_edge_index(p.data.edge_index, p.data.num_nodes, transpose=False)
+    sampler, threads = ops.Sampler(graph, p.fanout), torch.get_num_threads()
+
+    def batches() -> Iterator[Batch]:
+        made = stages.sample(stages.seeds(p.seeds, BATCH, shuffle=False), sampler)
+        made = stages.fetch(made, p.data.x)
+        return stages.prefetch(made, depth=2 * threads, threads=threads)
+
+    def as_pyg() -> Iterator[Data]:
+        size = p.data.num_nodes or 0
+        code, order = (p.data.edge_index[0] * size + p.data.edge_index[1]).sort()
+        for batch in batches():
+            assert isinstance(batch.n_id, Tensor) and isinstance(batch.seeds, Tensor)
+            edge_index = batch.blocks[0].edge_index()
+            src, dst = batch.n_id[edge_index]
+            place = torch.searchsorted(code, src * size + dst).clamp(max=len(code) - 1)
+            found = Data(batch.x, edge_index, n_id=batch.n_id, e_id=order[place])
+            found.num_nodes, found.batch_size = len(batch.n_id), len(batch.seeds)
+            yield found
+
+    return Prepared(
+        lambda: (torch.tensor([batch.blocks[0].num_edges for batch in batches()]),),
+        lambda: _judged(p, as_pyg()),
+    )
+
+
 def node_loader(p: Problem) -> Prepared:
     """PyG's own loop, with only the sampler exchanged."""
     sampler = GraphkitSampler(p.data, p.fanout, seed=0)
@@ -120,6 +149,7 @@ def pyg(workers: int) -> Callable[[Problem], Prepared]:
 
 CONTENDERS = {
     "graphkit NeighborLoader": ours,
+    "graphkit stages": staged,
     "PyG NodeLoader, our sampler": node_loader,
     "PyG NeighborLoader, 0 workers": pyg(0),
     "PyG NeighborLoader, 1 workers": pyg(1),

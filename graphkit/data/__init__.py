@@ -6,13 +6,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from ..errors import need
+from . import stages
 from .archive import unpack
+from .batch import Batch
 from .cards import Baseline, Card, Download, Split, card, cards
 from .check import check, check_graphs, check_inputs, refuse_other_kinds
 from .check_kinds import check_events, check_hypergraph, check_links
 from .download import fetch
 from .evaluate import evaluate
 from .graphs import GraphSet
+from .host import HostTable
 from .links import random_link_split, time_split
 from .load import available, cache_root, data_root, get, info, is_path, load
 from .splits import per_class_split, random_split
@@ -20,15 +23,47 @@ from .tables import read_folder
 
 if TYPE_CHECKING:
     from .pyg import GraphkitSampler, LinkNeighborLoader, NeighborLoader
+    from .subgraphs import (
+        ClusterData,
+        ClusterLoader,
+        GraphSAINTEdgeSampler,
+        GraphSAINTNodeSampler,
+        GraphSAINTRandomWalkSampler,
+        GraphSAINTSampler,
+        ShaDowKHopSampler,
+    )
+
+# the only names that need PyG as soon as they are looked at, and where they are
+_OF_PYG = {
+    "ClusterData": "subgraphs",
+    "ClusterLoader": "subgraphs",
+    "GraphSAINTEdgeSampler": "subgraphs",
+    "GraphSAINTNodeSampler": "subgraphs",
+    "GraphSAINTRandomWalkSampler": "subgraphs",
+    "GraphSAINTSampler": "subgraphs",
+    "GraphkitSampler": "pyg",
+    "LinkNeighborLoader": "pyg",
+    "NeighborLoader": "pyg",
+    "ShaDowKHopSampler": "subgraphs",
+}
 
 __all__ = [
     "Baseline",
+    "Batch",
     "Card",
+    "ClusterData",
+    "ClusterLoader",
     "Download",
+    "GraphSAINTEdgeSampler",
+    "GraphSAINTNodeSampler",
+    "GraphSAINTRandomWalkSampler",
+    "GraphSAINTSampler",
     "GraphSet",
     "GraphkitSampler",
+    "HostTable",
     "LinkNeighborLoader",
     "NeighborLoader",
+    "ShaDowKHopSampler",
     "Split",
     "available",
     "cache_root",
@@ -52,14 +87,14 @@ __all__ = [
     "random_split",
     "read_folder",
     "refuse_other_kinds",
+    "stages",
     "time_split",
     "unpack",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    # the only names that need PyG as soon as they are looked at
-    if name in ("GraphkitSampler", "LinkNeighborLoader", "NeighborLoader"):
+    if name in _OF_PYG:
         need("torch_geometric")
-        return getattr(importlib.import_module(f"{__name__}.pyg"), name)
+        return getattr(importlib.import_module(f"{__name__}.{_OF_PYG[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,15 +14,18 @@ STEP_EVERY = 0.1
 
 
 class Meter:
-    """Shows nothing in the first two seconds, and nothing at all if ``quiet``."""
+    """Shows nothing in the first two seconds, and nothing at all if ``quiet``.
 
-    def __init__(self, label: str, quiet: bool = False) -> None:
-        self.label, self.quiet = label, quiet
+    Counts bytes, or whatever else ``unit`` names.
+    """
+
+    def __init__(self, label: str, quiet: bool = False, unit: str = "") -> None:
+        self.label, self.quiet, self.unit = label, quiet, unit
         self.due = time.monotonic() + SHOW_AFTER
         self.bar: Any = None
 
     def show(self, done: int, total: int | None) -> None:
-        """``done`` of ``total`` bytes, None if that is not known; cheap enough for every chunk."""
+        """``done`` of ``total``, None if that is not known; cheap enough for every chunk."""
         now = time.monotonic()
         if self.quiet or sys.stderr is None or now < self.due:
             return
@@ -30,8 +33,11 @@ class Meter:
             self._step(done, total)
             self.due = now + STEP_EVERY
         else:
-            share = f" of {total / 1e6:.1f} MB ({done / total:.0%})" if total else " MB"
-            self.line(f"{done / 1e6:.1f}{share}")
+            scale, unit = (1, self.unit) if self.unit else (1e6, "MB")
+            count = "{:,.0f}" if self.unit else "{:.1f}"
+            share = f" of {count.format(total / scale)}" if total else ""
+            share += f" {unit}" + (f" ({done / total:.0%})" if total else "")
+            self.line(f"{count.format(done / scale)}{share}")
             self.due = now + LINE_EVERY
 
     def line(self, text: str) -> None:
@@ -51,6 +57,7 @@ class Meter:
         from rich.progress import (
             BarColumn,
             DownloadColumn,
+            MofNCompleteColumn,
             Progress,
             TextColumn,
             TimeRemainingColumn,
@@ -58,7 +65,9 @@ class Meter:
         )
 
         if self.bar is None:
-            columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+            counts = (DownloadColumn(), TransferSpeedColumn())
+            counts = (MofNCompleteColumn(),) if self.unit else counts
+            columns = (BarColumn(), *counts, TimeRemainingColumn())
             text = TextColumn("{task.description}", markup=False)
             self.bar = Progress(text, *columns, console=Console(stderr=True), transient=True)
             self.bar.add_task(self.label, total=total, completed=done)

@@ -6,6 +6,7 @@ from .acm import ACMGCN, ACMConv
 from .gat import GATConv, GATv2Conv
 from .gcn import GCNConv
 from .gin import GINConv, GINEConv
+from .hetero import HETERO_MODELS, HeteroStack
 from .mlp import MLP
 from .models import MODELS, Stack, build_model
 from .sage import SAGEConv
@@ -18,6 +19,8 @@ __all__ = [
     "GCNConv",
     "GINConv",
     "GINEConv",
+    "HETERO_MODELS",
+    "HeteroStack",
     "MLP",
     "MODELS",
     "SAGEConv",

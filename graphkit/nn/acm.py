@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -12,7 +13,14 @@ from ..errors import ConfigError, nearest
 from ..graph import Adj, Graph, as_graph
 from ..ops import dropout, spmm
 from ..structure.normalize import weighted_in_degree
-from .inputs import edge_vector, one_set_of_nodes, read_input
+from .inputs import (
+    Features,
+    edge_vector,
+    one_set_of_nodes,
+    over_blocks,
+    read_input,
+    sampled_share,
+)
 from .linear import reset
 
 _VARIANTS = ("acm", "acmii")
@@ -50,6 +58,10 @@ class ACMConv(nn.Module):
     Shapes: ``x [N, in]``, ``edge_index [2, E]`` or Graph, ``edge_weight [E]``; returns
     ``[N, out]``, with ``return_weights`` also the mixing weights ``[N, 3]`` (low, high, identity).
     ``edge_mask [E]`` multiplies every edge's message.
+
+    With ``whole``, the rows of :meth:`of_whole` of the destinations, ``x`` may be a pair of sources
+    and destinations: the filters then compare a destination with its sources. On a sampled block
+    the neighbours that were drawn count for all.
 
     Both filters are one product over the concatenated channels: the high-pass channel is
     ``h - filter(h)`` and its matrix never exists. The filters read edges in their direction; make
@@ -103,24 +115,45 @@ class ACMConv(nn.Module):
         for norm in self.norms or ():
             reset(norm)
 
+    def of_whole(self, graph: Graph) -> Tensor:
+        """The in-degree of each node, ``[N, 1]``, for sampled blocks."""
+        return graph.in_degree().float().unsqueeze(1)
+
     def forward(
         self,
-        x: Tensor,
+        x: Features,
         edge_index: Adj,
         edge_weight: Tensor | None = None,
         return_weights: bool = False,
         *,
         edge_mask: Tensor | None = None,
+        whole: Tensor | None = None,
     ) -> Any:
-        one_set_of_nodes("ACMConv", x)
-        x, _, graph = read_input("ACMConv", x, edge_index, self.in_channels)
+        if whole is None:
+            one_set_of_nodes("ACMConv", x)
+        x, x_dst, graph = read_input("ACMConv", x, edge_index, self.in_channels)
         edge_weight = edge_vector("ACMConv", "edge_weight", edge_weight, graph)
         edge_mask = edge_vector("ACMConv", "edge_mask", edge_mask, graph)
-        h = self.lin(x)
-        if self.variant == "acmii":
-            h = h.relu()
-        both, own = h.split([2 * self.out_channels, self.out_channels], dim=1)
-        low, high = self._low_pass(graph, both, edge_weight, edge_mask).chunk(2, dim=1)
+        parts = [2 * self.out_channels, self.out_channels]
+        if whole is None:
+            both, own = self._channels(x).split(parts, dim=1)
+            low = self._low_pass(graph, both, edge_weight, edge_mask)
+        else:
+            assert x_dst is not None
+            if edge_weight is not None or self.norm != "rw":
+                raise ConfigError(
+                    "ACMConv: whole is for graphs without edge_weight and for norm='rw', but norm "
+                    f"is {self.norm!r}."
+                )
+            h = self._channels(x)
+            is_block = x_dst.data_ptr() == x.data_ptr()
+            h_dst = h[: graph.num_dst] if is_block else self._channels(x_dst)
+            both, own = h_dst.split(parts, dim=1)
+            share = sampled_share("ACMConv", graph, whole, 1)
+            scale = (whole[: graph.num_dst, 0] + 1).reciprocal()
+            low = spmm(graph, h[:, : parts[0]].contiguous(), edge_mask, left=scale * share)
+            low = torch.addcmul(low, both, scale.to(both.dtype).unsqueeze(1))
+        low, high = low.chunk(2, dim=1)
         high = both[:, self.out_channels :] - high
         if self.variant == "acm":
             low, high, own = low.relu(), high.relu(), own.relu()
@@ -130,6 +163,11 @@ class ACMConv(nn.Module):
         out = out.relu() if self.final_relu else out
         out = 3 * out if self.scale_output else out
         return (out, weights) if return_weights else out
+
+    def _channels(self, x: Tensor) -> Tensor:
+        """The inputs of the low-pass, the high-pass and the identity channel side by side."""
+        h = self.lin(x)
+        return h.relu() if self.variant == "acmii" else h
 
     def _low_pass(
         self, graph: Graph, h: Tensor, edge_weight: Tensor | None, edge_mask: Tensor | None
@@ -169,7 +207,9 @@ class ACMGCN(nn.Module):
         layer_norm: As in :class:`ACMConv`.
         scale_output: As in :class:`ACMConv`; on, as in the official code.
 
-    Shapes: ``x [N, in]``, ``edge_index [2, E]`` or Graph; returns logits ``[N, out]``.
+    Shapes: ``x [N, in]``, ``edge_index [2, E]`` or Graph; returns logits ``[N, out]``. Of a list of
+    blocks, one for each layer, with ``x`` and ``whole`` (:meth:`of_whole`) of the sources of the
+    first: the logits of the last one's destinations.
     """
 
     def __init__(
@@ -204,7 +244,25 @@ class ACMGCN(nn.Module):
         for conv in self.convs:
             reset(conv)
 
-    def forward(self, x: Tensor, edge_index: Adj, edge_weight: Tensor | None = None) -> Tensor:
+    def of_whole(self, graph: Graph) -> Tensor | None:
+        """What the layers need to know of the whole graph on sampled blocks, ``[N, 1]``."""
+        return self.convs[0].of_whole(graph)  # pyright: ignore[reportCallIssue]
+
+    def layer(self, number: int, x: Tensor, block: Graph, whole: Tensor | None) -> Tensor:
+        """Layer ``number`` on a block; ``x`` and ``whole`` are of its sources."""
+        x = dropout(x, self.dropout, self.training)
+        return self.convs[number]((x, x[: block.num_dst]), block, whole=whole)
+
+    def forward(
+        self,
+        x: Tensor,
+        edge_index: Adj | Sequence[Graph],
+        edge_weight: Tensor | None = None,
+        *,
+        whole: Tensor | None = None,
+    ) -> Tensor:
+        if isinstance(edge_index, Sequence):
+            return over_blocks(self, x, edge_index, whole)
         graph = as_graph(edge_index, x.size(0), x.size(0))
         for conv in self.convs:
             x = dropout(x, self.dropout, self.training)

@@ -9,7 +9,7 @@ from ..errors import ConfigError
 from ..graph import Adj, Graph
 from ..ops import spmm
 from ..structure.normalize import gcn_scales
-from .inputs import edge_vector, one_set_of_nodes, read_input
+from .inputs import Features, edge_vector, one_set_of_nodes, read_input, sampled_share
 from .linear import aggregate_first, linear
 
 
@@ -34,6 +34,11 @@ class GCNConv(nn.Module):
 
     Shapes: ``x [N, in]``, ``edge_index [2, E]`` or Graph, ``edge_weight [E]``; returns
     ``[N, out]``. ``edge_mask [E]`` multiplies every edge's message after normalisation.
+
+    On a sampled block, whose destinations are its first sources: ``x = (x_src, x_dst)`` and
+    ``whole [num_src, 3]``, the rows of :meth:`of_whole` of its sources. Degrees are then those of
+    the whole graph, and the neighbours that were drawn count for all: an unbiased estimate of the
+    product, and equal to it where all were drawn.
 
     Parameters are named as in PyG (``lin.weight``, ``bias``). Self-loops are a term on the
     diagonal, no edges are made. The sum over neighbours comes before :math:`\Theta` where that
@@ -73,14 +78,24 @@ class GCNConv(nn.Module):
             nn.init.zeros_(self.bias)
         self._cache: tuple[Tensor, Tensor | None] | None = None
 
+    def of_whole(self, graph: Graph) -> Tensor:
+        """In-degree, scale and self-loop of each node, ``[N, 3]``, for sampled blocks."""
+        scale, diagonal = self._scales(graph, None, torch.float32)
+        columns = [graph.in_degree().float(), scale]
+        columns.append(torch.zeros_like(scale) if diagonal is None else diagonal)
+        return torch.stack(columns, dim=1)
+
     def forward(
         self,
-        x: Tensor,
+        x: Features,
         edge_index: Adj,
         edge_weight: Tensor | None = None,
         *,
         edge_mask: Tensor | None = None,
+        whole: Tensor | None = None,
     ) -> Tensor:
+        if whole is not None:
+            return self._on_block(x, edge_index, edge_weight, edge_mask, whole)
         one_set_of_nodes("GCNConv", x)
         x, _, graph = read_input("GCNConv", x, edge_index, self.in_channels)
         edge_weight = edge_vector("GCNConv", "edge_weight", edge_weight, graph)
@@ -89,6 +104,32 @@ class GCNConv(nn.Module):
             out = self.lin(self._propagate(graph, x, edge_weight, edge_mask))
         else:
             out = self._propagate(graph, self.lin(x), edge_weight, edge_mask)
+        return out if self.bias is None else out + self.bias
+
+    def _on_block(
+        self,
+        x: Features,
+        edge_index: Adj,
+        edge_weight: Tensor | None,
+        edge_mask: Tensor | None,
+        whole: Tensor,
+    ) -> Tensor:
+        x, _, graph = read_input("GCNConv", x, edge_index, self.in_channels)
+        if edge_weight is not None or not self.normalize or whole.size(0) != graph.num_src:
+            raise ConfigError(
+                "GCNConv: whole is for normalised graphs without edge_weight, and needs a row for "
+                f"each of the {graph.num_src} sources of the block."
+            )
+        share = sampled_share("GCNConv", graph, whole, 3)
+        w = edge_vector("GCNConv", "edge_mask", edge_mask, graph)
+        _, scale, diagonal = whole.unbind(1)
+        left = scale[: graph.num_dst]
+        own = (left * left * diagonal[: graph.num_dst]).unsqueeze(1)
+        first = aggregate_first(x, self.lin)
+        h = x if first else self.lin(x)
+        out = spmm(graph, h, w, left=left * share, right=scale)
+        out = torch.addcmul(out, h[: graph.num_dst], own.to(h.dtype))
+        out = self.lin(out) if first else out
         return out if self.bias is None else out + self.bias
 
     def _propagate(

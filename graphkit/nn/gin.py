@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError, GraphError
-from ..graph import Adj
+from ..graph import Adj, Graph
 from ..ops import gather, segment_reduce, spmm
 from ..ops.check import check_edges
-from .inputs import Features, edge_vector, read_input
+from .inputs import Features, edge_vector, read_input, sampled_share
 from .linear import linear, reset
 
 
@@ -26,7 +26,9 @@ class GINConv(nn.Module):
         train_eps: Learn :math:`\epsilon`.
 
     Shapes: ``x [N, in]`` or ``([num_src, in], [num_dst, in] or None)``, ``edge_index [2, E]`` or
-    Graph; returns ``[num_dst, out]``. ``edge_mask [E]`` multiplies every edge's message.
+    Graph; returns ``[num_dst, out]``. ``edge_mask [E]`` multiplies every edge's message. On a
+    sampled block ``whole``, the rows of :meth:`of_whole` of its nodes, lets the neighbours that
+    were drawn count for all.
 
     Parameters are named as in PyG (``nn.*``, ``eps``).
     """
@@ -42,6 +44,10 @@ class GINConv(nn.Module):
         reset(self.nn)
         self.eps.data.fill_(self.initial_eps)
 
+    def of_whole(self, graph: Graph) -> Tensor:
+        """The in-degree of each node, ``[N, 1]``, for sampled blocks."""
+        return graph.in_degree().float().unsqueeze(1)
+
     def forward(
         self,
         x: Features,
@@ -49,9 +55,11 @@ class GINConv(nn.Module):
         size: tuple[int, int] | None = None,
         *,
         edge_mask: Tensor | None = None,
+        whole: Tensor | None = None,
     ) -> Tensor:
         x_src, x_dst, graph = read_input("GINConv", x, edge_index, size=size)
-        out = spmm(graph, x_src, edge_vector("GINConv", "edge_mask", edge_mask, graph))
+        left = None if whole is None else sampled_share("GINConv", graph, whole, 1)
+        out = spmm(graph, x_src, edge_vector("GINConv", "edge_mask", edge_mask, graph), left=left)
         return self.nn(out if x_dst is None else out + (1 + self.eps) * x_dst)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -76,6 +78,21 @@ def edge_vector(layer: str, name: str, w: Tensor | None, graph: Graph) -> Tensor
     return w.reshape(-1)
 
 
+def sampled_share(layer: str, graph: Graph, whole: Tensor, columns: int) -> Tensor:
+    """In-edges in the whole graph for each that a sampled block has, ``[num_dst]``; 0 for none.
+
+    ``whole`` is what the layer's ``of_whole`` says of the block's destinations, or of its sources,
+    of which they are the first: ``[rows, columns]``, in-degrees in front.
+    """
+    if whole.dim() != 2 or whole.size(1) != columns or whole.size(0) < graph.num_dst:
+        raise GraphError(
+            f"{layer}: whole has shape {list(whole.shape)}, but [{graph.num_src}, {columns}] is "
+            "expected: the rows of of_whole(graph) that belong to the nodes of the block."
+        )
+    drawn = graph.in_degree().to(whole.dtype)
+    return torch.where(drawn > 0, whole[: graph.num_dst, 0] / drawn.clamp(min=1), 0)
+
+
 def _refuse_to_be_ignored(layer: str) -> None:
     """Raise if PyG explains edges and cannot see this layer.
 
@@ -105,5 +122,27 @@ def one_set_of_nodes(layer: str, x: Features) -> None:
     if isinstance(x, (tuple, list)):
         raise GraphError(
             f"{layer} is defined on one set of nodes, but x is a pair. "
-            "Use SAGEConv, GATConv or GINConv for bipartite graphs."
+            "Use SAGEConv, GATConv or GINConv for bipartite graphs, and pass whole for a sampled "
+            "block."
         )
+
+
+def over_blocks(model: Any, x: Tensor, blocks: Sequence[Graph], whole: Tensor | None) -> Tensor:
+    """The output for the last block's destinations; ``x`` and ``whole`` are of the first's sources.
+
+    A block's destinations are its first sources, and are the sources of the next block.
+    """
+    name, layers = type(model).__name__, len(model.convs)
+    if len(blocks) != layers:
+        raise GraphError(
+            f"{name}: got {len(blocks)} blocks for {layers} layers. Sample with one fanout for "
+            "each layer."
+        )
+    for number, block in enumerate(blocks):
+        if block.num_src != x.size(0):
+            raise GraphError(
+                f"{name}: block {number} has {block.num_src} sources, but there are {x.size(0)} "
+                "rows. Pass the features of n_id, and the blocks in their order."
+            )
+        x = model.layer(number, x, block, None if whole is None else whole[: x.size(0)])
+    return x

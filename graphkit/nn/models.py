@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import ConfigError, nearest
-from ..graph import Adj, as_graph
+from ..graph import Adj, Graph, as_graph
 from ..ops import dropout, relu_dropout
 from .acm import ACMGCN
 from .gat import GATConv, GATv2Conv
 from .gcn import GCNConv
 from .gin import GINConv
+from .inputs import over_blocks
 from .linear import reset
 from .mlp import MLP
 from .sage import SAGEConv
@@ -27,6 +28,11 @@ class Stack(nn.Module):
     ``forward(x [N, in], edge_index)`` returns the last layer's output; a tensor ``edge_index`` is
     sorted once for all layers. Any layer called as ``conv(x, graph)`` fits. ``norms`` stand behind
     all layers but the last, before the activation; ``drop_input=False`` leaves x itself whole.
+
+    Instead of a graph it takes the blocks of a sampled neighbourhood, one for each layer: ``x`` is
+    then of the sources of the first, and the output of the destinations of the last. Layers that
+    need to know the whole graph (GCN, GIN, ACM) read ``whole``: the rows of :meth:`of_whole` of
+    those sources.
     """
 
     def __init__(
@@ -56,19 +62,35 @@ class Stack(nn.Module):
         for module in (*self.convs, *self.norms):
             reset(module)
 
-    def forward(self, x: Tensor, edge_index: Adj) -> Tensor:
+    def of_whole(self, graph: Graph) -> Tensor | None:
+        """What the layers need to know of the whole graph on sampled blocks, ``[N, ...]``."""
+        of_whole = getattr(self.convs[0], "of_whole", None)
+        return None if of_whole is None else of_whole(graph)
+
+    def layer(self, number: int, x: Tensor, block: Graph, whole: Tensor | None) -> Tensor:
+        """Layer ``number`` on a block; ``x`` and ``whole`` are of its sources."""
+        x = self._input(number, x)
+        known = {} if whole is None else {"whole": whole}
+        return self.convs[number]((x, x[: block.num_dst]), block, **known)
+
+    def forward(
+        self, x: Tensor, edge_index: Adj | Sequence[Graph], whole: Tensor | None = None
+    ) -> Tensor:
+        if isinstance(edge_index, Sequence):
+            return over_blocks(self, x, edge_index, whole)
         graph = as_graph(edge_index, x.size(0), x.size(0))
-        for layer, conv in enumerate(self.convs):
-            if layer:
-                x = self.norms[layer - 1](x) if self.norms else x
-            if layer and self.act == "relu":
-                x = relu_dropout(x, self.dropout, self.training)
-            elif layer:
-                x = dropout(_ACTIVATIONS[self.act](x), self.dropout, self.training)
-            elif self.drop_input:
-                x = dropout(x, self.dropout, self.training)
-            x = conv(x, graph)
+        for number, conv in enumerate(self.convs):
+            x = conv(self._input(number, x), graph)
         return x
+
+    def _input(self, number: int, x: Tensor) -> Tensor:
+        """What the convolution ``number`` takes: normalised, activated, dropped."""
+        if number == 0:
+            return dropout(x, self.dropout, self.training) if self.drop_input else x
+        x = self.norms[number - 1](x) if self.norms else x
+        if self.act == "relu":
+            return relu_dropout(x, self.dropout, self.training)
+        return dropout(_ACTIVATIONS[self.act](x), self.dropout, self.training)
 
 
 def _stack(layer: Callable[[int, int, bool], nn.Module], act: str = "relu") -> Callable[..., Stack]:

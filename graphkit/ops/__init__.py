@@ -16,11 +16,13 @@ from .attention import gat_attention, gatv2_attention
 from .dropout import dropout, relu_dropout
 from .intersect import common_neighbors, intersect
 from .negatives import NegativeSampler, sample_negatives
+from .rows import take_rows
 from .sample import HeteroSampled, Sampled, Sampler, sample
 from .sample_plan import Key
 from .sddmm import sddmm
 from .segment import gather, segment_reduce, segment_softmax
 from .spmm import spmm
+from .walk import Walker, compact, importance_neighbors, ppr, random_walk
 
 __all__ = [
     "HeteroSampled",
@@ -28,13 +30,18 @@ __all__ = [
     "NegativeSampler",
     "Sampled",
     "Sampler",
+    "Walker",
     "backends",
     "common_neighbors",
+    "compact",
     "dropout",
     "gat_attention",
     "gather",
     "gatv2_attention",
+    "importance_neighbors",
     "intersect",
+    "ppr",
+    "random_walk",
     "relu_dropout",
     "sample",
     "sample_negatives",
@@ -42,6 +49,7 @@ __all__ = [
     "segment_reduce",
     "segment_softmax",
     "spmm",
+    "take_rows",
 ]
 
 

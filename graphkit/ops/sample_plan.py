@@ -121,7 +121,7 @@ def plan(
         )
     device = next(iter(graphs.values())).device
     for name, part in graphs.items():
-        _check_rows(part, _of(name, is_hetero))
+        check_rows(f"sample: graph{_of(name, is_hetero)}", part)
     weights = _per_relation("edge_weight", edge_weight, names, is_hetero, None)
     edge_times = _per_relation("edge_time", edge_time, names, is_hetero, device)
     node_times = _node_times(node_time, types, num_nodes, is_hetero, device)
@@ -320,8 +320,8 @@ def _graphs(graph: Any) -> dict[EdgeType, Graph]:
     return given
 
 
-def _check_rows(graph: Graph, where: str) -> None:
-    """Graphs put together by hand: a bad index would make the kernel write out of its table."""
+def check_rows(where: str, graph: Graph) -> None:
+    """Graphs put together by hand: a bad index would make a kernel read or write elsewhere."""
     side = graph.by_dst
     arrays = {"indptr": side.indptr, "indices": side.indices, "eid": side.eid}
     try:
@@ -343,8 +343,7 @@ def _check_rows(graph: Graph, where: str) -> None:
             raise GraphError(f"eid has {side.eid.numel()} entries, not {side.num_edges}.")
     except GraphError as error:
         raise GraphError(
-            f"sample: graph{where}: {error} Graph.from_csr and Graph.from_edge_index check what "
-            "they build."
+            f"{where}: {error} Graph.from_csr and Graph.from_edge_index check what they build."
         ) from None
 
 
@@ -527,9 +526,15 @@ def _relation(
         time = time.contiguous()
     sums = weight = None
     if edge_weight is not None:
-        weight = _weights(graph, edge_weight, where)
+        weight = read_weights(f"sample: edge_weight{where}", edge_weight, graph)
         weight = weight if eid is None else weight[eid.long()]
-        whole = _whole_weights(ptr, weight, where)
+        whole, top = whole_weights(ptr, weight)
+        none = (top == 0) & (ptr.diff() > 0)
+        if bool(none.any()):
+            raise GraphError(
+                f"sample: all edges to node {int(none.nonzero()[0])} have edge_weight{where} 0, so "
+                "none can be drawn. Give one a positive weight, or leave these edges out."
+            )
         if replace:
             sums, weight = torch.zeros(len(whole) + 1, dtype=torch.int64, device=ptr.device), None
             torch.cumsum(whole, 0, out=sums[1:])
@@ -554,29 +559,31 @@ def _order_of_time(ptr: Tensor, time: Tensor) -> Tensor | None:
     return order[torch.sort(rows[order], stable=True).indices]
 
 
-def _weights(graph: Graph, weight: Any, where: str) -> Tensor:
+def read_weights(name: str, weight: Any, graph: Graph) -> Tensor:
     """Finite weights of at least 0 in the caller's order, float64."""
-    name = f"edge_weight{where}"
     if not isinstance(weight, Tensor) or weight.dim() != 1:
-        raise GraphError(f"sample: {name} is not a one-dimensional torch.Tensor, but must be one.")
+        raise GraphError(f"{name} is not a one-dimensional torch.Tensor, but must be one.")
     if weight.device != graph.device:
+        raise GraphError(f"{name} is on {weight.device} but the graph is on {graph.device}.")
+    if weight.numel() != graph.num_edges:
         raise GraphError(
-            f"sample: {name} is on {weight.device} but the graph is on {graph.device}."
+            f"{name} has {weight.numel()} entries, but there are {graph.num_edges} edges. It needs "
+            "one for each, in the order of edge_index."
         )
-    _check_length(name, weight, graph.num_edges, "edges", graph)
     value = weight.to(torch.float64)
     bad = ~(value.isfinite() & (value >= 0))
     if bool(bad.any()):
         at = int(bad.nonzero()[0])
         raise GraphError(
-            f"sample: {name}[{at}] = {float(value[at])}, but a weight must be finite and at least "
-            "0. Leave out edges that must not be taken, or give them 0."
+            f"{name}[{at}] = {float(value[at])}, but a weight must be finite and at least 0. Leave "
+            "out edges that must not be taken, or give them 0."
         )
     return value
 
 
-def _whole_weights(ptr: Tensor, weight: Tensor, where: str) -> Tensor:
-    """Weights as whole numbers, whose sums are exact in any order: int64 in the order of slots.
+def whole_weights(ptr: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights as whole numbers, whose sums are exact in any order: int64 in the order of slots;
+    and the largest weight of each row.
 
     The largest of a row becomes 2**31, no positive one becomes 0. Times do not count here: the
     sums serve every time, so a large weight in the future makes those before it coarse.
@@ -584,12 +591,7 @@ def _whole_weights(ptr: Tensor, weight: Tensor, where: str) -> Tensor:
     rows = row_ids(ptr, len(weight))
     top = torch.zeros(len(ptr) - 1, dtype=torch.float64, device=ptr.device)
     top.scatter_reduce_(0, rows, weight, "amax")
-    none = (top == 0) & (ptr.diff() > 0)
-    if bool(none.any()):
-        raise GraphError(
-            f"sample: all edges to node {int(none.nonzero()[0])} have edge_weight{where} 0, so "
-            "none can be drawn. Give one a positive weight, or leave these edges out."
-        )
     bits = min(_WEIGHT_BITS, 62 - max(1, len(weight)).bit_length())
-    whole = (weight / top[rows] * 2.0**bits).round().to(torch.int64)
-    return torch.where(weight > 0, whole.clamp_(min=1), 0)
+    whole = (weight / top[rows] * 2.0**bits).round().clamp_(min=1)
+    # in a row of zeros they are no numbers
+    return torch.where(weight > 0, whole, 0).to(torch.int64), top

@@ -5,10 +5,22 @@ from __future__ import annotations
 from .graph import graph
 from .link import link
 from .node import node
+from .node_mini import node_mini
 from .predict import predict
 from .presets import PRESETS, Preset
 from .report import Record, Row
 
-__all__ = ["PRESETS", "Preset", "RECIPES", "Record", "Row", "graph", "link", "node", "predict"]
+__all__ = [
+    "PRESETS",
+    "Preset",
+    "RECIPES",
+    "Record",
+    "Row",
+    "graph",
+    "link",
+    "node",
+    "node_mini",
+    "predict",
+]
 
-RECIPES = {"node": node, "link": link, "graph": graph}
+RECIPES = {"node": node, "node_mini": node_mini, "link": link, "graph": graph}

@@ -302,7 +302,7 @@ def problem(
     split, rows = whole.split(seed)
     device = whole.graphs.device
 
-    def train(optimizer: torch.optim.Optimizer) -> float:
+    def train(optimizer: torch.optim.Optimizer, epoch: int) -> float:
         order = rows["train"][torch.randperm(len(rows["train"]), device=device)]
         total = 0.0
         for graph_id in batches(order, options["batch_size"]):

@@ -247,7 +247,7 @@ def problem(model: Any, seed: int, *, links: Links, options: Mapping[str, Any]) 
             h = model(links.x, links.graph)
             return _loss(model.score(h, pairs), model.score(h, links.absent.draw(len(pairs))))
 
-    def train(optimizer: torch.optim.Optimizer) -> float:
+    def train(optimizer: torch.optim.Optimizer, epoch: int) -> float:
         edges, total = links.positive["train"], 0.0
         for rows in torch.randperm(len(edges), device=device).split(size):
             optimizer.zero_grad()

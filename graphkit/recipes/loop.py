@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -15,27 +15,33 @@ from ..errors import ConfigError
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch scored; ``epoch`` counts from 1, losses are means over what they are of."""
+    """What one epoch scored; ``epoch`` counts from 1, losses are means over what they are of.
+
+    ``seconds`` says what they went to, where the recipe measures that.
+    """
 
     epoch: int
     train_loss: float
     val_loss: float
     val_score: float
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Problem:
     """What one seed is to learn, as three functions that close over its model and data.
 
-    ``train(optimizer)`` is one epoch and returns its mean loss, ``validate()`` the validation loss
-    and score, ``test()`` the test score: called once, with the chosen weights. ``split`` is the
-    number of the split, None where there is one.
+    ``train(optimizer, epoch)`` is one epoch, the first is 0, and returns its mean loss,
+    ``validate()`` the validation loss and score, ``test()`` the test score: called once, with the
+    chosen weights. ``split`` is the number of the split, None where there is one. ``seconds()`` is
+    what the last epoch, with its validation, spent its time on.
     """
 
     split: int | None
-    train: Callable[[torch.optim.Optimizer], float]
+    train: Callable[[torch.optim.Optimizer, int], float]
     validate: Callable[[], tuple[float, float]]
     test: Callable[[], float]
+    seconds: Callable[[], Mapping[str, float]] = dict
 
 
 class Training:
@@ -77,11 +83,12 @@ class Training:
             self.model.train()
             # callers may have switched gradients off
             with torch.enable_grad():
-                train_loss = finite(problem.train(self.optimizer))
+                train_loss = finite(problem.train(self.optimizer, len(self.history)))
             self.model.eval()
             with torch.no_grad():
                 val_loss, val_score = problem.validate()
-            now = Epoch(len(self.history) + 1, train_loss, finite(val_loss), val_score)
+            scores = train_loss, finite(val_loss), val_score
+            now = Epoch(len(self.history) + 1, *scores, problem.seconds())
             self.history.append(now)
             if self.best is None or self._rank(now) > self._rank(self.best):
                 self.best = now

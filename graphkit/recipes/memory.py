@@ -166,13 +166,24 @@ def predict(
     the living storages are added up: gradients are among them, Adam's two moments and the copy of
     the best weights are added. Memory that an op uses inside and allocator slack are not seen.
     """
-    shapes = copy.deepcopy(model).to("meta").train()
     place = x.device
     x, y, row_id, graph = x.to("meta"), y.to("meta"), train_id.to("meta"), graph.to("meta")
+    return predict_step(
+        model, lambda shapes: loss(shapes(x, graph)[row_id].float(), y[row_id]), place
+    )
+
+
+@torch.enable_grad()
+def predict_step(
+    model: nn.Module, step: Callable[[nn.Module], Tensor], place: torch.device
+) -> Prediction | None:
+    """As :func:`predict`, of ``step(model)``, which is given the model on the meta device and
+    returns the loss there."""
+    shapes = copy.deepcopy(model).to("meta").train()
     tracker = _LiveBytes()
     try:
         with tracker:
-            loss(shapes(x, graph)[row_id].float(), y[row_id]).backward()
+            step(shapes).backward()
     except (NotImplementedError, RuntimeError):
         return None
     weights = sum(p.nbytes for p in model.parameters())

@@ -215,7 +215,7 @@ def problem(
             out = model(nodes.x, nodes.graph)
         return out[rows[part]], nodes.y[rows[part]]
 
-    def train(optimizer: torch.optim.Optimizer) -> float:
+    def train(optimizer: torch.optim.Optimizer, epoch: int) -> float:
         optimizer.zero_grad()
         loss = task.loss(*outputs("train"))
         loss.backward()

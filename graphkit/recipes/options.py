@@ -20,10 +20,12 @@ from . import memory, report
 
 # a batch of one graph has no spread for a batch norm
 _COUNTS = {"hidden": 1, "num_layers": 1, "epochs": 1, "patience": 0, "batch_size": 2}
+_COUNTS |= {"chunk": 1, "prefetch": 0, "prefetch_threads": 1}
 _NUMBERS = {
     "lr": (lambda x: 0 < x < float("inf"), "a number above 0"),
     "weight_decay": (lambda x: 0 <= x < float("inf"), "0 or more"),
     "dropout": (lambda x: 0 <= x < 1, "from 0 to below 1"),
+    "prefetch_mb": (lambda x: 0 < x < float("inf"), "a number above 0"),
     "clip": (lambda x: 0 <= x < float("inf"), "0 or more"),
 }
 _CHOICES = {
@@ -31,6 +33,7 @@ _CHOICES = {
     "select": ("score", "loss"),
     "norm": (None, "batch_norm"),
     "pool": ("mean", "sum"),
+    "method": ("neighbor", "labor"),
 }
 _SWITCHES = ("compile", "undirected", "row_normalize", "allow_nonfinite", "quiet")
 _SWITCHES += ("drop_input", "virtual_node")

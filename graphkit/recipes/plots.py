@@ -23,6 +23,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 TRAIN, VAL, MARK = "#4477aa", "#cc6633", "#333333"
+# what the seconds of an epoch go to, and of these what other threads do
+PARTS = {
+    "wait": "#bbbbbb",
+    "forward": "#4477aa",
+    "backward": "#223f66",
+    "evaluate": "#ccbb44",
+    "sample": "#228833",
+    "gather": "#66ccaa",
+    "copy": "#aa3377",
+}
+AHEAD = ("sample", "gather", "copy")
 
 
 class Progress:
@@ -192,6 +203,80 @@ def curves(
     figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
     figure.savefig(folder / "curves.png", dpi=160)
     figure.savefig(folder / "curves.svg", metadata={"Date": None})
+
+
+def seconds_table(console: Console, histories: Mapping[int, Sequence[Epoch]]) -> None:
+    """Print what the seconds of a mean epoch went to; nothing if they were not measured."""
+    mean = {name: sum(values) / len(values) for name, values in _seconds(histories).items()}
+    if not mean:
+        return
+    table = Table(box=SIMPLE_HEAD, show_edge=False)
+    for name in ("seconds of an epoch", "mean", "share"):
+        table.add_column(name, justify="left" if name.startswith("seconds") else "right")
+    own = {name: value for name, value in mean.items() if name not in AHEAD}
+    whole = sum(own.values()) or 1.0
+    for name, value in own.items():
+        table.add_row(name, f"{value:.3f}", f"{100 * value / whole:.0f} %")
+    table.add_section()
+    for name in filter(mean.__contains__, AHEAD):
+        table.add_row(f"{name} (ahead)", f"{mean[name]:.3f}", f"{100 * mean[name] / whole:.0f} %")
+    console.print()
+    console.print(table)
+
+
+def breakdown(folder: Path, histories: Mapping[int, Sequence[Epoch]], *, title: str) -> None:
+    """Write ``breakdown.svg`` and ``breakdown.png``: what the seconds of each epoch went to.
+
+    The mean over seeds: on the left what the training thread did, on the right what was done ahead
+    of it by other threads at the same time. Nothing is written if it was not measured.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    spent = _seconds(histories)
+    if not spent:
+        return
+    figure = Figure(figsize=(9.6, 4.0), facecolor="white")
+    figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.08)
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, 2, sharey=True)
+    own = [name for name in spent if name not in AHEAD]
+    groups = (("Training thread", own), ("Ahead of it, meanwhile", AHEAD))
+    for panel, (heading, names) in zip(panels, groups, strict=True):
+        below = torch.zeros(len(next(iter(spent.values()))), dtype=torch.float64)
+        epochs = torch.arange(1, len(below) + 1)
+        for name in names:
+            part = torch.tensor(spent[name], dtype=torch.float64)
+            look = {"color": PARTS[name], "label": name, "linewidth": 0}
+            # whole epochs, without a gap where they are many
+            width = 0.8 if len(below) <= 40 else 1.0
+            panel.bar(epochs.tolist(), part.tolist(), width, below.tolist(), **look)
+            below += part
+        panel.set(title=heading, xlabel="epoch", xlim=(0.4, len(below) + 0.6))
+        panel.locator_params(axis="x", integer=True)
+        panel.grid(axis="y", color="#e4e4e4", linewidth=0.8)
+        panel.set_axisbelow(True)
+        panel.spines[["top", "right"]].set_visible(False)
+        # in the order in which they are stacked
+        panel.legend(frameon=False, reverse=True, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    panels[0].set_ylabel("seconds")
+    if len(histories) > 1:
+        title = f"{title}, mean of {len(histories)} seeds"
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+    figure.savefig(folder / "breakdown.png", dpi=160)
+    figure.savefig(folder / "breakdown.svg", metadata={"Date": None})
+
+
+def _seconds(histories: Mapping[int, Sequence[Epoch]]) -> dict[str, list[float]]:
+    """By what they were spent on, the seconds of each epoch: the mean over seeds that ran it."""
+    found: dict[str, list[float]] = {}
+    length = max((len(epochs) for epochs in histories.values()), default=0)
+    for number in range(length):
+        ran = [epochs[number].seconds for epochs in histories.values() if number < len(epochs)]
+        for name in ran[0]:
+            values = [seconds[name] for seconds in ran]
+            found.setdefault(name, []).append(sum(values) / len(values))
+    return found
 
 
 def _line(panel: Axes, seeds: list[list[float]], color: str, label: str) -> None:

@@ -19,6 +19,7 @@ from . import memory, plots, report
 from .graph import graph
 from .link import link
 from .node import node
+from .node_mini import node_mini
 from .options import locate, settle
 from .pairs import check_format
 from .predictions import Predicted, Source, of_graphs, of_links, of_nodes
@@ -27,7 +28,12 @@ if TYPE_CHECKING:
     from torch_geometric.data import Data
 
 FORMATS = (".parquet", ".csv", ".npy")
-READERS = {"node": (node, of_nodes), "link": (link, of_links), "graph": (graph, of_graphs)}
+READERS = {
+    "node": (node, of_nodes),
+    "node_mini": (node_mini, of_nodes),
+    "link": (link, of_links),
+    "graph": (graph, of_graphs),
+}
 
 
 def predict(
@@ -43,10 +49,11 @@ def predict(
 ) -> dict[str, Any]:
     """Predictions of a run's finished seeds for every row of its data, or of other data.
 
-    Of a run of node or graph, writes a table with a row for each node or graph: its number, its
-    part of the split, its label where it is known, the predicted class, and the probability of
-    every class (or one column for each label or value). An .npy file holds the probabilities or
-    values alone, float32 [N, C]. Data to predict needs neither labels nor a split.
+    Of a run of node, node_mini (on nodes of one type) or graph, writes a table with a row for each
+    node or graph: its number, its part of the split, its label where it is known, the predicted
+    class, and the probability of every class (or one column for each label or value). An .npy file
+    holds the probabilities or values alone, float32 [N, C]. Data to predict needs neither labels
+    nor a split.
 
     Of a run of link, a row for each pair of nodes held out for validation or test, or for each of
     your own: source, target, part, label (1 a link, 0 none) and score, the probability of a link;

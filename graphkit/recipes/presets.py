@@ -11,6 +11,7 @@ from . import report
 from .graph import graph
 from .link import link
 from .node import node
+from .node_mini import node_mini
 
 KIPF = "Kipf and Welling 2017, arXiv:1609.02907, table 2"
 LUAN = "Luan et al. 2022, arXiv:2210.07606, fixed 48/32/20 splits"
@@ -80,6 +81,13 @@ def _ogb_node(model: str, data: str, published: str, day: str, **values: Any) ->
     return Preset(name, node, {**usual, **values}, published, source)
 
 
+def _mini(data: str, name: str, **values: Any) -> Preset:
+    """What full-batch training reaches on these graphs, in mini-batches."""
+    usual = dict(data=data, model="sage", seeds="0-4", hidden=64, fanout="15,10", lr=0.01)
+    usual |= dict(batch_size=64, weight_decay=5e-4, epochs=100, select="loss")
+    return Preset(f"sage-{name}-mini", node_mini, {**usual, **values})
+
+
 def _ddi(model: str, published: str) -> Preset:
     """OGB's example scores every fifth epoch, this recipe every one."""
     values = dict(data="ogbl-ddi", model=model, seeds="0-9", hidden=256, num_layers=2)
@@ -124,6 +132,8 @@ PRESETS = {
         _ogb_node("sage", "ogbn-arxiv", "71.49 ± 0.27", "1 May 2020", **ARXIV),
         _ogb_node("gcn", "ogbn-products", "75.64 ± 0.21", "20 June 2020", epochs=300),
         _ogb_node("sage", "ogbn-products", "78.50 ± 0.14", "20 June 2020", epochs=300),
+        _mini("coauthor-physics", "physics", epochs=20),
+        _mini("amazon-photo", "photo"),
         _ddi("gcn", "37.07 ± 5.07"),
         _ddi("sage", "53.90 ± 4.74"),
         _molhiv("gin", "gin", "75.58 ± 1.40"),

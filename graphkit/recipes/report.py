@@ -249,7 +249,11 @@ class RunFolder:
         """Write ``metrics.jsonl``: one line for each epoch of each seed."""
         with atomic(self.path / "metrics.jsonl") as side, side.open("w", encoding="utf-8") as file:
             for seed, epochs in histories.items():
-                file.writelines(json.dumps({"seed": seed, **asdict(e)}) + "\n" for e in epochs)
+                for epoch in epochs:
+                    line = {"seed": seed, **asdict(epoch)}
+                    if not line["seconds"]:
+                        del line["seconds"]
+                    file.write(json.dumps(line) + "\n")
 
     def write_weights(
         self, seed: int, weights: Mapping[str, Tensor], about: Mapping[str, Any]

@@ -119,6 +119,7 @@ def carry_out(job: Job, out: str | None, resume: str | None) -> report.Record:
     lines += [job.note] if job.note else []
     lines += [f"peak memory: {record.peak_mb:,.0f} MB", f"run folder:  {record.run}"]
     plots.show(console, record, [*lines, *job.closing(record)])
+    plots.seconds_table(console, so_far.histories)
     return record
 
 
@@ -259,6 +260,7 @@ def _deliver(
     folder.write(report.RESULT, asdict(record) | ({} if finished else {"interrupted": True}))
     chosen = {row.seed: row.best_epoch for row in so_far.rows}
     plots.curves(folder.path, so_far.histories, chosen, title=job.title, metric=job.metric)
+    plots.breakdown(folder.path, so_far.histories, title=job.title)
     return record
 
 

@@ -315,7 +315,7 @@ def test_the_loss_is_of_the_training_graphs_alone(rings: GraphSet) -> None:
     model = GraphNet("gcn", whole.node, None, 8, 2, 2, **about).eval()
     options = {"batch_size": 3, "amp": None}
     problem = MODULE.problem(model, 1, whole=whole, task=task, options=options)
-    mean = problem.train(torch.optim.SGD(model.parameters(), lr=0.0))
+    mean = problem.train(torch.optim.SGD(model.parameters(), lr=0.0), 0)
     rows = whole.split(1)[1]["train"]
     batch: Any = whole.graphs.batch(rows)
     joined = Graph.from_edge_index(batch.edge_index, len(batch.x))

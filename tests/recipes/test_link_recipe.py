@@ -212,7 +212,7 @@ def test_gradients_are_clipped_part_by_part(cliques: Data) -> None:
     for clip in (0.0, 1e-5):
         options = {"batch_size": 357, "clip": clip, "amp": None, "metric": "rocauc"}
         problem = MODULE.problem(net, 0, links=links, options=options)
-        problem.train(Watch(net.parameters(), lr=0.0))
+        problem.train(Watch(net.parameters(), lr=0.0), 0)
     assert all(norm > 2e-5 for norm in norms[0])
     assert norms[1] == pytest.approx([1e-5] * 3, rel=0.2)
 

@@ -19,10 +19,12 @@ if native.kernels is not None:
         extreme,
         intersect,
         negatives,
+        rows,
         sample,
         sddmm,
         segment,
         spmm,
+        walk,
     )
 
     families = (
@@ -32,10 +34,12 @@ if native.kernels is not None:
         extreme,
         intersect,
         negatives,
+        rows,
         sample,
         sddmm,
         segment,
         spmm,
+        walk,
     )
     SERVED = tuple(name for family in families for name in family.SERVED)
 

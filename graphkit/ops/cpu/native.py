@@ -58,6 +58,14 @@ def threads() -> int:
     return torch.get_num_threads()
 
 
+def work_alone() -> None:
+    """Let the calling thread do its work alone, torch's as well: no pool of threads of its own."""
+    # torch sets the number when a thread first asks for it
+    torch.get_num_threads()
+    if kernels is not None:
+        kernels.work_alone()
+
+
 def address(t: Tensor | None) -> int:
     """Where the elements of ``t`` begin, 0 for None."""
     return 0 if t is None else t.data_ptr()

@@ -35,4 +35,6 @@ void bind_dropout(nb::module_& m);
 void bind_attention(nb::module_& m);
 void bind_sample(nb::module_& m);
 void bind_negatives(nb::module_& m);
+void bind_walk(nb::module_& m);
+void bind_rows(nb::module_& m);
 void bind_touch(nb::module_& m);

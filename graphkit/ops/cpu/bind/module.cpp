@@ -91,5 +91,7 @@ NB_MODULE(_kernels, m) {
   bind_attention(m);
   bind_sample(m);
   bind_negatives(m);
+  bind_walk(m);
+  bind_rows(m);
   bind_touch(m);
 }

@@ -1,0 +1,15 @@
+#pragma once
+#include "common.h"
+
+// Copies rows of `bytes` bytes, which stand `x_stride` apart in x, to rows that stand `out_stride`
+// apart in out; the index was checked.
+struct RowsArgs {
+  const void* x;
+  const void* index;  // int32 or int64
+  void* out;
+  int64_t rows, bytes, x_stride, out_stride;
+  bool idx64;
+  int threads;
+};
+
+GK_KERNEL(void take_rows(const RowsArgs& args))

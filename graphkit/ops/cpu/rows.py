@@ -1,0 +1,32 @@
+"""The native copy behind ``graphkit.ops.take_rows``."""
+
+# pyright: strict
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..rows import register_native
+from . import native
+
+SERVED = ("take_rows",)
+
+
+def take(x: Tensor, index: Tensor, out: Tensor) -> None:
+    """Copy ``x[index]`` to ``out``; both have dense rows, and the index was checked."""
+    size = x.element_size()
+    index = index.contiguous()
+    native.kernels.take_rows(
+        x.data_ptr(),
+        index.data_ptr(),
+        index.element_size() == 8,
+        out.data_ptr(),
+        len(index),
+        x.shape[1:].numel() * size,
+        x.stride(0) * size,
+        out.stride(0) * size,
+        native.threads(),
+    )
+
+
+register_native(take)

@@ -1,0 +1,366 @@
+from __future__ import annotations
+
+import importlib
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch_geometric.data import Data, HeteroData
+
+from graphkit import recipes
+from graphkit.errors import ConfigError, DataError, GraphError
+from graphkit.graph import Graph
+from graphkit.nn import HETERO_MODELS, HeteroStack, build_model
+from graphkit.ops import Key, Sampler
+from graphkit.recipes import node_mini, predict
+from graphkit.recipes.layerwise import Loading, layerwise
+
+# the package's attribute of this name is the function
+MODULE = importlib.import_module("graphkit.recipes.node_mini")
+CPU = torch.device("cpu")
+QUICK: dict[str, Any] = dict(epochs=4, hidden=16, batch_size=16, fanout="4,3", quiet=True)
+Digests = Callable[[str], dict[str, str]]
+
+
+def typed() -> HeteroData:
+    """Papers, whose groups their authors show, and venues without features."""
+    data = HeteroData()
+    y = torch.arange(90) % 3
+    data["paper"].x, data["paper"].y = torch.randn(90, 5), y
+    data["author"].x = torch.eye(3)[torch.arange(60) % 3] + torch.randn(60, 3) / 2
+    data["venue"].num_nodes = 4
+    paper, author = torch.randint(0, 90, (800,)), torch.randint(0, 60, (800,))
+    kept = y[paper] == author % 3
+    pairs = torch.stack([author[kept], paper[kept]])
+    data["author", "writes", "paper"].edge_index = pairs
+    data["paper", "by", "author"].edge_index = pairs.flip(0)
+    data["venue", "prints", "paper"].edge_index = torch.stack(
+        [torch.randint(0, 4, (90,)), torch.arange(90)]
+    )
+    part = torch.randperm(90) % 3
+    for number, name in enumerate(("train", "val", "test")):
+        data["paper"][f"{name}_mask"] = part == number
+    return data
+
+
+def weights(run: str) -> dict[str, torch.Tensor]:
+    (path,) = Path(run).glob("weights-seed0.safetensors")
+    return load_file(path)
+
+
+def lines(run: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (Path(run) / "metrics.jsonl").read_text().splitlines()]
+
+
+def scores(run: str) -> list[dict[str, Any]]:
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines(run)]
+
+
+# --- blocks and inference ---
+
+
+@pytest.fixture(scope="module")
+def graph() -> Graph:
+    generator = torch.Generator().manual_seed(0)
+    edges = torch.randint(0, 150, (2, 1200), generator=generator)
+    edges[:, :40] = edges[:1, :40]
+    # a few nodes have no edges
+    return Graph.from_edge_index(edges.unique(dim=1), 155)
+
+
+@pytest.mark.parametrize("norm", [None, "batch_norm"])
+@pytest.mark.parametrize("name", HETERO_MODELS)
+def test_blocks_of_all_neighbours_give_the_full_forward(
+    graph: Graph, name: str, norm: str | None
+) -> None:
+    if norm and name.startswith("acm"):
+        return
+    x = torch.randn(155, 12)
+    model = build_model(name, 12, 16, 5, num_layers=3, norm=norm).eval()
+    whole = model.of_whole(graph)
+    want = model(x, graph)
+    seeds = torch.randperm(155)[:30]
+    found = Sampler(graph, [-1, -1, -1])(seeds)
+    known = None if whole is None else whole[found.n_id]
+    out = model(x[found.n_id], found.blocks(transpose=True), whole=known)
+    torch.testing.assert_close(out, want[seeds], rtol=1e-4, atol=1e-5)
+    out = layerwise(model, x, graph, Loading(CPU), chunk=1, whole=whole, at_once=True)
+    torch.testing.assert_close(out, want, rtol=1e-4, atol=1e-5)
+    # and so do the layers one by one, in chunks of any size
+    for chunk in (1, 50, 1000):
+        loading = Loading(CPU, depth=2, threads=2)
+        out = layerwise(model, x, graph, loading, chunk=chunk, whole=whole)
+        torch.testing.assert_close(out, want, rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_over_blocks_are_those_of_the_graph(graph: Graph) -> None:
+    x = torch.randn(155, 6, dtype=torch.float64)
+    seeds = torch.arange(40)
+    found = Sampler(graph, [-1, -1])(seeds)
+    for name in HETERO_MODELS:
+        # the spread of a batch norm is that of the rows it sees
+        model = build_model(name, 6, 8, 3, dropout=0.0).double().eval()
+        whole = model.of_whole(graph)
+        model(x, graph)[seeds].square().sum().backward()
+        want = [p.grad.clone() for p in model.parameters()]
+        model.zero_grad()
+        known = None if whole is None else whole[found.n_id]
+        out = model(x[found.n_id], found.blocks(transpose=True), whole=known)
+        out.square().sum().backward()
+        for p, grad in zip(model.parameters(), want, strict=True):
+            torch.testing.assert_close(p.grad, grad, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["gcn", "gin"])
+def test_sampled_sums_are_unbiased(graph: Graph, name: str) -> None:
+    """4 sigma of the mean over 2,000 draws, for every node and feature."""
+    x = torch.randn(155, 3, dtype=torch.float64)
+    model: Any = build_model(name, 3, 8, 4, num_layers=2)
+    conv = model.convs[0]
+    if name == "gin":
+        # the network behind the sum is not linear
+        conv.nn = torch.nn.Identity()
+    conv = conv.double()
+    whole = conv.of_whole(graph).double()
+    draws, seeds = 2000, torch.arange(155)
+    sampler = Sampler(graph, [3])
+    with torch.no_grad():
+        want = conv(x, graph)
+        total, squares = torch.zeros_like(want), torch.zeros_like(want)
+        for batch in range(draws):
+            found = sampler(seeds, Key(0, 0, batch))
+            h = x[found.n_id]
+            out = conv((h, h[:155]), found.blocks()[0], whole=whole[found.n_id])
+            total, squares = total + out, squares + out * out
+    mean = total / draws
+    sigma = ((squares / draws - mean * mean).clamp(min=0) / draws).sqrt()
+    # of 620 numbers at 4 sigma none is expected beyond, at 4.5 surely none
+    assert bool(((mean - want).abs() <= 4.5 * sigma + 1e-6).all())
+
+
+@pytest.mark.parametrize("name", HETERO_MODELS)
+def test_typed_blocks_of_all_neighbours_give_one_result(name: str) -> None:
+    mini = MODULE.read_hetero(typed(), False, False)
+    widths = {kind: rows.size(1) for kind, rows in mini.x.items()}
+    model = HeteroStack(
+        name, list(mini.graph), mini.num_nodes, widths, 16, 3, "paper", num_layers=2
+    ).eval()
+    whole = model.of_whole(mini.graph)
+    sampler = Sampler(mini.graph, [-1, -1])
+
+    def outputs(seeds: torch.Tensor) -> torch.Tensor:
+        found = sampler({"paper": seeds})
+        x = {kind: rows[found.n_id[kind]] for kind, rows in mini.x.items()}
+        known = whole and {kind: rows[found.n_id[kind]] for kind, rows in whole.items()}
+        return model(x, found.blocks(transpose=True), found.n_id, known)
+
+    want = outputs(torch.arange(90))
+    some = torch.tensor([80, 3, 41])
+    torch.testing.assert_close(outputs(some), want[some], rtol=1e-4, atol=1e-5)
+    for chunk in (7, 500, None):
+        loading, given = Loading(CPU, depth=2), {"whole": whole, "num_nodes": mini.num_nodes}
+        given |= {"chunk": chunk or 1, "at_once": chunk is None}
+        out = layerwise(model, mini.x, mini.graph, loading, **given)
+        torch.testing.assert_close(out, want, rtol=1e-4, atol=1e-5)
+    # every parameter is of use
+    grads = torch.autograd.grad(want.square().sum(), list(model.parameters()), allow_unused=True)
+    assert all(grad is not None for grad in grads)
+
+
+def test_the_mean_over_relations_by_hand() -> None:
+    """R-GCN: the mean over the neighbours of each relation, and the node's own term."""
+    mini = MODULE.read_hetero(typed(), False, False)
+    widths = {kind: rows.size(1) for kind, rows in mini.x.items()}
+    model: Any = HeteroStack("gcn", list(mini.graph), mini.num_nodes, widths, 8, 3, "paper", 1)
+    model.eval()
+    with torch.no_grad():
+        h = model.embed(mini.x, {kind: torch.arange(n) for kind, n in mini.num_nodes.items()})
+        h = {kind: rows.relu() for kind, rows in h.items()}
+        at = str(model.types.index("paper"))
+        want = model.roots[0][at](h["paper"])
+        for number, (relation, graph) in enumerate(mini.graph.items()):
+            if relation[2] != "paper":
+                continue
+            dense = torch.zeros(graph.num_dst, graph.num_src)
+            src, dst = graph.edge_index()
+            dense.index_put_((dst, src), torch.ones(graph.num_edges), accumulate=True)
+            mean = dense @ h[relation[0]] / dense.sum(1, keepdim=True).clamp(min=1)
+            want = want + model.convs[0][str(number)].lin_l(mean)
+        out = layerwise(model, mini.x, mini.graph, Loading(CPU), chunk=50, num_nodes=mini.num_nodes)
+    torch.testing.assert_close(out, want, rtol=1e-4, atol=1e-5)
+
+
+# --- the recipe ---
+
+
+def test_digits_are_learnt_and_the_folder_tells_all(capsys: pytest.CaptureFixture[str]) -> None:
+    record = node_mini(epochs=40, seeds="0-1", hidden=64, batch_size=64, fanout=(10, 5))
+    assert record.test_mean > 0.85 and record.task == "node_mini" and record.model == "sage"
+    run = Path(record.run)
+    for name in ("breakdown.png", "breakdown.svg", "curves.png", "weights-seed1.safetensors"):
+        assert (run / name).stat().st_size > 1000
+    config = json.loads((run / "config.json").read_text())
+    assert config["recipe"] == "node_mini" and config["options"]["fanout"] == "10,5"
+    parts = {"wait", "forward", "backward", "evaluate", "sample", "gather", "copy"}
+    for line in lines(record.run):
+        assert line["seconds"].keys() == parts and min(line["seconds"].values()) >= 0
+        assert line["seconds"]["forward"] > 0 and line["seconds"]["sample"] > 0
+    text = capsys.readouterr().out
+    for part in (
+        "batches: 4 of up to 64 nodes, fanout 10,5",
+        "predicted peak memory: ",
+        "seconds of an epoch",
+        "gather (ahead)",
+        "graphkit train node_mini --seeds 0-1 --fanout 10,5 --batch-size 64 --hidden 64",
+    ):
+        assert part in text
+    told = predict(record.run, quiet=True)
+    assert told["test"] == pytest.approx(max(record.rows, key=lambda row: row.val).test, abs=2e-3)
+
+
+@pytest.mark.parametrize("name", HETERO_MODELS)
+def test_every_model_trains(own: Data, name: str) -> None:
+    record = node_mini(data=own, model=name, **QUICK)
+    losses = [line["train_loss"] for line in lines(record.run)]
+    assert losses[-1] < losses[0]
+    record = node_mini(data=typed(), model=name, **{**QUICK, "epochs": 15, "lr": 0.01})
+    losses = [line["train_loss"] for line in lines(record.run)]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_several_types_are_learnt(capsys: pytest.CaptureFixture[str]) -> None:
+    options: dict[str, Any] = dict(epochs=30, hidden=16, batch_size=10, fanout="8,4", lr=0.01)
+    record = node_mini(data=typed(), **options)
+    assert record.test_mean > 0.7
+    text = capsys.readouterr().out
+    assert "90 paper, 60 author, 4 venue" in text and "3 relations" in text
+    assert "graphkit predict" not in text
+
+
+def test_the_bits_do_not_depend_on_what_is_prefetched(own: Data) -> None:
+    kept = []
+    for prefetch, threads, megabytes in ((0, 1, 1000.0), (1, 1, 1000.0), (6, 3, 0.01)):
+        how = dict(prefetch=prefetch, prefetch_threads=threads, prefetch_mb=megabytes)
+        for data in (own, typed()) if prefetch else (own,):
+            record = node_mini(data=data, **QUICK, **how)
+            if data is own:
+                kept.append((weights(record.run), scores(record.run)))
+    for some, rows in kept[1:]:
+        # scores of other chunks may differ by a rounding
+        assert [row["train_loss"] for row in rows] == [row["train_loss"] for row in kept[0][1]]
+        assert all(torch.equal(some[name], value) for name, value in kept[0][0].items())
+    assert not [t for t in threading.enumerate() if t.name.startswith("graphkit-prefetch")]
+
+
+@pytest.mark.parametrize("make", ["one type", "several"])
+def test_a_run_that_is_stopped_goes_on_with_the_same_batches(
+    own: Data, make: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = own if make == "one type" else typed()
+    options = {**QUICK, "epochs": 6, "seeds": "0-1"}
+    whole = node_mini(data=data, out="whole", **options)
+
+    runs = importlib.import_module("graphkit.recipes.runs")
+    monkeypatch.setattr(runs, "INTERVAL", 0.0)
+    loop = importlib.import_module("graphkit.recipes.loop")
+    run, ran = loop.Training.run, []
+
+    def stopping(self: Any, problem: Any) -> Any:
+        for epoch in run(self, problem):
+            yield epoch
+            ran.append(epoch.epoch)
+            if len(ran) == 9:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop.Training, "run", stopping)
+    with pytest.raises(KeyboardInterrupt, match="1 of 2 seeds"):
+        node_mini(data=data, out="stopped", **options)
+    monkeypatch.setattr(loop.Training, "run", run)
+    record = node_mini(data=data, resume="stopped", **options)
+    assert scores("stopped") == scores("whole") and record.test_mean == whole.test_mean
+    for seed in (0, 1):
+        one, two = (load_file(f"{run}/weights-seed{seed}.safetensors") for run in
+                    ("whole", "stopped"))  # fmt: skip
+        assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_labor_and_all_neighbours(own: Data) -> None:
+    drawn = {
+        method: scores(node_mini(data=own, **QUICK, method=method).run)
+        for method in ("neighbor", "labor")
+    }
+    assert drawn["neighbor"] != drawn["labor"]
+    node_mini(data=own, **{**QUICK, "fanout": [-1]})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fanout": "15;10"}, "fanout is '15;10', but a number for each layer"),
+        ({"fanout": "5,0"}, "fanout is '5,0'"),
+        ({"fanout": ""}, "fanout is ''"),
+        ({"fanout": [5, -2]}, "fanout is .5, -2."),
+        ({"fanout": [True]}, "fanout is .True."),
+        ({"fanout": 3}, "fanout is 3"),
+        ({"model": "mlp"}, "Unknown model 'mlp'"),
+        ({"method": "random"}, "method is 'random', but"),
+        ({"chunk": 0}, "chunk is 0, but at least 1"),
+        ({"prefetch": -1}, "prefetch is -1"),
+        ({"prefetch_threads": 0}, "prefetch_threads is 0"),
+        ({"prefetch_mb": 0.0}, "prefetch_mb is 0.0, but a number above 0"),
+    ],
+)
+def test_options_out_of_range(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        node_mini(**options)
+    assert not Path("runs").exists()
+
+
+def test_bad_graphs_of_several_types() -> None:
+    def refused(match: str, error: type[Exception] = DataError, **options: Any) -> None:
+        with pytest.raises(error, match=match):
+            node_mini(data=data, **{**QUICK, **options})
+        assert not list(Path("runs").glob("*"))
+
+    data = typed()
+    refused("no norm and drops its input", ConfigError, norm="batch_norm")
+    data["author"].y = torch.zeros(60)
+    refused("2 types of nodes have labels y .paper, author.")
+    data = typed()
+    del data["paper"].val_mask
+    refused("data.'paper'. has no val_mask")
+    data = typed()
+    data["author", "writes", "paper"].edge_index[1, 5] = 90
+    refused(r"edge_index\[1, 5\] = 90, but the graph has 90 destinations", GraphError)
+    data = typed()
+    for relation in [r for r in data.edge_types if r[2] == "paper"]:
+        del data[relation]
+    refused("No relation leads to nodes of the type 'paper'", GraphError)
+    data = typed()
+    data["paper"].train_mask[:] = False
+    refused("no training nodes")
+
+
+def test_the_recipe_is_on_the_command_line() -> None:
+    assert recipes.RECIPES["node_mini"] is node_mini
+    for name in ("sage-physics-mini", "sage-photo-mini"):
+        assert recipes.PRESETS[name].recipe is node_mini
+
+
+def test_wrong_blocks(graph: Graph) -> None:
+    model = build_model("gcn", 4, 8, 2)
+    found = Sampler(graph, [2, 2])(torch.arange(5))
+    x, whole = torch.randn(155, 4)[found.n_id], model.of_whole(graph)[found.n_id]
+    with pytest.raises(GraphError, match="got 1 blocks for 2 layers"):
+        model(x, found.blocks()[:1], whole=whole)
+    with pytest.raises(GraphError, match=r"block 0 has \d+ sources, but there are 3 rows"):
+        model(x[:3], found.blocks(), whole=whole)
+    with pytest.raises(GraphError, match="x is a pair.*pass whole for a sampled block"):
+        model(x, found.blocks())
+    with pytest.raises(GraphError, match=r"whole has shape .*\], but \[\d+, 3\] is expected"):
+        model(x, found.blocks(), whole=whole[:, :2])
