@@ -528,7 +528,7 @@ def _relation(
     sums = weight = None
     if edge_weight is not None:
         weight = _weights(graph, edge_weight, where)
-        weight = weight if eid is None else weight[eid.long()]
+        weight = weight.contiguous() if eid is None else weight[eid.long()]
         whole = _whole_weights(ptr, weight, where)
         if replace:
             sums, weight = torch.zeros(len(whole) + 1, dtype=torch.int64, device=ptr.device), None
