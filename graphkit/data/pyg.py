@@ -121,9 +121,14 @@ class GraphkitSampler(BaseSampler):
                 "GraphkitSampler: check_negatives does not go with times of nodes, for which PyG "
                 "draws negatives by itself. Give the edges times, or leave it out."
             )
+        if exclude == "seed" and self.is_bidirectional:
+            raise ConfigError(
+                "GraphkitSampler: exclude='seed' does not go with subgraph_type='bidirectional', "
+                "which would turn the reverse of a seed link into that link. Pass 'seed+reverse'."
+            )
         self.exclude, self.check_negatives = exclude, check_negatives
         # of each type of links what its negatives are drawn with, and the weights it was made for
-        self._negatives: dict[Any, tuple[NegativeSampling, NegativeSampler]] = {}
+        self._negatives: dict[Any, tuple[list[Any], NegativeSampler]] = {}
 
     @property
     def edge_permutation(self) -> None:
@@ -144,6 +149,12 @@ class GraphkitSampler(BaseSampler):
         if type(neg_sampling) is NegativeSampling:
             checked = self._checked(neg_sampling, index) if self.check_negatives else None
             neg_sampling = _Negatives(neg_sampling, key, checked, index, self.disjoint)
+        elif neg_sampling is not None and self.check_negatives:
+            raise ConfigError(
+                "GraphkitSampler: check_negatives does not go with neg_sampling of the class "
+                f"{type(neg_sampling).__name__}, which draws by itself. Pass a NegativeSampling, "
+                "or leave it out."
+            )
         exclude = self._excluded(index)
         return edge_sample(
             index,
@@ -193,15 +204,17 @@ class GraphkitSampler(BaseSampler):
                 f"GraphkitSampler: check_negatives needs the edges of {kind!r}, but the data has "
                 "none. Add them, or leave it out."
             )
-        made_for, made = self._negatives.get(kind, (None, None))
-        if made is None or made_for is not given:
+        weights = [_on_cpu(given.src_weight), _on_cpu(given.dst_weight)]
+        made_for, made = self._negatives.get(kind, (weights, None))
+        # weights may be changed between epochs, also in place
+        if made is None or not all(map(_is_same, made_for, weights)):
             made = NegativeSampler(
                 graph,
-                src_weight=_on_cpu(given.src_weight),
-                dst_weight=_on_cpu(given.dst_weight),
+                src_weight=weights[0],
+                dst_weight=weights[1],
                 loops=kind is not None and kind[0] != kind[2],
             )
-            self._negatives[kind] = given, made
+            self._negatives[kind] = [copy.deepcopy(weight) for weight in weights], made
         return made
 
     def _sample(
@@ -354,6 +367,12 @@ class _Negatives(NegativeSampling):
 def _on_cpu(value: Any) -> Any:
     # sampling is the CPU's work, wherever the features lie
     return value.cpu() if isinstance(value, Tensor) else value
+
+
+def _is_same(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return a.dtype == b.dtype and torch.equal(a, b)
+    return a is b
 
 
 def _check_ids(kind: str, ids: Tensor, count: int) -> None:

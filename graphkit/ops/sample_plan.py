@@ -527,7 +527,7 @@ def _relation(
     sums = weight = None
     if edge_weight is not None:
         weight = read_weights(f"sample: edge_weight{where}", edge_weight, graph)
-        weight = weight if eid is None else weight[eid.long()]
+        weight = weight.contiguous() if eid is None else weight[eid.long()]
         whole, top = whole_weights(ptr, weight)
         none = (top == 0) & (ptr.diff() > 0)
         if bool(none.any()):

@@ -214,7 +214,8 @@ def reference(plan: Plan) -> Run:
         return ids if trees is None else trees * plan.num_nodes[kind] + ids
 
     def one(seeds: Seeds) -> Found:
-        ids = list(seeds.ids)
+        # the caller's seeds are not to lie below what is returned
+        ids = [some.clone() for some in seeds.ids]
         relations = [
             of if pairs is None else _without(of, pairs, plan.num_nodes[of.src])
             for of, pairs in zip(plan.relations, seeds.gone, strict=True)

@@ -168,13 +168,16 @@ def test_every_id_of_a_batch_counts() -> None:
         assert not torch.equal(drawn(3, 4, 5), drawn(*ids))
 
 
-def test_workers_that_are_started_afresh() -> None:
+@pytest.mark.parametrize("kind", [NeighborLoader, LinkNeighborLoader])
+def test_workers_that_are_started_afresh(kind: Any, capfd: pytest.CaptureFixture[str]) -> None:
     data = small()
-    loaders = [
-        NeighborLoader(data, [2, 2], batch_size=30, seed=1, **options)
-        for options in ({}, {"num_workers": 2, "multiprocessing_context": "spawn"})
-    ]
-    assert same(*map(list, loaders))
+    options: dict[str, Any] = {"batch_size": 30, "seed": 1}
+    if kind is LinkNeighborLoader:
+        options |= {"exclude": "seed", "neg_sampling_ratio": 1.0, "check_negatives": True}
+        options["edge_label_index"] = data.edge_index[:, :60]
+    afresh = kind(data, [2, 2], num_workers=2, multiprocessing_context="spawn", **options)
+    assert same(list(kind(data, [2, 2], **options)), list(afresh))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_pygs_own_loader_takes_the_sampler() -> None:
@@ -389,7 +392,9 @@ def keys(ends: Tensor, num_dst: int = 60) -> Tensor:
 
 
 @pytest.mark.parametrize("exclude", [None, "seed", "seed+reverse"])
-@pytest.mark.parametrize("form", ["plain", "labor", "weight", "time", "induced", "replace"])
+@pytest.mark.parametrize(
+    "form", ["plain", "labor", "weight", "time", "induced", "replace", "bidirectional"]
+)
 def test_links_do_not_see_themselves(exclude: Any, form: str) -> None:
     data = small()
     # parallel edges and both directions of many
@@ -402,7 +407,10 @@ def test_links_do_not_see_themselves(exclude: Any, form: str) -> None:
         "time": {"time_attr": "edge_time", "edge_label_time": torch.full((500,), 90)},
         "induced": {"subgraph_type": "induced"},
         "replace": {"replace": True},
+        "bidirectional": {"subgraph_type": "bidirectional"},
     }[form]
+    if form == "bidirectional" and exclude == "seed":
+        pytest.skip("refused, as it would bring them back")
     seen = back = 0
     for batch in LinkNeighborLoader(
         data, [20, 20], edge_label_index=data.edge_index, batch_size=25, exclude=exclude,
@@ -413,7 +421,8 @@ def test_links_do_not_see_themselves(exclude: Any, form: str) -> None:
         seen += int(torch.isin(keys(edges), keys(links)).sum())
         back += int(torch.isin(keys(edges), keys(links.flip(0))).sum())
         assert len(batch.e_id) > 100
-        assert torch.equal(edges, data.edge_index[:, batch.e_id])
+        if form != "bidirectional":
+            assert torch.equal(edges, data.edge_index[:, batch.e_id])
     assert (seen > 0) == (exclude is None)
     assert (back > 0) == (exclude != "seed+reverse")
 
@@ -496,6 +505,41 @@ def test_checked_negatives_are_no_edges(mode: str, disjoint: bool) -> None:
             taken = torch.cat([keys(data.edge_index), keys(links[:, batch.input_id])])
             wrong += int(torch.isin(keys(pairs), taken).sum()) + int((pairs[0] == pairs[1]).sum())
         assert (wrong == 0) == check
+
+
+def test_checked_negatives_follow_their_weights() -> None:
+    data = small()
+    links, weight = data.edge_index[:, :40], torch.ones(60)
+    negatives = NegativeSampling("triplet", 2, dst_weight=weight)
+    loader = LinkNeighborLoader(
+        data, [2], edge_label_index=links, batch_size=20, neg_sampling=negatives,
+        check_negatives=True,
+    )  # fmt: skip
+
+    def drawn() -> Tensor:
+        return torch.cat([batch.n_id[batch.dst_neg_index].flatten() for batch in loader])
+
+    assert int(drawn().min()) < 10
+    weight[:20] = 0
+    assert int(drawn().min()) >= 20
+    negatives.dst_weight = torch.ones(60).index_fill(0, torch.arange(40), 0)
+    assert int(drawn().min()) >= 40
+    negatives.dst_weight = None
+    assert int(drawn().min()) < 10
+
+
+class OfTheirOwn(NegativeSampling):
+    """Negatives of a class that users wrote."""
+
+
+def test_checked_negatives_are_ours_alone() -> None:
+    data = small()
+    loader = LinkNeighborLoader(
+        data, [2], edge_label_index=data.edge_index, batch_size=20, check_negatives=True,
+        neg_sampling=OfTheirOwn("binary", 1),
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="check_negatives does not go with .* class OfTheirOwn"):
+        next(iter(loader))
 
 
 def test_checked_negatives_of_several_relations() -> None:
@@ -649,6 +693,12 @@ def test_bad_input() -> None:
         (ConfigError, data, {"subgraph_type": "all"}, "unknown subgraph_type 'all'"),
         (ConfigError, data, {"seed": -1}, "seed is -1, but a whole number from 0"),
         (ConfigError, data, {"exclude": "sead"}, "unknown exclude 'sead'. Did you mean 'seed'"),
+        (
+            ConfigError,
+            data,
+            {"exclude": "seed", "subgraph_type": "bidirectional"},
+            "exclude='seed' does not go with subgraph_type='bidirectional'",
+        ),
         (
             ConfigError,
             hetero,

@@ -371,6 +371,15 @@ def test_what_was_drawn_stays_as_it_is(by: str) -> None:
     assert torch.equal(torch.cat([last[0], last[0]])[: len(last[1])], last[1] + 1)
 
 
+def test_seeds_are_not_what_is_returned(by: str) -> None:
+    relation = ("author", "writes", "paper")
+    graph = {relation: Graph.from_edge_index(torch.tensor([[0, 1], [1, 2]]), num_src=2, num_dst=3)}
+    seeds = torch.tensor([2, 1])
+    found = heterogeneous(graph, {"paper": seeds}, [2])
+    seeds.zero_()
+    assert found.n_id["paper"].tolist() == [2, 1]
+
+
 def test_tables_that_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hashed numbers of many nodes, in the first batch and in those after it."""
     if not SETS:
@@ -498,6 +507,18 @@ def test_weighted_with_replacement(by: str) -> None:
     p = WEIGHTS.double() / WEIGHTS.sum()
     assert within_4_sigma(drawn.mean(0), 4 * p, (4 * p * (1 - p)).sqrt() + 1e-3)
     assert not drawn[:, WEIGHTS == 0].any()
+
+
+def test_weights_that_are_a_column(by: str) -> None:
+    """Rows in order and float64: the weights are used as they are."""
+    graph = Graph.from_csr(torch.tensor([0, 5, 5, 5, 5, 5]), torch.arange(5), num_src=5)
+    table = torch.ones(5, 3, dtype=torch.float64)
+    table[:, 0] = torch.tensor([0, 0, 0, 1, 0])
+    for replaced in (False, True):
+        sampler = ops.Sampler(graph, [1], edge_weight=table[:, 0], replace=replaced)
+        for at in range(9):
+            found = sampler(torch.tensor([0]), (0, 0, at))
+            assert isinstance(found, Sampled) and found.e_id.tolist() == [3]
 
 
 def test_weighted_without_replacement(by: str) -> None:
@@ -749,6 +770,30 @@ def test_left_out_edges_of_any_graph(graph: Graph, name: str, fanout: list[int],
             results.append(found)
     assert torch.isin(results[0].e_id, rest_of(graph, pairs)).all()
     assert all(same(results[0], other) for other in results[1:])
+
+
+@pytest.mark.parametrize("name", [name for name in OPTIONS if name != "weighted replace"])
+def test_a_hub_without_many_of_its_edges(by: str, name: str) -> None:
+    random = torch.Generator().manual_seed(0)
+    # parallel edges as well
+    ends = torch.stack([torch.randint(700, (1000,), generator=random), torch.zeros(1000).long()])
+    graph = Graph.from_edge_index(ends, 700)
+    for count in (64, 65, 400):
+        # each pair twice
+        pairs = torch.stack([torch.randperm(700, generator=random)[:count], torch.zeros(count)])
+        pairs = torch.cat([pairs, pairs], 1).long()
+        rest, options = rest_of(graph, pairs), options_of(name, graph)
+        fewer = {
+            option: value[rest] if option.startswith("edge") else value
+            for option, value in options.items()
+        }
+        seeds = torch.tensor([0, 3])
+        time = seed_time_of(options, 2)
+        lean = Graph.from_edge_index(ends[:, rest], 700)
+        want = homogeneous(lean, seeds, [90], (0, 0, 1), seed_time=time, **fewer)
+        found = homogeneous(graph, seeds, [90], (0, 0, 1), seed_time=time, exclude=pairs, **options)
+        assert len(found.e_id) and torch.equal(found.e_id, rest[want.e_id])
+        assert torch.equal(found.n_id, want.n_id) and same(found.by_dst, want.by_dst)
 
 
 @pytest.mark.parametrize("replaced", [False, True])

@@ -52,6 +52,8 @@ void* fresh(uintptr_t address, int64_t bytes) {
 }
 
 NB_MODULE(_kernels, m) {
+  // a worker that was started afresh ends with what it was given: nothing is to be said of that
+  nb::set_leak_warnings(false);
   chosen = best();
 #if defined(__linux__) || defined(__APPLE__)
   pthread_atfork(nullptr, nullptr, [] { forked = true; });

@@ -21,7 +21,8 @@ namespace {
 // many edges are drawn in a second where the graph does not fit the caches, and with 24 rows 0.9
 // times as many (AMD Zen 4).
 constexpr int64_t kRows = 96;
-// picks that are compared with one another; beyond, a bit for each neighbour says what is taken
+// picks that are compared with one another, and pairs with a row; beyond, a bit for each neighbour
+// says what is taken, and a table which columns are in pairs
 constexpr int64_t kListed = 64;
 // local numbers are int32
 constexpr int64_t kMost = INT32_MAX - 1;
@@ -444,7 +445,32 @@ struct Run {
 
   // room for a row without some of its edges
   bool reserve_rest(int64_t pairs, int64_t longest) {
-    return reserve(room.rest, room.rest_room, 5 * (longest + 1) + pairs);
+    return reserve(room.rest, room.rest_room, 5 * (longest + 1) + 5 * pairs);
+  }
+
+  // The slots whose columns are in `wanted`, by a table: to compare all of a hub's columns with as
+  // many pairs would take seconds.
+  template <class I>
+  static int64_t find_many(const I* idx, int64_t begin, int64_t end, const I* wanted, int64_t count,
+                           uint64_t* table, int64_t* found) {
+    uint64_t size = 64;
+    while (size < 2 * static_cast<uint64_t>(count)) size *= 2;
+    std::memset(table, 0, size * sizeof(uint64_t));
+    const auto place = [=](uint64_t key) {
+      uint64_t at = mix_words<uint64_t>(key) & (size - 1);
+      while (table[at] && table[at] != key) at = (at + 1) & (size - 1);
+      return table + at;
+    };
+    for (int64_t j = 0; j < count; ++j) {
+      const uint64_t key = static_cast<uint64_t>(wanted[j]) + 1;
+      *place(key) = key;
+    }
+    int64_t n = 0;
+    for (int64_t slot = begin; slot < end; ++slot) {
+      found[n] = slot;
+      n += *place(static_cast<uint64_t>(idx[slot]) + 1) != 0;
+    }
+    return n;
   }
 
   // The slots of a row whose edges may not be taken, into `found`, which rise: how many.
@@ -455,6 +481,10 @@ struct Run {
     const I* idx = static_cast<const I*>(of.side.idx);
     I* wanted = reinterpret_cast<I*>(found + (end - begin + 1));
     const int64_t count = without.of_row(node, wanted);
+    if (count > kListed) {
+      uint64_t* table = reinterpret_cast<uint64_t*>(found + (end - begin + 1) + count);
+      return find_many(idx, begin, end, wanted, count, table, found);
+    }
     int64_t n = 0;
     for (int64_t slot = begin; slot < end; slot += L) {
       const int64_t last = slot + L < end ? slot + L : end;
