@@ -46,11 +46,12 @@ class GraphkitSampler(BaseSampler):
     ``exclude``, for batches of links: ``"seed"`` takes no edge between the ends of a link of the
     batch, parallel ones included; ``"seed+reverse"`` none in the other direction either (of several
     relations that of ``rev_`` and the name, as PyG's ``ToUndirected`` calls it). What is left is
-    drawn as if these edges did not exist.
+    drawn as if these edges did not exist. Batches of nodes are as without it.
 
     ``check_negatives``: no negative link is an edge of its relation, nor a link of the batch
     (:func:`graphkit.ops.sample_negatives`, which raises where a source of triplets has an edge to
-    every node). By default they are drawn as PyG's, some of them edges.
+    every node). Links that are held out of ``data`` are no edges here. By default negatives are
+    drawn as PyG's, some of them edges.
 
     Raises :class:`GraphError` and :class:`ConfigError` as :func:`graphkit.ops.sample`.
     """
