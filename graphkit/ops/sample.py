@@ -75,8 +75,8 @@ class Sampled:
     of each edge in the graph, so that ``edge_attr[e_id]`` has the order of ``by_dst``.
     ``batch [n]``: the seed of each node's tree, where trees are disjoint. ``num_sampled_nodes``
     (the seeds first) and ``num_sampled_edges`` are PyG's counts of each hop; the edges' are None
-    for induced subgraphs, which cannot be trimmed. The tensors hold memory of the kernel, which they
-    give back when they are gone: they can be written to, not resized in place.
+    for induced subgraphs, which cannot be trimmed. The tensors hold memory of the kernel, given
+    back when they are gone: they can be written to, not resized in place.
     """
 
     n_id: Tensor
