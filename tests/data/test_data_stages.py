@@ -448,6 +448,8 @@ def soon():
     time.sleep(0.3)
     os.kill(os.getpid(), signal.SIGINT)
 
+# a shell that started us in the background has it ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)
 threading.Thread(target=soon, daemon=True).start()
 began = time.monotonic()
 try:
