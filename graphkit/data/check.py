@@ -347,6 +347,33 @@ def _check_masks(masks: Mapping[str, Tensor], size: int, item: str = "node") -> 
             )
 
 
+def check_types(
+    features: Mapping[str, Tensor],
+    num_nodes: Mapping[str, int],
+    target: str,
+    y: Tensor,
+    masks: Mapping[str, Tensor],
+    allow_nonfinite: bool = False,
+) -> None:
+    """Features of several types of nodes, and labels and masks of one: as :func:`check` has them.
+
+    Raises:
+        DataError: the first thing that is wrong, naming the type of nodes.
+    """
+    kind = target
+    try:
+        for kind, x in features.items():
+            _check_x(x, allow_nonfinite)
+            if len(x) != num_nodes[kind]:
+                raise DataError(f"x has {len(x)} rows, but there are {num_nodes[kind]} nodes.")
+        kind = target
+        _check_y(y, num_nodes[target], None)
+        _check_masks(masks, num_nodes[target])
+        _check_chosen(masks, y)
+    except DataError as error:
+        raise DataError(f"data[{kind!r}]: {error}") from None
+
+
 def _check_chosen(masks: Mapping[str, Tensor], y: Tensor, item: str = "node") -> None:
     """Every split of every mask has an item, and every chosen item a label."""
     values = y.is_floating_point()

@@ -55,6 +55,8 @@ class HostTable:
         if mode not in _MODES:
             raise ConfigError(f"HostTable: unknown mode {mode!r}. {nearest(str(mode), _MODES)}")
         self.device = torch.device(device)
+        if self.device.type == "cuda" and self.device.index is None and torch.cuda.is_available():
+            self.device = torch.device("cuda", torch.cuda.current_device())
         has_triton = importlib.util.find_spec("triton") is not None
         if mode == "zero_copy" and self.device.type == "cuda" and not has_triton:
             raise BackendError(
@@ -62,7 +64,8 @@ class HostTable:
                 "Use mode='staged', or: pip install triton"
             )
         self.mode = ("zero_copy" if has_triton else "staged") if mode == "auto" else mode
-        x = x.detach()
+        # of a conjugate or negative view the bytes are read
+        x = x.detach().resolve_conj().resolve_neg()
         self.x = padded(x) if pad else x.contiguous()
         if self.device.type == "cuda":
             if not torch.cuda.is_available():
@@ -81,6 +84,22 @@ class HostTable:
         """
         if self.device.type == "cpu":
             return take_rows(self.x, index, out)
+        wanted = [len(index), *self.x.shape[1:]]
+        if out is not None and (
+            list(out.shape) != wanted
+            or (out.dtype, out.device) != (self.x.dtype, self.device)
+            or not out.is_contiguous()
+        ):
+            raise GraphError(
+                f"HostTable: out is {out.dtype} {list(out.shape)} on {out.device}, but contiguous "
+                f"{self.x.dtype} {wanted} on {self.device} is expected. A longer buffer is cut to "
+                "size by out[:len(index)]."
+            )
+        # events and kernels belong to the current device
+        with torch.cuda.device(self.device):
+            return self._on_device(index, out)
+
+    def _on_device(self, index: Tensor, out: Tensor | None) -> Tensor:
         if self.mode == "staged":
             return self._staged(index, out)
         index = index.to(self.device)

@@ -62,8 +62,12 @@ class _Chain(Iterator[Batch]):
 
     def __next__(self) -> Batch:
         batch = next(self.source)
-        for function in self.work:
-            batch = function(batch)
+        try:
+            for function in self.work:
+                batch = function(batch)
+        except StopIteration as error:
+            # it would end the loop as if there were no more batches
+            raise RuntimeError("A stage raised StopIteration.") from error
         return batch
 
 
@@ -282,7 +286,8 @@ class _Shared:
         self.source, self.work = chain.source, chain.work
         self.lock = threading.Lock()
         self.places: deque[Future[Batch | None]] = deque()
-        self.stopped = False
+        # stopped: nobody wants what is in work; ended: the source has no more
+        self.stopped = self.ended = False
         self.workers: set[int] = set()
 
     def begin(self) -> None:
@@ -296,9 +301,10 @@ class _Shared:
         with self.lock:
             place = self.places.popleft()
             try:
-                batch = None if self.stopped else next(self.source, None)
+                batch = None if self.stopped or self.ended else next(self.source, None)
             except BaseException as error:
-                self.stopped = True
+                # batches before it are still to be finished
+                self.ended = True
                 place.set_exception(error)
                 return
         try:

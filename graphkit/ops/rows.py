@@ -57,8 +57,9 @@ def take_rows(x: Tensor, index: Tensor, out: Tensor | None = None) -> Tensor:
     else:
         _check_out(x, index, out)
     on_cpu = x.device.type == "cpu"
-    if on_cpu and native is not None and _has_dense_rows(out):
-        # a conjugate or negative view is not what its bytes say
+    # a conjugate or negative view is not what its bytes say
+    is_plain = not (out.is_conj() or out.is_neg())
+    if on_cpu and native is not None and is_plain and _has_dense_rows(out):
         dense = x.resolve_conj().resolve_neg()
         native(dense if _has_dense_rows(dense) else dense.contiguous(), index, out)
     else:

@@ -13,6 +13,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from ..data import Batch, Card, card, check, is_path, load
+from ..data.check import check_types
 from ..data.stages import seeds as seeds_of
 from ..errors import ConfigError, DataError
 from ..graph import Graph
@@ -155,11 +156,11 @@ def node_mini(
         found = load(data, root, split=split, allow_nonfinite=allow_nonfinite)
         metric = metric or (named.metric if named else None)
     is_hetero = hasattr(found, "node_types")
-    mini = read_hetero(found, undirected, row_normalize) if is_hetero else read_mini(
-        found if isinstance(data, str) else check(found, allow_nonfinite=allow_nonfinite),
-        undirected,
-        row_normalize,
-    )  # fmt: skip
+    if is_hetero:
+        mini = read_hetero(found, undirected, row_normalize, allow_nonfinite)
+    else:
+        found = found if isinstance(data, str) else check(found, allow_nonfinite=allow_nonfinite)
+        mini = read_mini(found, undirected, row_normalize)
     task = task_of(mini.y, metric, getattr(found, "num_classes", None))
     options["metric"] = task.metric
     build, about = _model(mini, options, task.width)
@@ -224,11 +225,14 @@ def read_mini(data: Any, undirected: bool, row_normalize: bool) -> Mini:
     return Mini(nodes.x, nodes.graph, nodes.y, nodes.masks)
 
 
-def read_hetero(data: Any, undirected: bool, row_normalize: bool) -> Mini:
+def read_hetero(
+    data: Any, undirected: bool, row_normalize: bool, allow_nonfinite: bool = False
+) -> Mini:
     """A graph of several types of nodes, of which one has labels and masks.
 
     Raises:
-        DataError: no type or several have labels, a mask is missing, or an index is out of range.
+        DataError: no type or several have labels, a mask is missing, an index is out of range, or
+            features, labels or masks are not what :func:`graphkit.data.check` asks for.
     """
     labelled = [kind for kind in data.node_types if "y" in data[kind]]
     if len(labelled) != 1:
@@ -247,16 +251,25 @@ def read_hetero(data: Any, undirected: bool, row_normalize: bool) -> Mini:
         sizes = {"num_src": num_nodes[src], "num_dst": num_nodes[dst]}
         graph = Graph.from_edge_index(data[relation].edge_index, **sizes)
         graphs[relation] = graph
-        if undirected and (dst, name, src) not in data.edge_types:
+        base = name.removeprefix("rev_")
+        # its reverse may be there under PyG's name, or be what this is the reverse of
+        is_there = (
+            (dst, f"rev_{name}", src) in data.edge_types
+            or (base != name and (dst, base, src) in data.edge_types)
+            or (src != dst and (dst, name, src) in data.edge_types)
+        )
+        if undirected and not is_there:
             turned = data[relation].edge_index.flip(0)
             sizes = {"num_src": num_nodes[dst], "num_dst": num_nodes[src]}
             graphs[dst, f"rev_{name}", src] = Graph.from_edge_index(turned, **sizes)
     x = {kind: data[kind].x.float() for kind in data.node_types if "x" in data[kind]}
+    masks = {part: data[target][f"{part}_mask"] for part in PARTS}
+    named = {f"{part}_mask": mask for part, mask in masks.items()}
+    check_types(x, num_nodes, target, data[target].y, named, allow_nonfinite)
     if row_normalize:
         for kind, rows in x.items():
             sums = rows.abs().sum(dim=1, keepdim=True)
             x[kind] = rows / torch.where(sums > 0, sums, 1.0)
-    masks = {part: data[target][f"{part}_mask"] for part in PARTS}
     return Mini(x, graphs, data[target].y, masks, target, num_nodes)
 
 

@@ -50,10 +50,10 @@ def predict(
     """Predictions of a run's finished seeds for every row of its data, or of other data.
 
     Of a run of node, node_mini (on nodes of one type) or graph, writes a table with a row for each
-    node or graph: its number, its part of the split, its label where it is known, the predicted
-    class, and the probability of every class (or one column for each label or value). An .npy file
-    holds the probabilities or values alone, float32 [N, C]. Data to predict needs neither labels
-    nor a split.
+    node or graph: its number, its part of the split, its label where it is known,
+    the predicted class, and the probability of every class (or one column for each label or value).
+    An .npy file holds the probabilities or values alone, float32 [N, C]. Data to predict needs
+    neither labels nor a split.
 
     Of a run of link, a row for each pair of nodes held out for validation or test, or for each of
     your own: source, target, part, label (1 a link, 0 none) and score, the probability of a link;

@@ -406,6 +406,40 @@ def test_a_cycle_that_only_the_collector_finds() -> None:
     assert gone()
 
 
+def test_batches_before_an_error_of_the_source_are_finished() -> None:
+    def source() -> Iterator[Batch]:
+        yield from seeds(IDS, 100, shuffle=False)
+        raise OSError("no more")
+
+    class Slow:
+        shape = X.shape
+
+        def rows(self, index: Tensor, out: Tensor | None = None) -> Tensor:
+            time.sleep(0.1)
+            return X[index]
+
+    made = fetch(fetch(source(), Slow()), extra=Slow())
+    seen = []
+    with pytest.raises(OSError, match="no more"):
+        for batch in prefetch(made, depth=6, threads=3):
+            seen.append(batch.number)
+            assert torch.equal(batch.x, X[batch.seeds])
+            assert torch.equal(batch.extra["extra"], X[batch.seeds])
+    assert seen == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("depth", [0, 2])
+def test_a_stage_that_runs_out_of_something_does_not_end_the_epoch(depth: int) -> None:
+    class Exhausted:
+        shape = X.shape
+
+        def rows(self, index: Tensor, out: Tensor | None = None) -> Tensor:
+            return next(iter(()))
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        list(prefetch(fetch(seeds(IDS, 100), Exhausted()), depth=depth))
+
+
 def test_collected_by_a_thread_of_its_own() -> None:
     """Nobody can wait for himself: the threads then end by themselves."""
     kept: dict[str, Any] = {}

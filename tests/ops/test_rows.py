@@ -101,6 +101,8 @@ def test_other_layouts(served: str) -> None:
     assert take_rows(x, index[:0]).shape == (0, 4, 5, 3)
     assert take_rows(x[:0], index[:0]).shape == (0, 4, 5, 3)
     assert torch.equal(take_rows(x, torch.arange(6)[::2]), x[::2])
+    out = torch.empty(len(index), 3, dtype=torch.complex64).conj()
+    assert torch.equal(take_rows(z, index, out), z[index])
     out = torch.empty(3, 5, 4, 3).transpose(1, 2)
     assert torch.equal(take_rows(x, index, out), x[index])
 

@@ -343,7 +343,7 @@ def test_bad_graphs_of_several_types() -> None:
     refused("No relation leads to nodes of the type 'paper'", GraphError)
     data = typed()
     data["paper"].train_mask[:] = False
-    refused("no training nodes")
+    refused("train_mask selects no node")
 
 
 def test_the_recipe_is_on_the_command_line() -> None:
@@ -364,3 +364,63 @@ def test_wrong_blocks(graph: Graph) -> None:
         model(x, found.blocks())
     with pytest.raises(GraphError, match=r"whole has shape .*\], but \[\d+, 3\] is expected"):
         model(x, found.blocks(), whole=whole[:, :2])
+
+
+# --- several types of nodes, checked ---
+
+
+def _overlap(data: HeteroData) -> None:
+    data["paper"].test_mask = data["paper"].train_mask.clone()
+
+
+def _numbers(data: HeteroData) -> None:
+    data["paper"].train_mask = torch.tensor([10, 20, 30])
+
+
+def _nothing(data: HeteroData) -> None:
+    data["paper"].val_mask = torch.zeros(90, dtype=torch.bool)
+
+
+def _nan(data: HeteroData) -> None:
+    data["author"].x[3, 1] = float("nan")
+
+
+def _unlabelled(data: HeteroData) -> None:
+    data["paper"].y[data["paper"].val_mask] = -1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_overlap, r"data\['paper'\]: train_mask and test_mask share"),
+        (_numbers, r"data\['paper'\]: train_mask must be bool"),
+        (_nothing, r"data\['paper'\]: val_mask"),
+        (_nan, r"data\['author'\]: x .*nan"),
+        (_unlabelled, r"data\['paper'\]: .*val_mask"),
+    ],
+)
+def test_data_of_several_types_is_checked(
+    change: Callable[[HeteroData], None], message: str, tmp_path: Path
+) -> None:
+    data = typed()
+    change(data)
+    with pytest.raises(DataError, match=message):
+        node_mini(data=data, out=str(tmp_path / "run"), **QUICK)
+    assert not (tmp_path / "run").exists()
+
+
+def test_reverses_are_added_once() -> None:
+    data = typed()
+    cites = torch.randint(0, 90, (2, 50))
+    data["paper", "cites", "paper"].edge_index = cites
+    data["paper", "rev_prints", "venue"].edge_index = data[
+        "venue", "prints", "paper"
+    ].edge_index.flip(0)
+    made = MODULE.read_hetero(data, True, False).graph
+    assert set(made) - set(data.edge_types) == {
+        ("paper", "rev_cites", "paper"),
+        ("paper", "rev_writes", "author"),
+        ("author", "rev_by", "paper"),
+    }
+    turned = made["paper", "rev_cites", "paper"].edge_index()
+    assert torch.equal(turned.unique(dim=1), cites.flip(0).unique(dim=1))

@@ -237,7 +237,7 @@ def test_weights_that_are_not_of_graphs(rings: GraphSet, own: Any) -> None:
         predict(run, data=rings, pairs="p.csv")
     config = json.loads((Path(run) / "config.json").read_text())
     (Path(run) / "config.json").write_text(json.dumps({**config, "recipe": "temporal"}))
-    with pytest.raises(ConfigError, match="run of 'temporal', but predict knows node, link, graph"):
+    with pytest.raises(ConfigError, match="run of 'temporal', but predict knows node, no"):
         predict(run, data=rings)
 
 
