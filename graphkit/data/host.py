@@ -55,7 +55,8 @@ class HostTable:
         if mode not in _MODES:
             raise ConfigError(f"HostTable: unknown mode {mode!r}. {nearest(str(mode), _MODES)}")
         self.device = torch.device(device)
-        if self.device.type == "cuda" and self.device.index is None and torch.cuda.is_available():
+        if self.device == torch.device("cuda") and torch.cuda.is_available():
+            # with its number, as tensors have it
             self.device = torch.device("cuda", torch.cuda.current_device())
         has_triton = importlib.util.find_spec("triton") is not None
         if mode == "zero_copy" and self.device.type == "cuda" and not has_triton:

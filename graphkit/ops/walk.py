@@ -189,7 +189,8 @@ def push_reference(
     # every seed has a place for all nodes and edges
     most = max(1, ROOM // max(1, num_nodes + of.num_edges))
     if len(seeds) > most:
-        parts = [push_reference(of, some, alpha, least, top) for some in seeds.split(most)]
+        pieces = [seeds[at : at + most] for at in range(0, len(seeds), most)]
+        parts = [push_reference(of, some, alpha, least, top) for some in pieces]
         node, mass, count = (torch.cat(found) for found in zip(*parts, strict=True))
         return node, mass, count
     degree, rows = of.degree(), of.row_ids()
@@ -497,13 +498,13 @@ def ppr(
     ``top_k`` is positive, and for a Walker with weights, ``p``, ``q`` or a metapath.
     """
     if isinstance(graph, Walker):
-        ways = graph.ways
-        if ways.second or len(ways.sides) > 1 or ways.sides[0].sums is not None:
+        first, *others = graph.ways.sides
+        if graph.ways.second or others or first.sums is not None:
             raise ConfigError(
                 "ppr: the Walker has weights, p, q or a metapath, but pushes follow all edges of "
                 "one graph alike. Prepare one without."
             )
-        side = Csr(ways.sides[0].ptr, ways.sides[0].idx)
+        side = Csr(first.ptr, first.idx)
         num_nodes, device = graph.num_nodes, graph.device
     else:
         (side,) = _walked("ppr", [graph])

@@ -96,5 +96,5 @@ def take_rows(x: Tensor, index: Tensor, out: Tensor) -> None:
     grid = (triton.cdiv(len(index), how["ROWS"]),)
     take_rows_kernel[grid](
         flat, index, to, len(index), width, x_stride, out_stride, skew,
-        WORDS=LINE // kind.itemsize, **how,
+        WORDS=LINE // kind.itemsize, **how,  # pyright: ignore[reportArgumentType]
     )  # fmt: skip
