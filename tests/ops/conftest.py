@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch._library.custom_ops import CustomOpDef
+from ways import WAYS, served
 
 from graphkit import graph, ops
 from graphkit.ops.cpu import native
@@ -34,6 +35,22 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
             for op in served:
                 stack.enter_context(op.set_kernel_enabled("cpu", False))
         yield request.param
+
+
+@pytest.fixture(params=["torch", "baseline", "avx2", "avx512"])
+def by(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Ops that are no custom ops on their references and on each instruction set."""
+    if request.param not in WAYS:
+        pytest.skip(f"this machine or build offers no {request.param} kernels")
+    with served(request.param):
+        yield request.param
+
+
+@pytest.fixture(autouse=True)
+def _same_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(params=SETS)

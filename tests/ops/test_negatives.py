@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pickle
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from math import sqrt
 from typing import Any
 
@@ -14,36 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from ways import WAYS, served
 
 from graphkit import ConfigError, Graph, GraphError, ops
-from graphkit.ops.cpu import native
 from graphkit.testing import graphs
 
 module = sys.modules["graphkit.ops.negatives"]
-SETS = native.kernels.instruction_sets() if native.kernels is not None else []
-WAYS = ("torch", *SETS)
-
-
-@contextmanager
-def served(by: str) -> Iterator[None]:
-    """What is drawn inside is drawn by an instruction set, or ``torch`` for the reference."""
-    with pytest.MonkeyPatch.context() as patch:
-        if by == "torch":
-            patch.setattr(module, "native", None)
-            yield
-            return
-        before = native.kernels.instruction_set()
-        native.kernels.choose(by)
-        yield
-        native.kernels.choose(before)
-
-
-@pytest.fixture(params=["torch", "baseline", "avx2", "avx512"])
-def by(request: pytest.FixtureRequest) -> Iterator[str]:
-    if request.param not in WAYS:
-        pytest.skip(f"this machine or build offers no {request.param} kernels")
-    with served(request.param):
-        yield request.param
 
 
 @pytest.fixture(params=["tries", "rest"])

@@ -5,9 +5,7 @@ from __future__ import annotations
 import itertools
 import pickle
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from math import sqrt
 from pathlib import Path
@@ -18,46 +16,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from ways import SETS, WAYS, served
 
 from graphkit import ConfigError, Csr, Graph, GraphError, ops
-from graphkit.ops.cpu import native
 from graphkit.ops.random import below, random_word, random_words
 from graphkit.ops.sample import HeteroSampled, Sampled
 from graphkit.testing import graphs
 
 # the package's attribute of that name is the function
 module = sys.modules["graphkit.ops.sample"]
-SETS = native.kernels.instruction_sets() if native.kernels is not None else []
-WAYS = ("torch", *SETS)
-
-
-@contextmanager
-def served(by: str) -> Iterator[None]:
-    """Samplers made inside are served by an instruction set, or ``torch`` for the reference."""
-    with pytest.MonkeyPatch.context() as patch:
-        if by == "torch":
-            patch.setattr(module, "native", None)
-            yield
-            return
-        before = native.kernels.instruction_set()
-        native.kernels.choose(by)
-        yield
-        native.kernels.choose(before)
-
-
-@pytest.fixture(params=["torch", "baseline", "avx2", "avx512"])
-def by(request: pytest.FixtureRequest) -> Iterator[str]:
-    if request.param not in WAYS:
-        pytest.skip(f"this machine or build offers no {request.param} kernels")
-    with served(request.param):
-        yield request.param
-
-
-@pytest.fixture(autouse=True)
-def _same_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def homogeneous(*args: Any, **options: Any) -> Sampled:

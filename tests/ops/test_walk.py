@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from math import sqrt
 from typing import Any
@@ -14,44 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from ways import SETS, WAYS, served
 
 from graphkit import ConfigError, Csr, Graph, GraphError, ops
-from graphkit.ops.cpu import native
 from graphkit.testing import dense_adjacency, graphs
 
 module = sys.modules["graphkit.ops.walk"]
-SETS = native.kernels.instruction_sets() if native.kernels is not None else []
-WAYS = ("torch", *SETS)
-
-
-@contextmanager
-def served(by: str) -> Iterator[None]:
-    """What is called inside is served by an instruction set, or ``torch`` for the reference."""
-    with pytest.MonkeyPatch.context() as patch:
-        if by == "torch":
-            patch.setattr(module, "native_walk", None)
-            patch.setattr(module, "native_push", None)
-            yield
-            return
-        before = native.kernels.instruction_set()
-        native.kernels.choose(by)
-        yield
-        native.kernels.choose(before)
-
-
-@pytest.fixture(params=["torch", "baseline", "avx2", "avx512"])
-def by(request: pytest.FixtureRequest) -> Iterator[str]:
-    if request.param not in WAYS:
-        pytest.skip(f"this machine or build offers no {request.param} kernels")
-    with served(request.param):
-        yield request.param
-
-
-@pytest.fixture(autouse=True)
-def _same_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def random_graph(num_nodes: int = 300, num_edges: int = 3000, seed: int = 0) -> Graph:

@@ -6,41 +6,29 @@ calls. Whatever a kernel does not take (float16) goes to the op's reference.
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from . import native
 
-SERVED: tuple[str, ...] = ()
+_FAMILIES = (
+    "attention",
+    "csr",
+    "dropout",
+    "extreme",
+    "intersect",
+    "negatives",
+    "rows",
+    "sample",
+    "sddmm",
+    "segment",
+    "spmm",
+    "walk",
+)
+_loaded = _FAMILIES if native.kernels is not None else ()
+
+SERVED: tuple[str, ...] = tuple(
+    name for family in _loaded for name in import_module(f".{family}", __name__).SERVED
+)
 """The public ops that a kernel serves."""
-
-if native.kernels is not None:
-    from . import (
-        attention,
-        csr,
-        dropout,
-        extreme,
-        intersect,
-        negatives,
-        rows,
-        sample,
-        sddmm,
-        segment,
-        spmm,
-        walk,
-    )
-
-    families = (
-        attention,
-        csr,
-        dropout,
-        extreme,
-        intersect,
-        negatives,
-        rows,
-        sample,
-        sddmm,
-        segment,
-        spmm,
-        walk,
-    )
-    SERVED = tuple(name for family in families for name in family.SERVED)
 
 __all__ = ["SERVED", "native"]

@@ -1,0 +1,36 @@
+"""Ops that are no custom ops (sampling, negatives, walks), on torch and on each instruction set."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+import graphkit.ops  # noqa: F401  (loads the modules that are named below)
+from graphkit.ops.cpu import native
+
+SETS = native.kernels.instruction_sets() if native.kernels is not None else []
+WAYS = ("torch", *SETS)
+# of each module the names under which kernels are registered
+KERNELS = {"sample": ["native"], "negatives": ["native"], "walk": ["native_walk", "native_push"]}
+
+
+@contextmanager
+def served(by: str) -> Iterator[None]:
+    """What is made and called inside is served by an instruction set, or ``torch``: references."""
+    with pytest.MonkeyPatch.context() as patch:
+        if by == "torch":
+            for name, kernels in KERNELS.items():
+                for kernel in kernels:
+                    # the package's attribute of that name may be the function
+                    patch.setattr(sys.modules[f"graphkit.ops.{name}"], kernel, None)
+            yield
+            return
+        before = native.kernels.instruction_set()
+        assert native.kernels.choose(by)
+        try:
+            yield
+        finally:
+            native.kernels.choose(before)
