@@ -143,17 +143,30 @@ def padded(x: Tensor) -> Tensor:
     return room[skip:].as_strided(x.shape, (step, *inner[: x.dim() - 1])).copy_(x)
 
 
-def _locked(owner: HostTable, x: Tensor) -> Tensor:
-    """``x`` in page-locked memory: where it lies, or a copy."""
-    if x.is_pinned() or x.numel() == 0:
-        return x
-    runtime = cast(Any, torch.cuda.cudart)()
-    storage = x.untyped_storage()
-    if int(runtime.cudaHostRegister(storage.data_ptr(), storage.nbytes(), 0)) == 0:
+class _Pin:
+    """A storage that is page-locked where it lies, for all tables over it."""
+
+    def __init__(self, runtime: Any, storage: torch.UntypedStorage) -> None:
         # the storage is held until then: memory must not be freed while it is registered
-        weakref.finalize(owner, _unlock, runtime, storage)
-        return x
-    return torch.empty_like(x, pin_memory=True).copy_(x)
+        weakref.finalize(self, _unlock, runtime, storage)
+
+
+_pins: weakref.WeakValueDictionary[int, _Pin] = weakref.WeakValueDictionary()
+
+
+def _locked(owner: Any, x: Tensor) -> Tensor:
+    """``x`` in page-locked memory: where it lies, or a copy."""
+    storage = x.untyped_storage()
+    pin = _pins.get(storage.data_ptr())
+    if pin is None:
+        if x.is_pinned() or x.numel() == 0:
+            return x
+        runtime = cast(Any, torch.cuda.cudart)()
+        if int(runtime.cudaHostRegister(storage.data_ptr(), storage.nbytes(), 0)) != 0:
+            return torch.empty_like(x, pin_memory=True).copy_(x)
+        pin = _pins[storage.data_ptr()] = _Pin(runtime, storage)
+    owner.pin = pin
+    return x
 
 
 def _unlock(runtime: Any, storage: torch.UntypedStorage) -> None:

@@ -146,7 +146,8 @@ class ACMConv(nn.Module):
                     f"is {self.norm!r}."
                 )
             h = self._channels(x)
-            is_block = x_dst.data_ptr() == x.data_ptr()
+            # without memory (meta tensors) all addresses are one
+            is_block = x_dst.data_ptr() == x.data_ptr() and graph.num_dst <= len(x)
             h_dst = h[: graph.num_dst] if is_block else self._channels(x_dst)
             both, own = h_dst.split(parts, dim=1)
             share = sampled_share("ACMConv", graph, whole, 1)

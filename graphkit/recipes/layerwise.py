@@ -97,7 +97,7 @@ def layerwise(
     for number in range(model.num_layers):
         is_last = number == model.num_layers - 1
         kinds = [model.target] if is_last else list(num_nodes)
-        h = {
+        found = {
             kind: _over_all(
                 num_nodes[kind],
                 lambda ids, h=h: loading.batches(ids, sampler, h, whole=whole),
@@ -109,6 +109,7 @@ def layerwise(
             )
             for kind in kinds
         }
+        h = _of_one_width(found)
     return h[model.target]
 
 
@@ -144,7 +145,13 @@ def _embedded(
             return model.embed(b.x, b.seeds, only=kind)[kind]
 
         found[kind] = _over_all(count, rows, embed, chunk, kind)
-    return found
+    return _of_one_width(found)
+
+
+def _of_one_width(rows: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Types without nodes, for which nothing ran, have as many columns as the others."""
+    width = max(some.size(1) for some in rows.values())
+    return {kind: some if len(some) else some.new_empty(0, width) for kind, some in rows.items()}
 
 
 def _over_all(
@@ -159,4 +166,4 @@ def _over_all(
             out = torch.empty((count, *part.shape[1:]), dtype=part.dtype)
         first = batch.number * chunk
         out[first : first + len(part)] = part
-    return torch.empty(0) if out is None else out
+    return torch.empty(0, 0) if out is None else out

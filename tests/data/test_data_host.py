@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from graphkit.data import HostTable
+from graphkit.data import HostTable, host
 from graphkit.data.host import padded
 from graphkit.data.stages import fetch, seeds
 from graphkit.errors import BackendError, ConfigError, GraphError
@@ -153,3 +153,32 @@ print("compiled")
 
 def test_the_kernel_compiles_for_gpus_that_are_not_here() -> None:
     assert run(COMPILED) == "compiled\n"
+
+
+def test_memory_stays_locked_while_one_table_is_over_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a runtime that only writes down what it is asked: no GPU is needed."""
+    asked: list[str] = []
+
+    class Runtime:
+        def cudaHostRegister(self, place: int, size: int, flags: int) -> int:
+            asked.append("lock")
+            return 0
+
+        def cudaHostUnregister(self, place: int) -> int:
+            asked.append("unlock")
+            return 0
+
+    class Owner:
+        pin: Any = None
+
+    monkeypatch.setattr(torch.cuda, "cudart", Runtime)
+    monkeypatch.setattr(torch.Tensor, "is_pinned", lambda self: bool(asked))
+    x = torch.ones(4, 3)
+    first, second = Owner(), Owner()
+    assert host._locked(first, x) is x
+    part = x[1:]
+    assert host._locked(second, part) is part
+    first.pin = None
+    assert asked == ["lock"]
+    second.pin = None
+    assert asked == ["lock", "unlock"]

@@ -424,3 +424,27 @@ def test_reverses_are_added_once() -> None:
     }
     turned = made["paper", "rev_cites", "paper"].edge_index()
     assert torch.equal(turned.unique(dim=1), cites.flip(0).unique(dim=1))
+
+
+def test_types_without_nodes_pass_through_the_layers_in_chunks() -> None:
+    data = typed()
+    data["journal"].num_nodes = 0
+    data["journal", "holds", "paper"].edge_index = torch.empty((2, 0), dtype=torch.int64)
+    data["paper", "in", "journal"].edge_index = torch.empty((2, 0), dtype=torch.int64)
+    mini = MODULE.read_hetero(data, False, False)
+    widths = {kind: rows.size(1) for kind, rows in mini.x.items()}
+    model = HeteroStack("sage", list(mini.graph), mini.num_nodes, widths, 16, 3, "paper").eval()
+    whole = model.of_whole(mini.graph)
+    options = dict(chunk=7, whole=whole, num_nodes=mini.num_nodes)
+    parts = layerwise(model, mini.x, mini.graph, Loading(CPU), **options)
+    at_once = layerwise(model, mini.x, mini.graph, Loading(CPU), at_once=True, **options)
+    torch.testing.assert_close(parts, at_once)
+
+
+def test_a_last_batch_of_one_node_has_a_batch_norm() -> None:
+    edges = torch.stack([torch.arange(1, 65), torch.arange(64)])
+    model = build_model("sage", 5, 16, 3, num_layers=2, norm="batch_norm").train()
+    # node 64 has no in-edges: both blocks have one row
+    batch = Sampler(Graph.from_edge_index(edges, 65), [3, 3])(torch.tensor([64]), Key())
+    out = model(torch.randn(1, 5), batch.blocks(transpose=True))
+    assert out.shape == (1, 3) and bool(out.isfinite().all())
