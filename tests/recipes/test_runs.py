@@ -89,9 +89,13 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_bits(
                     os.kill(child, signal.SIGKILL)
             code = end()
             killed += code == -signal.SIGKILL
-            if code == 0:
+            assert code in (0, -signal.SIGKILL)
+            # a kill may also come after the last file and before the end of the process
+            is_whole = Path("run/result.json").exists()
+            is_whole &= not Path("run/checkpoint.safetensors").exists()
+            assert is_whole or code != 0
+            if is_whole:
                 assert digests("run") == whole
-                assert not Path("run/checkpoint.safetensors").exists()
                 Path("run").rename(f"finished-{killed}-{time.monotonic_ns()}")
         nursery.stdin.close()
     assert resumed >= kills // 2
