@@ -35,6 +35,7 @@ def _sddmm(
         a.stride(0),
         b.data_ptr(),
         b.stride(0),
+        b.size(0),
         out.data_ptr(),
         a.size(1),
         a.size(2),

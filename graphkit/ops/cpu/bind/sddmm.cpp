@@ -5,13 +5,14 @@
 namespace {
 
 void sddmm(const Side& side, uintptr_t a, int64_t a_stride, uintptr_t b, int64_t b_stride,
-           uintptr_t out, int64_t heads, int64_t channels, int dtype, int threads) {
+           int64_t columns, uintptr_t out, int64_t heads, int64_t channels, int dtype, int threads) {
   SddmmArgs args{};
   args.side = side;
   args.a = at(a);
   args.a_stride = a_stride;
   args.b = at(b);
   args.b_stride = b_stride;
+  args.columns = columns;
   args.heads = heads;
   args.channels = channels;
   args.dtype = static_cast<DType>(dtype);

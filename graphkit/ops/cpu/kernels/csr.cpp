@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "parallel.h"
+#include "prefetch.h"
 
 namespace GK_ISA {
 namespace {
@@ -95,8 +96,8 @@ void sort_range(const From& from, int64_t n, int64_t base, int64_t* ends, int64_
   }
   if (blocks == 1 && n <= kFew) {
     // what follows writes all over these lines: they are better fetched in their order
-    for (int64_t i = base; i < base + n; i += 64 / sizeof(C)) __builtin_prefetch(idx + i, 1, 2);
-    for (int64_t i = base; i < base + n; i += 64 / sizeof(E)) __builtin_prefetch(eid + i, 1, 2);
+    for (int64_t i = base; i < base + n; i += 64 / sizeof(C)) prefetch_line(idx + i);
+    for (int64_t i = base; i < base + n; i += 64 / sizeof(E)) prefetch_line(eid + i);
   }
   // a single block's counters end as the ends of the rows
   each([&](int64_t* next, int64_t begin, int64_t end) {
@@ -160,7 +161,7 @@ void sort_by_ranges(const CsrArgs& a, const Plan& plan, const FromInput<I, C, E>
       Item<C, E> item = from.item(i);
       item.row = static_cast<uint32_t>(row & mask);
       const int64_t to = next[row >> plan.shift]++;
-      __builtin_prefetch(items + to + kItemsAhead, 1, 2);
+      prefetch_line(items + to + kItemsAhead);
       items[to] = item;
     }
   });

@@ -63,7 +63,7 @@ struct Rows {
     for (int64_t e = begin; e < end; ++e) {
       if (e + kAhead < p.slots) {
         prefetch_row(p.row(e + kAhead, b), NV * L * sizeof(T));
-        if (p.args.won) __builtin_prefetch(p.bits(e + kAhead, b) + b.at / 8, 1, 2);
+        if (p.args.won) prefetch_line(p.bits(e + kAhead, b) + b.at / 8);
       }
       const T* row = p.row(e, b);
       const acc_t<T> s = p.scale(e, b.head);

@@ -50,7 +50,7 @@ void count_bits(const Gradient<T>& p, int64_t begin, int64_t end, int32_t* count
     constexpr int L = decltype(l)::value, NV = decltype(n)::value;
     flags<T, L> sum[NV] = {};
     for (int64_t e = begin; e < end; ++e) {
-      if (e + kAhead < slots) __builtin_prefetch(p.won(p.args.side.edge(e + kAhead), b.head), 0, 2);
+      if (e + kAhead < slots) prefetch_line(p.won(p.args.side.edge(e + kAhead), b.head));
       uint64_t words[kWords<L, NV>];
       if (!load_bits<L, NV>(p.won(p.args.side.edge(e), b.head), b, words)) continue;
 #pragma GCC unroll 16
@@ -168,7 +168,7 @@ struct ToSources {
     for (int v = 0; v < NV; ++v) sum[v] = to[v];
     for (int64_t e = begin; e < end; ++e) {
       if (e + 2 * kAhead < slots)
-        __builtin_prefetch(p.won(side.edge(e + 2 * kAhead), b.head) + b.at / 8, 0, 2);
+        prefetch_line(p.won(side.edge(e + 2 * kAhead), b.head) + b.at / 8);
       if (e + kAhead < slots) {
         // the lines of a row that hold a winner, and no others
         load_bits<L, NV, Whole>(p.won(side.edge(e + kAhead), b.head), b, words);
@@ -176,7 +176,7 @@ struct ToSources {
 #pragma GCC unroll 16
         for (int64_t c = 0; c < L * NV; c += line)
           if (words[c / 64] >> (c % 64) & ((uint64_t(1) << line) - 1))
-            __builtin_prefetch(row + c, 0, 2);
+            prefetch_line(row + c);
       }
       const int64_t edge = side.edge(e);
       if (!load_bits<L, NV, Whole>(p.won(edge, b.head), b, words)) continue;
@@ -275,7 +275,7 @@ void scatter_columns(const Gradient<T>& shared, int64_t head, int64_t column, ui
         const uint64_t mine = bits_of<T, L>(won);
         count[v] -= won;
         bits |= mine << (v * L);
-        if (mine) __builtin_prefetch(dx + source * p.width + v * L, 1, 2);
+        if (mine) prefetch_line(dx + source * p.width + v * L);
       }
       winners[e - begin] = bits;
     }

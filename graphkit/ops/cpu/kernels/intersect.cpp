@@ -196,8 +196,8 @@ struct Pairs {
   }
 
   void fetch_offsets(int64_t node) const {
-    __builtin_prefetch(args.of.begin + node);
-    __builtin_prefetch(args.of.end + node);
+    prefetch_near(args.of.begin + node);
+    prefetch_near(args.of.end + node);
   }
 
   void fetch_head(int64_t node) const {

@@ -12,6 +12,7 @@
 #endif
 
 #include "parallel.h"
+#include "prefetch.h"
 #include "random.h"
 
 namespace GK_ISA {
@@ -71,7 +72,7 @@ struct Dense {
     return table.room >= num_nodes || renew(table.entry, table.room, num_nodes);
   }
   bool make_room(int64_t) { return true; }
-  void fetch(int64_t node, int64_t) const { __builtin_prefetch(table + node, 1, 2); }
+  void fetch(int64_t node, int64_t) const { prefetch_line(table + node); }
   int64_t find(int64_t node, int64_t) const {
     const uint64_t entry = table[node];
     return entry >> 32 == stamp ? static_cast<int64_t>(entry & UINT32_MAX) : -1;
@@ -120,8 +121,8 @@ struct Hashed {
   }
   void fetch(int64_t node, int64_t tree) const {
     const uint64_t mask = static_cast<uint64_t>(table.room) / 2 - 1;
-    __builtin_prefetch(
-        table.entry + 2 * (mix_words<uint64_t>(key_of(node, tree) + kCounterStep) & mask), 1, 2);
+    prefetch_line(
+        table.entry + 2 * (mix_words<uint64_t>(key_of(node, tree) + kCounterStep) & mask));
   }
   int64_t find(int64_t node, int64_t tree) const {
     const uint64_t entry = place(key_of(node, tree))[1];
@@ -212,7 +213,7 @@ struct Row {
   SampleRoom& room;
 
   int64_t take(int64_t slot) const {
-    __builtin_prefetch(idx + slot, 0, 2);
+    prefetch_line(idx + slot);
     return slot;
   }
 
@@ -568,7 +569,7 @@ struct Run {
       const int64_t slot = slots[i], node = idx[slot];
       found[i] = node;
       map.fetch(node, 0);
-      if (eid) __builtin_prefetch(eid + slot * wide, 0, 2);
+      if (eid) prefetch_line(eid + slot * wide);
     }
   }
 
@@ -587,7 +588,7 @@ struct Run {
   void fetch_offsets(const SampleRelation& of, int64_t first, int64_t last) const {
     const SampleNodes& nodes = into.nodes[of.dst];
     for (int64_t row = first; row < last; ++row)
-      __builtin_prefetch(of.side.ptr + nodes.id[row], 0, 2);
+      prefetch_line(of.side.ptr + nodes.id[row]);
   }
 
   // The sampled in-edges of local nodes `first` to `last` - 1.

@@ -80,7 +80,7 @@ struct Segments {
     if (!side.eid || slot + kAhead >= slots) return;
     const T* p = base + side.edge(slot + kAhead) * stride + column;
     for (int64_t i = 0; i < size; i += 64 / static_cast<int64_t>(sizeof(T)))
-      __builtin_prefetch(p + i, 0, 2);
+      prefetch_line(p + i);
   }
 };
 

@@ -12,6 +12,8 @@
 #include <immintrin.h>
 #endif
 
+#include "prefetch.h"
+
 // for what loops over slots must see through: GCC keeps vectors in memory across a call
 #define GK_INLINE __attribute__((always_inline)) inline
 
@@ -154,6 +156,39 @@ inline void store_one(T* p, acc_t<T> value) {
   store<1>(p, vec<acc_t<T>, 1>{value});
 }
 
+// The two halves of a vector. GCC would take one of 64 bytes apart in memory.
+template <class A, int L>
+struct Halves {
+  vec<A, L / 2> low, high;
+};
+
+template <class A, int L>
+inline Halves<A, L> halves(vec<A, L> v) {
+  Halves<A, L> out;
+#if defined(GK_ISA_avx512)
+  if constexpr (sizeof v == 64) {
+    __m512i bits;
+    std::memcpy(&bits, &v, sizeof bits);
+    const __m256i low = _mm512_castsi512_si256(bits), high = _mm512_extracti64x4_epi64(bits, 1);
+    std::memcpy(&out.low, &low, sizeof low);
+    std::memcpy(&out.high, &high, sizeof high);
+    return out;
+  }
+#endif
+#if defined(GK_ISA_avx512) || defined(GK_ISA_avx2)
+  if constexpr (sizeof v == 32) {
+    __m256i bits;
+    std::memcpy(&bits, &v, sizeof bits);
+    const __m128i low = _mm256_castsi256_si128(bits), high = _mm256_extracti128_si256(bits, 1);
+    std::memcpy(&out.low, &low, sizeof low);
+    std::memcpy(&out.high, &high, sizeof high);
+    return out;
+  }
+#endif
+  std::memcpy(&out, &v, sizeof v);
+  return out;
+}
+
 // Whether a bit is set in any lane.
 template <class V>
 inline bool any(V lanes) {
@@ -161,12 +196,6 @@ inline bool any(V lanes) {
   std::memcpy(parts, &lanes, sizeof lanes);
   for (const vec<uint64_t, 2>& part : parts) seen |= part;
   return (seen[0] | seen[1]) != 0;
-}
-
-// inlined by force: GCC drops calls of a function that does nothing but prefetch
-GK_INLINE void prefetch_row(const void* p, int64_t bytes) {
-  const char* at = static_cast<const char*>(p);
-  for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(at + line, 0, 2);
 }
 
 }  // namespace GK_ISA

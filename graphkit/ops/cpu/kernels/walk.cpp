@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "parallel.h"
+#include "prefetch.h"
 #include "random.h"
 
 namespace GK_ISA {
@@ -107,7 +108,7 @@ struct Steps {
   }
 };
 
-void fetch(const WalkSide& side, int64_t node) { __builtin_prefetch(side.of.ptr + node, 0, 3); }
+void fetch(const WalkSide& side, int64_t node) { prefetch_near(side.of.ptr + node); }
 
 template <class I>
 void block(const WalkArgs& args, int64_t first, int64_t count) {
@@ -135,7 +136,7 @@ void block(const WalkArgs& args, int64_t first, int64_t count) {
       const uint64_t own = random_word(word[i], static_cast<uint64_t>(step));
       slot[i] = args.second && last[i] >= 0 ? steps.draw_second(begin, end, last[i], own)
                                             : steps.draw(begin, end, own);
-      if (slot[i] >= 0) __builtin_prefetch(steps.idx + slot[i], 0, 3);
+      if (slot[i] >= 0) prefetch_near(steps.idx + slot[i]);
     }
     for (int64_t i = 0; i < count; ++i) {
       const int64_t walk = first + i;
