@@ -261,10 +261,14 @@ def _node_scores(
 
 def _finish(layer: GATConv | GATv2Conv, x_dst: Tensor | None, out: Tensor) -> Tensor:
     """What follows the weighted sum: heads, residual, bias."""
-    out = out.flatten(1) if layer.concat else out.mean(1)
+    # added to before it is flattened: a gradient through a view that was overwritten takes copies
+    shape = out.shape[1:] if layer.concat else (layer.out_channels,)
+    out = out if layer.concat else out.mean(1)
     if layer.res is not None and x_dst is not None:
-        out = _added(out, layer.res(x_dst))
-    return out if layer.bias is None else _added(out, layer.bias)
+        out = _added(out, layer.res(x_dst).view(-1, *shape))
+    if layer.bias is not None:
+        out = _added(out, layer.bias.view(shape))
+    return out.flatten(1)
 
 
 def _added(out: Tensor, term: Tensor) -> Tensor:
