@@ -1,6 +1,6 @@
-// The largest (smallest) message of each row. A row stays in registers over its slots. Where the
-// winners are asked for, its slots are read again while they are in the cache, and leave one bit
-// for each channel: a 32nd of the messages, and all that the gradient needs.
+// The largest (smallest) message of each row, in slices of a few lines as spmm takes them. Where the
+// winners are asked for, the slots of some rows are read again while they are in the cache, and leave
+// one bit for each channel: a 32nd of the messages, and all that the gradient needs.
 #include "extreme.h"
 
 #include "parallel.h"
@@ -9,7 +9,7 @@
 namespace GK_ISA {
 namespace {
 
-// a row of more slots has left the first caches when it is read again
+// more slots have left the second-level cache when they are read again
 constexpr int64_t kCached = 256;
 
 template <class T>
@@ -20,6 +20,7 @@ struct Extreme {
   T* out;
   acc_t<T> sign;  // a minimum is the largest of the negated messages
   int64_t slots, width, bytes;
+  bool streamed;
 
   explicit Extreme(const ExtremeArgs& a)
       : args(a),
@@ -29,7 +30,9 @@ struct Extreme {
         sign(a.minimum ? -1 : 1),
         slots(a.side.slots()),
         width(a.heads * a.channels),
-        bytes(winner_bytes(a.channels)) {}
+        bytes(winner_bytes(a.channels)),
+        // where winners are asked for the results are read again
+        streamed(!a.won && streams(a.out, a.channels * sizeof(T), a.side.rows * width * sizeof(T))) {}
 
   GK_INLINE const T* row(int64_t slot, const Block& b) const {
     return x + column_of(args.side, slot) * args.x_stride + b.column;
@@ -112,20 +115,36 @@ struct Rows {
     return count;
   }
 
-  static void rows(const Extreme<T>& p, const Block& b, int64_t first, int64_t last) {
+  static void find_rows(const Extreme<T>& p, const Block& b, int64_t first, int64_t last) {
     const int64_t* ptr = p.args.side.ptr;
-    // a block that was moved back does not count twice
-    const int64_t channels = b.size - (-b.at & 7);
     for (int64_t r = first; r < last; ++r) {
       if (is_hub(ptr, r)) continue;
       V best[NV];
       find(p, b, ptr[r], ptr[r + 1], best);
       T* out = p.out + r * p.width + b.column;
 #pragma GCC unroll 16
-      for (int v = 0; v < NV; ++v)
+      for (int v = 0; v < NV; ++v) {
         // zero is added for its sign: no row gives -0
-        store<L>(out + bit_at<L, NV>(v, b.size), p.sign * best[v] + V{});
-      if (p.args.won && winners(p, b, ptr[r], ptr[r + 1], best) > channels) p.args.tied[r] = 1;
+        const V value = p.sign * best[v] + V{};
+        T* to = out + bit_at<L, NV>(v, b.size);
+        p.streamed ? stream<L>(to, value) : store<L>(to, value);
+      }
+    }
+    if (p.streamed) end_stream();
+  }
+
+  // The winners of rows whose extremes are in `out`.
+  static void mark_rows(const Extreme<T>& p, const Block& b, int64_t first, int64_t last) {
+    const int64_t* ptr = p.args.side.ptr;
+    // a block that was moved back does not count twice
+    const int64_t channels = b.size - (-b.at & 7);
+    for (int64_t r = first; r < last; ++r) {
+      if (is_hub(ptr, r)) continue;
+      const T* out = p.out + r * p.width + b.column;
+      V best[NV];
+#pragma GCC unroll 16
+      for (int v = 0; v < NV; ++v) best[v] = p.sign * load<L>(out + bit_at<L, NV>(v, b.size));
+      if (winners(p, b, ptr[r], ptr[r + 1], best) > channels) p.args.tied[r] = 1;
     }
   }
 
@@ -193,9 +212,19 @@ void extreme_stored(const ExtremeArgs& args) {
   if (p.width == 0) return;
   hub_rows(p);
   parallel_rows(args.side.ptr, args.side.rows, args.threads, [&](int64_t first, int64_t last) {
-    each_block<T>(args.heads, args.channels, [&](const Block& b, auto l, auto n) {
-      RowsOf<T, decltype(l), decltype(n)>::rows(p, b, first, last);
-    });
+    // some rows at a time where they are read again for their winners
+    for (int64_t to = last; first < last; first = to) {
+      if (args.won)
+        for (to = first + 1; to < last && args.side.ptr[to + 1] - args.side.ptr[first] <= kCached;)
+          ++to;
+      each_block<T, kLines<T>>(args.heads, args.channels, [&](const Block& b, auto l, auto n) {
+        RowsOf<T, decltype(l), decltype(n)>::find_rows(p, b, first, to);
+      });
+      if (args.won)
+        each_block<T>(args.heads, args.channels, [&](const Block& b, auto l, auto n) {
+          RowsOf<T, decltype(l), decltype(n)>::mark_rows(p, b, first, to);
+        });
+    }
   });
 }
 

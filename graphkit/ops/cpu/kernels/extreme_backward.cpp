@@ -210,6 +210,7 @@ void to_sources(const ExtremeBackwardArgs& args) {
   const Side& side = args.sources;
   const ToSources<T> to{p};
   T* dx = static_cast<T*>(args.dx);
+  const bool past = streams(dx, p.args.channels * sizeof(T), side.rows * p.width * sizeof(T));
   const Hubs hubs(side.ptr, side.rows);
   if (hubs.count) {
     const Memory<A> sums(hubs.count * p.width);
@@ -239,9 +240,13 @@ void to_sources(const ExtremeBackwardArgs& args) {
         to.template add<L, NV>(b, side.ptr[r], side.ptr[r + 1], sum);
         T* row = dx + r * p.width + b.column;
 #pragma GCC unroll 16
-        for (int v = 0; v < NV; ++v) store<L>(row + bit_at<L, NV>(v, b.size), sum[v]);
+        for (int v = 0; v < NV; ++v) {
+          const int64_t at = bit_at<L, NV>(v, b.size);
+          past ? stream<L>(row + at, sum[v]) : store<L>(row + at, sum[v]);
+        }
       }
     });
+    end_stream();
   });
 }
 

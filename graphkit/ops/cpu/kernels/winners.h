@@ -19,11 +19,12 @@ struct Block {
   int64_t column, at, size, head;
 };
 
-// Calls body(block, Int<lanes>, Int<vectors>) for every block of `heads` heads' channels.
-template <class T, class F>
+// Calls body(block, Int<lanes>, Int<vectors>) for every block, of at most Most vectors, of `heads`
+// heads' channels.
+template <class T, int Most = kRegisters, class F>
 inline void each_block(int64_t heads, int64_t channels, const F& body) {
   for (int64_t head = 0; head < heads; ++head)
-    for_blocks<T>(channels, [&](int64_t at, int64_t size, auto l, auto n) {
+    for_blocks<T, Most>(channels, [&](int64_t at, int64_t size, auto l, auto n) {
       body(Block{head * channels + at, at, size, head}, l, n);
     });
 }
