@@ -33,10 +33,12 @@ struct Product {
         width(a.heads * a.channels),
         streamed(streams(a.out, a.channels * sizeof(T), a.side.rows * width * sizeof(T))) {}
 
+  const T* weight(int64_t slot, int64_t head) const {
+    return w + args.side.edge(slot) * args.weight_heads + head;
+  }
   acc_t<T> scale(int64_t slot, int64_t column, int64_t head) const {
     acc_t<T> s = right ? right[column] : acc_t<T>(1);
-    if (!w) return s;
-    return s * load_one(w + args.side.edge(slot) * args.weight_heads + head);
+    return w ? s * load_one(weight(slot, head)) : s;
   }
 };
 
@@ -53,8 +55,10 @@ GK_INLINE void sum_slots(const Product<T>& p, const Block& b, int64_t begin, int
   const T* x = p.x + b.column;
   const int64_t stride = p.args.x_stride, tail = b.size - L, slots = p.slots;
   for (int64_t e = begin; e < end; ++e) {
-    if (e + kAhead < slots)
+    if (e + kAhead < slots) {
       prefetch_row(x + static_cast<int64_t>(idx[e + kAhead]) * stride, NV * L * sizeof(T));
+      if (Scaled && p.w && p.args.side.eid) prefetch_line(p.weight(e + kAhead, b.head));
+    }
     const int64_t column = idx[e];
     const T* row = x + column * stride;
     if constexpr (Scaled) {
