@@ -232,7 +232,7 @@ def test_a_table_that_is_trained_is_read_in_the_step() -> None:
         kind = "a" if isinstance(columns.get("x"), dict) else None
         with pytest.raises(GraphError, match="requires_grad.*depth=0"):
             next(prefetch(fetch(seeds(IDS, 100, kind=kind), **columns)))
-    assert next(prefetch(fetch(seeds(IDS, 100), table.detach()))).x.shape == (100, 2) and gone()
+    assert len(list(prefetch(fetch(seeds(IDS, 100), table.detach())))) == 4 and gone()
 
 
 def test_a_stage_of_ones_own() -> None:
