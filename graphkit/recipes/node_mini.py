@@ -263,7 +263,7 @@ def read_hetero(
             turned = data[relation].edge_index.flip(0)
             sizes = {"num_src": num_nodes[dst], "num_dst": num_nodes[src]}
             graphs[dst, f"rev_{name}", src] = Graph.from_edge_index(turned, **sizes)
-    x = {kind: data[kind].x.float() for kind in data.node_types if "x" in data[kind]}
+    x = {kind: data[kind].x.detach().float() for kind in data.node_types if "x" in data[kind]}
     masks = {part: data[target][f"{part}_mask"] for part in PARTS}
     named = {f"{part}_mask": mask for part, mask in masks.items()}
     check_types(x, num_nodes, target, data[target].y, named, allow_nonfinite)

@@ -254,6 +254,15 @@ def test_papers_and_movies_are_learnt(local_data: Path, data: str, least: float,
     assert record.metric == "f1" and record.test_mean > least
 
 
+def test_features_may_be_weights_of_another_model(own: Data) -> None:
+    for data in (own, typed()):
+        want = scores(node_mini(data=data, **QUICK).run)
+        for store in data.node_stores:
+            if "x" in store:
+                store.x = torch.nn.Parameter(store.x)
+        assert scores(node_mini(data=data, **QUICK).run) == want
+
+
 def test_bf16(own: Data) -> None:
     for data in (own, typed()):
         options = {**QUICK, "epochs": 15, "lr": 0.01}
