@@ -56,6 +56,7 @@ def table() -> str:
             continue
         row = rows[name]
         score = f"{100 * row['test_mean']:.2f} ± {100 * row['test_std']:.2f}"
+        score += {"accuracy": "", "f1": " (macro F1)"}.get(row["metric"], f" ({row['metric']})")
         lines.append(
             f"| `{name}` | {row['data']} | {row['model']} | {score} | {preset.published or '-'} "
             f"| {len(row['seeds'])} |"

@@ -29,7 +29,7 @@ from ..errors import ConfigError, GraphError
 from ..ops import Key, Sampler, take_rows
 from ..ops.cpu import native
 from ..ops.random import random_word, random_words
-from .batch import Batch
+from .batch import Batch, mapped
 from .buffers import Buffers
 
 Function = Callable[[Batch], Batch]
@@ -164,6 +164,9 @@ def fetch(
     The memory of rows of tensors is used again when the last tensor in it is gone; chains that
     follow each other may share it, as ``buffers``. Ids are checked before anything is written:
     :class:`GraphError`.
+
+    A table with ``requires_grad`` is read where the batch is made, and gets its gradient. Read
+    ahead it would be the table before the last steps: :func:`prefetch` refuses its rows.
     """
 
     memory = Buffers() if buffers is None else buffers
@@ -256,7 +259,9 @@ def prefetch(
     An exception is raised in the place of its batch, with its traceback. Ctrl-C, ``close()`` and
     leaving the loop end the threads, after the batch that each is at.
 
-    Raises :class:`ConfigError` for numbers out of range, before a thread starts.
+    Raises :class:`ConfigError` for numbers out of range, before a thread starts. In the place of a
+    batch whose rows have ``requires_grad``, :class:`GraphError`: they were read before the steps
+    that come before theirs, how many depends on the threads.
     """
     _at_least("prefetch", "depth", depth, 0)
     _at_least("prefetch", "threads", threads, 1)
@@ -312,9 +317,21 @@ class _Shared:
                 if batch is None or self.stopped:
                     break
                 batch = function(batch)
+            if batch is not None:
+                mapped((batch.x, batch.y, batch.extra), _refuse_gradient)
             place.set_result(batch)
         except BaseException as error:
             place.set_exception(error)
+
+
+def _refuse_gradient(rows: Tensor) -> Tensor:
+    if rows.requires_grad:
+        raise GraphError(
+            "prefetch: rows of a batch have requires_grad, but they are read before the steps that "
+            "change their table. Read them in the step, as table[batch.n_id], or pass depth=0, or "
+            "the table.detach() if no step changes it."
+        )
+    return rows
 
 
 def _ahead(shared: _Shared, depth: int, max_bytes: int | None, threads: int) -> Iterator[Batch]:

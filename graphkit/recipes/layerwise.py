@@ -75,9 +75,12 @@ def layerwise(
     ``x``, ``graph`` and the results of the layers lie where they are, features possibly larger than
     the device's memory. ``at_once``: a layer is one chunk and no rows are gathered, where all this
     lies on the device.
+
+    With the device meta, and the model there, this is a rehearsal for who counts the memory: of
+    each layer the first chunk is worked on, and the result is uninitialised.
     """
     if at_once:
-        return _at_once(model, x, graph, whole, num_nodes)
+        return _at_once(model, x, graph, loading, whole, num_nodes)
     # all in-edges of one hop
     sampler = Sampler(graph, [-1])
     if not isinstance(model, HeteroStack):
@@ -117,13 +120,16 @@ def _at_once(
     model: Any,
     x: Any,
     graph: Graph | Mapping[Relation, Graph],
+    loading: Loading,
     whole: Any,
     num_nodes: Mapping[str, int] | None,
 ) -> Tensor:
     """Each layer over the whole graph, which is a block of all nodes."""
     h, layers = x, len(model.convs)
     if num_nodes is not None:
-        h = model.embed(x, {kind: torch.arange(count) for kind, count in num_nodes.items()})
+        place = loading.device
+        all_id = {kind: torch.arange(n, device=place) for kind, n in num_nodes.items()}
+        h = model.embed(x, all_id)
     for number in range(layers):
         h = model.layer(number, h, graph, whole)
     return h if num_nodes is None else h[model.target]
@@ -164,6 +170,8 @@ def _over_all(
         part = function(batch)
         if out is None:
             out = torch.empty((count, *part.shape[1:]), dtype=part.dtype)
+        if part.is_meta:
+            break
         first = batch.number * chunk
         out[first : first + len(part)] = part
     return torch.empty(0, 0) if out is None else out

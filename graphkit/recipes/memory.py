@@ -47,10 +47,14 @@ class Prediction:
 
 
 class _LiveBytes(TorchDispatchMode):
-    """Adds up the storages that ops create while active and subtracts those that die."""
+    """Adds up the storages that ops create while active and subtracts those that die.
 
-    def __init__(self) -> None:
+    Only those of ``device`` and of the meta device, which stands for it.
+    """
+
+    def __init__(self, device: str) -> None:
         super().__init__()
+        self.device = device
         self.live = 0
         self.peak = 0
         self._known: set[int] = set()
@@ -74,7 +78,7 @@ class _LiveBytes(TorchDispatchMode):
     def _add(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
         key = _key(tensor)
-        if key in self._known:
+        if key in self._known or tensor.device.type not in ("meta", self.device):
             return
         self._known.add(key)
         self.live += storage.nbytes()
@@ -179,16 +183,27 @@ def predict_step(
 ) -> Prediction | None:
     """As :func:`predict`, of ``step(model)``, which is given the model on the meta device and
     returns the loss there."""
-    shapes = copy.deepcopy(model).to("meta").train()
-    tracker = _LiveBytes()
-    try:
-        with tracker:
-            step(shapes).backward()
-    except (NotImplementedError, RuntimeError):
+    peak = most_bytes(model, lambda shapes: step(shapes).backward(), place)
+    if peak is None:
         return None
     weights = sum(p.nbytes for p in model.parameters())
     held = torch.cuda.memory_allocated(place) if place.type == "cuda" else resident()
-    return Prediction(held, tracker.peak + 3 * weights, place.type)
+    return Prediction(held, peak + 3 * weights, place.type)
+
+
+def most_bytes(
+    model: nn.Module, work: Callable[[nn.Module], Any], place: torch.device
+) -> int | None:
+    """The most bytes that tensors of ``work(model)`` take at once on ``place``; None if one of its
+    ops has no shape function. ``work`` is given the model in training on the meta device."""
+    shapes = copy.deepcopy(model).to("meta").train()
+    tracker = _LiveBytes(place.type)
+    try:
+        with tracker:
+            work(shapes)
+    except (NotImplementedError, RuntimeError):
+        return None
+    return tracker.peak
 
 
 def resident() -> int:

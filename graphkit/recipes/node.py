@@ -186,7 +186,8 @@ def read_nodes(data: "Data", device: torch.device, undirected: bool, row_normali
             f"{getattr(data, 'name', 'data')} has no node features x, which this recipe needs. "
             "Give it some, such as one-hot degrees: torch_geometric.transforms.OneHotDegree."
         )
-    x, edge_index, y = data["x"].float(), data["edge_index"], data["y"]
+    # weights of another model, such as embeddings, are given features here
+    x, edge_index, y = data["x"].detach().float(), data["edge_index"], data["y"]
     if row_normalize:
         sums = x.abs().sum(dim=1, keepdim=True)
         x = x / torch.where(sums > 0, sums, 1.0)

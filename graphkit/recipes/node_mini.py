@@ -13,6 +13,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from ..data import Batch, Card, card, check, is_path, load
+from ..data.batch import mapped
 from ..data.check import check_types
 from ..data.stages import seeds as seeds_of
 from ..errors import ConfigError, DataError
@@ -262,7 +263,7 @@ def read_hetero(
             turned = data[relation].edge_index.flip(0)
             sizes = {"num_src": num_nodes[dst], "num_dst": num_nodes[src]}
             graphs[dst, f"rev_{name}", src] = Graph.from_edge_index(turned, **sizes)
-    x = {kind: data[kind].x.float() for kind in data.node_types if "x" in data[kind]}
+    x = {kind: data[kind].x.detach().float() for kind in data.node_types if "x" in data[kind]}
     masks = {part: data[target][f"{part}_mask"] for part in PARTS}
     named = {f"{part}_mask": mask for part, mask in masks.items()}
     check_types(x, num_nodes, target, data[target].y, named, allow_nonfinite)
@@ -357,10 +358,7 @@ def problem(
     loading = loading_of(options, device)
     sampler, whole = _sampler(mini, options), model.of_whole(mini.graph)
     clock = _Clock(device)
-    num_nodes = mini.num_nodes or {"": len(mini.y)}
-    # a layer needs a few times its output beside it
-    needed = 4 * sum(num_nodes.values()) * options["hidden"] * 4
-    at_once = device.type == "cpu" and needed <= options["prefetch_mb"] * MB
+    at_once = _fits(mini, options, device)
     with_bf16 = partial(
         torch.autocast, device.type, dtype=torch.bfloat16, enabled=options["amp"] == "bf16"
     )
@@ -460,13 +458,11 @@ def _announce(
         what = f"{counts}; {edges:,} edges of {len(mini.graph)} relations"
     steps = -(-len(rows["train"]) // options["batch_size"])
     predicted, batch = _predict(model, mini, task, options, rows["train"], device)
-    nodes = batch.n_id if isinstance(batch.n_id, dict) else {"": batch.n_id}
-    sampled = sum(len(ids) for ids in nodes.values() if ids is not None)
     for line in (
         f"{options['data']}: {what}, {task.width} {task.kind}",
         f"split: {sizes}",
         f"batches: {steps:,} of up to {options['batch_size']:,} nodes, fanout {options['fanout']}; "
-        f"the first has {sampled:,} nodes in {batch.nbytes / MB:,.1f} MB",
+        f"the first has {_num_nodes(batch):,} nodes in {batch.nbytes / MB:,.1f} MB",
         f"{options['model']}: {weights:,} parameters on {device}",
         f"predicted peak memory: {predicted or 'unknown (an op has no shape function)'}",
     ):
@@ -496,7 +492,60 @@ def _predict(
         return task.loss(forward(shapes, some), y)
 
     predicted = memory.predict_step(model, step, device)
-    if predicted is None:
+    scoring = memory.most_bytes(
+        model, partial(_rehearse, mini=mini, options=options, whole=whole, device=device), device
+    )
+    if predicted is None or scoring is None:
         return None, batch
-    ahead = min(options["prefetch"] * batch.nbytes, int(options["prefetch_mb"] * MB))
-    return replace(predicted, step=predicted.step + ahead), batch
+    # the weights' gradients, moments and best values are there while nodes are scored
+    scoring += 4 * sum(p.nbytes for p in model.parameters())
+    largest = batch.nbytes
+    if not _fits(mini, options, device) and len(mini.y) > options["chunk"]:
+        all_id = torch.arange(len(mini.y))
+        ids = seeds_of(all_id, options["chunk"], shuffle=False, kind=mini.target)
+        chunk = next(loading.batches(ids, Sampler(mini.graph, [-1]), None, whole=whole))
+        # between the layers nodes of several types have the hidden width
+        width = max(options["hidden"], mini.x.size(1) if mini.target is None else 0)
+        largest = max(largest, chunk.nbytes + 4 * width * _num_nodes(chunk))
+    ahead = min(options["prefetch"] * largest, int(options["prefetch_mb"] * MB))
+    return replace(predicted, step=max(predicted.step, scoring) + ahead), batch
+
+
+def _num_nodes(batch: Batch) -> int:
+    """The nodes of a sampled batch, of all types together."""
+    nodes = batch.n_id if isinstance(batch.n_id, dict) else {"": batch.n_id}
+    return sum(len(ids) for ids in nodes.values() if ids is not None)
+
+
+def _rehearse(
+    shapes: nn.Module,
+    *,
+    mini: Mini,
+    options: Mapping[str, Any],
+    whole: Any,
+    device: torch.device,
+) -> Tensor:
+    """The scoring of all nodes, for the memory that it takes."""
+    meta, at_once = torch.device("meta"), _fits(mini, options, device)
+    given = mini.x, mini.graph, whole
+    if at_once:
+        given = mapped(given, lambda t: t.to(meta))
+    x, graph, whole = given
+    return layerwise(
+        shapes.eval(),
+        x,
+        graph,
+        replace(loading_of(options, meta), depth=0),
+        chunk=options["chunk"],
+        whole=whole,
+        num_nodes=mini.num_nodes,
+        at_once=at_once,
+    )
+
+
+def _fits(mini: Mini, options: Mapping[str, Any], device: torch.device) -> bool:
+    """Whether all nodes are scored at once."""
+    count = sum(mini.num_nodes.values()) if mini.num_nodes else len(mini.y)
+    # a layer needs a few times its output beside it
+    needed = 4 * count * options["hidden"] * 4
+    return device.type == "cpu" and needed <= options["prefetch_mb"] * MB

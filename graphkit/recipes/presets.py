@@ -88,6 +88,17 @@ def _mini(data: str, name: str, **values: Any) -> Preset:
     return Preset(f"sage-{name}-mini", node_mini, {**usual, **values})
 
 
+def _full(data: str, name: str) -> Preset:
+    """The same in full batch."""
+    values = dict(data=data, model="sage", seeds="0-4", epochs=100, patience=0, select="loss")
+    return Preset(f"sage-{name}", node, values)
+
+
+def _typed(data: str) -> Preset:
+    """Several types of nodes, of one of which 20 of each class are labelled; 50 epochs suffice."""
+    return _mini(data, data, fanout="10,10", batch_size=32, epochs=50, select="score")
+
+
 def _ddi(model: str, published: str) -> Preset:
     """OGB's example scores every fifth epoch, this recipe every one."""
     values = dict(data="ogbl-ddi", model=model, seeds="0-9", hidden=256, num_layers=2)
@@ -132,8 +143,12 @@ PRESETS = {
         _ogb_node("sage", "ogbn-arxiv", "71.49 ± 0.27", "1 May 2020", **ARXIV),
         _ogb_node("gcn", "ogbn-products", "75.64 ± 0.21", "20 June 2020", epochs=300),
         _ogb_node("sage", "ogbn-products", "78.50 ± 0.14", "20 June 2020", epochs=300),
+        _full("coauthor-physics", "physics"),
+        _full("amazon-photo", "photo"),
         _mini("coauthor-physics", "physics", epochs=20),
         _mini("amazon-photo", "photo"),
+        _typed("acm-heco"),
+        _typed("imdb-meow"),
         _ddi("gcn", "37.07 ± 5.07"),
         _ddi("sage", "53.90 ± 4.74"),
         _molhiv("gin", "gin", "75.58 ± 1.40"),

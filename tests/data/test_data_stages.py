@@ -214,6 +214,27 @@ def test_prefetch_changes_nothing(threads: int, depth: int, max_bytes: int | Non
     assert same(rest, found[5:])
 
 
+def test_a_table_that_is_trained_is_read_in_the_step() -> None:
+    """Read ahead it would be the table before the last steps, how far before a matter of luck."""
+    table = torch.zeros(N, 2, requires_grad=True)
+    made = 0
+    for batch in prefetch(fetch(seeds(IDS, 100), table), depth=0):
+        # what the steps before have made of it
+        assert torch.equal(batch.x, table[batch.seeds])
+        batch.x.sum().backward()
+        with torch.no_grad():
+            table += 1
+        made += 1
+    assert made == 4 and bool((table.grad == 1).all())
+    tables: list[dict[str, Any]] = [{name: table} for name in ("x", "y", "more")]
+    tables.append({"x": {"a": table}})
+    for columns in tables:
+        kind = "a" if isinstance(columns.get("x"), dict) else None
+        with pytest.raises(GraphError, match="requires_grad.*depth=0"):
+            next(prefetch(fetch(seeds(IDS, 100, kind=kind), **columns)))
+    assert len(list(prefetch(fetch(seeds(IDS, 100), table.detach())))) == 4 and gone()
+
+
 def test_a_stage_of_ones_own() -> None:
     """A generator function anywhere in the chain: stages before and after it are still stages."""
 

@@ -359,6 +359,25 @@ def test_importance_is_how_often_walks_visit(by: str) -> None:
         assert ((got - want / want.sum()).abs() <= 4 * deviation).all()
 
 
+@pytest.mark.parametrize("stop", [None, 0.3, 0.85])
+def test_walks_end_with_their_chance_after_every_step(by: str, stop: float | None) -> None:
+    """On a path every walk visits the second node, and those that have not ended the next ones."""
+    graph = Graph.from_edge_index(torch.stack([torch.arange(7), torch.arange(1, 8)]), 8)
+    walks, length = 100_000, 6
+    given = {} if stop is None else {"termination_prob": stop}
+    found, weight = ops.importance_neighbors(
+        graph, torch.tensor([0]), 8, num_walks=walks, walk_length=length, **given
+    )
+    visits = torch.zeros(8, dtype=torch.float64)
+    visits[found.by_dst.indices.long()] = weight.double()
+    assert visits[0] == 0 and visits[length + 1] == 0
+    going_on = 1 - (0.15 if stop is None else stop)
+    want = going_on ** torch.arange(length, dtype=torch.float64)
+    deviation = (want * (1 - want) / walks).sqrt()
+    got = visits[1 : length + 1] / visits[1]
+    assert ((got - want).abs() <= 4 * deviation + 1e-6).all()
+
+
 def test_importance_keeps_the_most_visited(by: str) -> None:
     graph = random_graph()
     seeds = torch.tensor([0, 5, 250, 5])

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -242,6 +245,36 @@ def test_several_types_are_learnt(capsys: pytest.CaptureFixture[str]) -> None:
     assert "graphkit predict" not in text
 
 
+@pytest.mark.parametrize("name", ["acm-gcn", "gat", "gcn", "gin", "sage"])
+@pytest.mark.parametrize(("data", "least"), [("acm-heco", 0.8), ("imdb-meow", 0.34)])
+def test_papers_and_movies_are_learnt(local_data: Path, data: str, least: float, name: str) -> None:
+    """Macro F1 of three classes, from 60 labels; one class for all has less than 0.25."""
+    values = {**recipes.PRESETS[f"sage-{data}-mini"].values, "model": name, "seeds": "0"}
+    record = node_mini(**values | {"epochs": 20}, root=str(local_data), quiet=True)
+    assert record.metric == "f1" and record.test_mean > least
+
+
+def test_features_may_be_weights_of_another_model(own: Data) -> None:
+    for data in (own, typed()):
+        want = scores(node_mini(data=data, **QUICK).run)
+        for store in data.node_stores:
+            if "x" in store:
+                store.x = torch.nn.Parameter(store.x)
+        assert scores(node_mini(data=data, **QUICK).run) == want
+
+
+def test_bf16(own: Data) -> None:
+    for data in (own, typed()):
+        options = {**QUICK, "epochs": 15, "lr": 0.01}
+        plain, half = node_mini(data=data, **options), node_mini(data=data, **options, amp="bf16")
+        assert scores(plain.run) != scores(half.run)
+        for run in (plain.run, half.run):
+            losses = [line["train_loss"] for line in lines(run)]
+            assert losses[-1] < 0.9 * losses[0]
+        # what is kept is in full
+        assert {value.dtype for value in weights(half.run).values()} == {torch.float32}
+
+
 def test_the_bits_do_not_depend_on_what_is_prefetched(own: Data) -> None:
     kept = []
     for prefetch, threads, megabytes in ((0, 1, 1000.0), (1, 1, 1000.0), (6, 3, 0.01)):
@@ -298,6 +331,44 @@ def test_labor_and_all_neighbours(own: Data) -> None:
     node_mini(data=own, **{**QUICK, "fanout": [-1]})
 
 
+MEASURE = """
+import sys, torch
+from torch_geometric.data import Data, HeteroData
+from graphkit.recipes import node_mini
+
+def make(nodes):
+    number = torch.arange(nodes)
+    parts = {"train_mask": number < 100, "val_mask": number >= 200, "test_mask": number == 150}
+    given = {"x": torch.randn(nodes, 16), "y": number % 5, **parts}
+    edges = torch.randint(0, nodes, (2, 8 * nodes))
+    if sys.argv[1] == "one type":
+        return Data(**given, edge_index=edges)
+    data = HeteroData({"a": given, "b": {"num_nodes": nodes}})
+    data["a", "to", "b"].edge_index, data["b", "of", "a"].edge_index = edges, edges.flip(0)
+    return data
+
+options = dict(fanout="2,2", batch_size=20, epochs=1, hidden=128, chunk=4096)
+options["prefetch_mb"] = float(sys.argv[2])
+# the first run ever loads code
+node_mini(data=make(500), quiet=True, **options)
+print("peak", node_mini(data=make(60_000), **options).peak_mb)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the peak of a process is not known here")
+@pytest.mark.parametrize("megabytes", ["1000", "20"])
+@pytest.mark.parametrize("make", ["one type", "several"])
+def test_the_predicted_memory_holds_the_scoring(make: str, megabytes: str) -> None:
+    """Of all nodes, at once or in chunks, which takes far more than a step of 20 nodes."""
+    line = [sys.executable, "-c", MEASURE, make, megabytes]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120)
+    found = re.search(r"process ([\d,]+) MB \+ step ([\d,]+) MB", " ".join(done.stdout.split()))
+    assert done.returncode == 0 and found, done.stdout + done.stderr
+    held, step = (int(text.replace(",", "")) for text in found.groups())
+    grown = float(done.stdout.split("peak ")[-1]) - held
+    assert 0.5 < grown / step < 2.0
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -348,7 +419,7 @@ def test_bad_graphs_of_several_types() -> None:
 
 def test_the_recipe_is_on_the_command_line() -> None:
     assert recipes.RECIPES["node_mini"] is node_mini
-    for name in ("sage-physics-mini", "sage-photo-mini"):
+    for name in ("sage-physics-mini", "sage-photo-mini", "sage-acm-heco-mini"):
         assert recipes.PRESETS[name].recipe is node_mini
 
 

@@ -68,6 +68,8 @@ struct Dense {
   uint64_t* table;
   uint64_t stamp;
 
+  static constexpr bool kHashes = false;
+
   static bool prepare(SampleTable& table, int64_t num_nodes) {
     return table.room >= num_nodes || renew(table.entry, table.room, num_nodes);
   }
@@ -92,6 +94,7 @@ struct Hashed {
   uint64_t stamp;
   uint64_t num_nodes;
 
+  static constexpr bool kHashes = true;
   static constexpr int64_t kLeast = 1 << 12;
 
   static bool prepare(SampleTable& table) {
@@ -136,6 +139,35 @@ struct Hashed {
       pair[1] = stamp << 32 | static_cast<uint64_t>(next);
     }
     return static_cast<int64_t>(pair[1] & UINT32_MAX);
+  }
+};
+
+// A bit of each node in the words of its tree: a node without one is not in the tree. Hubs have many
+// neighbours that are not; these bits stay in the nearest caches, a table of all trees does not.
+struct Filter {
+  uint64_t* word;
+  int64_t words;  // of a tree, a power of two
+  int shift;
+
+  // Bits for 16 times as many nodes as a tree has on average: one of 16 is let through in vain.
+  static Filter of(const SampleNodes& nodes, int64_t trees) {
+    Filter filter{nullptr, 1, 58};
+    for (; 4 * filter.words * trees < nodes.count; filter.words *= 2) --filter.shift;
+    return filter;
+  }
+  void fill(uint64_t* memory, const SampleNodes& nodes, int64_t trees) {
+    word = memory;
+    std::memset(word, 0, static_cast<size_t>(words * trees) * sizeof(uint64_t));
+    for (int64_t i = 0; i < nodes.count; ++i) {
+      const uint64_t bit = place(nodes.id[i]);
+      const int64_t tree = nodes.tree ? nodes.tree[i] : 0;
+      word[tree * words + static_cast<int64_t>(bit >> 6)] |= uint64_t{1} << (bit & 63);
+    }
+  }
+  uint64_t place(int64_t node) const { return static_cast<uint64_t>(node) * kCounterStep >> shift; }
+  bool has(int64_t node, int64_t tree) const {
+    const uint64_t bit = place(node);
+    return word[tree * words + static_cast<int64_t>(bit >> 6)] >> (bit & 63) & 1;
   }
 };
 
@@ -696,6 +728,13 @@ struct Run {
     const SampleNodes& rows = into.nodes[of.dst];
     edges.count = 0;
     if (!reserve(edges.ptr, edges.ptr_room, rows.count + 1)) return kNoMemory;
+    const SampleNodes& sources = into.nodes[of.src];
+    const int64_t trees = plan.disjoint ? num_trees() : 1;
+    Filter filter = Filter::of(sources, trees);
+    if (M::kHashes) {
+      if (!reserve(room.found, room.found_room, filter.words * trees)) return kNoMemory;
+      filter.fill(reinterpret_cast<uint64_t*>(room.found), sources, trees);
+    }
     fetch_offsets(of, 0, kRows < rows.count ? kRows : rows.count);
     for (int64_t r = 0; r < rows.count; ++r) {
       if (r + kRows < rows.count) fetch_offsets(of, r + kRows, r + kRows + 1);
@@ -710,12 +749,17 @@ struct Run {
       if (!reserve(edges.idx, edges.idx_room, edges.count + end - begin + 1) ||
           !reserve(edges.eid, edges.eid_room, edges.count + end - begin + 1))
         return kNoMemory;
-      for (int64_t slot = begin; slot < end; ++slot) map.fetch(idx[slot], tree);
+      int64_t* likely = edges.eid + edges.count;
+      int64_t count = 0;
       for (int64_t slot = begin; slot < end; ++slot) {
-        if (next < lost && room.rest[next] == slot) {
-          ++next;
-          continue;
-        }
+        likely[count] = slot;
+        count += !M::kHashes || filter.has(idx[slot], tree);
+      }
+      for (int64_t i = 0; i < count; ++i) map.fetch(idx[likely[i]], tree);
+      for (int64_t i = 0; i < count; ++i) {
+        const int64_t slot = likely[i];
+        while (next < lost && room.rest[next] < slot) ++next;
+        if (next < lost && room.rest[next] == slot) continue;
         const int64_t number = map.find(idx[slot], tree);
         if (number < 0) continue;
         edges.idx[edges.count] = static_cast<int32_t>(number);
@@ -725,6 +769,12 @@ struct Run {
       edges.ptr[r + 1] = edges.count;
     }
     return kSampled;
+  }
+
+  int64_t num_trees() const {
+    int64_t count = 0;
+    for (int t = 0; t < plan.num_types; ++t) count += seeds.count[t];
+    return count;
   }
 
   template <class F>
