@@ -101,7 +101,7 @@ class GCNConv(nn.Module):
         x, _, graph = read_input("GCNConv", x, edge_index, self.in_channels)
         edge_weight = edge_vector("GCNConv", "edge_weight", edge_weight, graph)
         edge_mask = edge_vector("GCNConv", "edge_mask", edge_mask, graph)
-        if aggregate_first(x, self.lin):
+        if aggregate_first(x, self.lin, graph):
             out = self.lin(self._propagate(graph, x, edge_weight, edge_mask))
         else:
             out = self._propagate(graph, self.lin(x), edge_weight, edge_mask)
@@ -126,7 +126,7 @@ class GCNConv(nn.Module):
         _, scale, diagonal = whole.unbind(1)
         left = scale[: graph.num_dst]
         own = (left * left * diagonal[: graph.num_dst]).unsqueeze(1)
-        first = aggregate_first(x, self.lin)
+        first = aggregate_first(x, self.lin, graph)
         h = x if first else self.lin(x)
         out = spmm(graph, h, w, left=left * share, right=scale)
         out = torch.addcmul(out, h[: graph.num_dst], own.to(h.dtype))

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ..graph import Graph
+
 
 def glorot_(tensor: Tensor) -> Tensor:
     """``tensor`` filled from U(-a, a), a = sqrt(6 / (sum of its last two sizes))."""
@@ -47,18 +49,22 @@ def is_built(lin: nn.Linear) -> bool:
     return not isinstance(lin.weight, nn.parameter.UninitializedParameter)
 
 
-def aggregate_first(x: Tensor, lin: nn.Linear) -> bool:
-    """Whether a sum over neighbours moves fewer bytes before the map ``lin`` than behind it.
+def aggregate_first(x: Tensor, lin: nn.Linear, graph: Graph) -> bool:
+    """Whether summing over neighbours before the map ``lin`` moves fewer numbers than behind it.
 
     A gradient goes back through the sum behind the map always, through the one before it only if
-    somebody asks for that of ``x``.
+    somebody asks for that of ``x``. In a block the sources, which the map has to read if it comes
+    first, are several times as many as the destinations.
     """
     if not is_built(lin):
         return True
-    before, after = lin.in_features, lin.out_features
+    before, after, passes = lin.in_features, lin.out_features, 1
+    mapped = before + after
     if torch.is_grad_enabled():
-        before, after = before * (1 + x.requires_grad), 2 * after
-    return before < after
+        # the map goes forward, back to its weights and back to what it was given
+        before, after, passes = before * (1 + x.requires_grad), 2 * after, 3
+    more = (graph.num_src - graph.num_dst) * passes * mapped
+    return graph.num_edges * before < graph.num_edges * after + more
 
 
 def reset(module: nn.Module) -> None:

@@ -94,7 +94,7 @@ class SAGEConv(nn.Module):
             x_src = self.lin(x_src).relu()
         edge_mask = edge_vector("SAGEConv", "edge_mask", edge_mask, graph)
         reduce = _AGGREGATIONS[self.aggr]
-        if reduce in ("mean", "sum") and not aggregate_first(x_src, self.lin_l):
+        if reduce in ("mean", "sum") and not aggregate_first(x_src, self.lin_l, graph):
             h = spmm(graph, apply_linear(x_src, self.lin_l.weight), edge_mask, reduce=reduce)
             out = h if self.lin_l.bias is None else h + self.lin_l.bias
         else:

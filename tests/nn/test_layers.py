@@ -559,3 +559,15 @@ def test_one_product_of_the_smaller_width(layer: Any, widths: list[int]) -> None
     with _Products() as products, torch.no_grad():
         layer()(torch.randn(20, 8), edge_index)
     assert products.found == [(90, width) for width in widths]
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_of_many_sources_the_few_sums_are_mapped(grad: bool) -> None:
+    random = torch.Generator().manual_seed(0)
+    edge_index = torch.stack([torch.randint(n, (30,), generator=random) for n in (400, 5)])
+    block = gk.Graph.from_edge_index(edge_index, num_src=400, num_dst=5)
+    x = torch.randn(400, 8, requires_grad=grad)
+    # among as many sources as destinations the map would come first
+    with _Products() as products:
+        gnn.SAGEConv(8, 6)((x, x[:5]), block)
+    assert products.found[0] == (30, 8)
