@@ -34,8 +34,10 @@ TESTS = ("tests/ops", "tests/nn", "-k", "attention or GATConv or GATv2Conv")
 
 def tolerance(what: str, **_: Any) -> float:
     """Of the largest value. GATv2 bends sums of two features: one that rounds to the other side of
-    0 changes a gradient of att by 3e-3 of the largest, ours and PyG's alike."""
-    return 1e-2 if what == "GATv2Conv" else 1e-4
+    0 changes the gradients of x and of both maps. Traced on arxiv and Coauthor Physics: where 13
+    and 8 of the sums (up to 5e-7 in float64) do so, in ours and in PyG's alike, errors are up to
+    3e-3, and within 2e-6 of a float64 reference that is given the signs of the float32 sums."""
+    return 5e-3 if what == "GATv2Conv" else 1e-4
 
 
 TOLERANCE = tolerance
