@@ -311,6 +311,12 @@ struct Attention {
     }
     end_stream();
   }
+  // what a piece of a hub has summed up for the gradients
+  void keep_sums(const Work<T>& work, A* state) const {
+    std::memcpy(state, work.sum_score, heads * sizeof(A));
+    std::memcpy(state + heads, work.sum, width * sizeof(A));
+    std::memcpy(state + heads + width, work.other_sum, width * sizeof(A));
+  }
   static void add_pieces(A* pieces, int64_t count, int64_t size) {
     for (int64_t i = 1; i < count; ++i)
       for (int64_t c = 0; c < size; ++c) pieces[c] += pieces[i * size + c];
@@ -585,9 +591,7 @@ struct Attention {
           side, hubs, heads + 2 * width,
           [&](const Cursor& at, Work<T>& work, A* state) {
             sum_gradients(at, records + (at.row * 4 + 3) * heads, work);
-            std::memcpy(state, work.sum_score, heads * sizeof(A));
-            std::memcpy(state + heads, work.sum, width * sizeof(A));
-            std::memcpy(state + heads + width, work.other_sum, width * sizeof(A));
+            keep_sums(work, state);
           },
           [&](int64_t row, A* pieces, int64_t count) {
             add_pieces(pieces, count, heads + 2 * width);
@@ -709,9 +713,7 @@ struct Attention {
         side, hubs, size,
         [&](const Cursor& at, Work<T>& work, A* state) {
           sum_source(at, work);
-          std::memcpy(state, work.sum_score, heads * sizeof(A));
-          std::memcpy(state + heads, work.sum, width * sizeof(A));
-          std::memcpy(state + heads + width, work.other_sum, width * sizeof(A));
+          keep_sums(work, state);
         },
         [&](int64_t row, A* pieces, int64_t count) {
           add_pieces(pieces, count, size);

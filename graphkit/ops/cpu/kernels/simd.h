@@ -165,25 +165,18 @@ struct Halves {
 template <class A, int L>
 inline Halves<A, L> halves(vec<A, L> v) {
   Halves<A, L> out;
-#if defined(GK_ISA_avx512)
-  if constexpr (sizeof v == 64) {
-    __m512i bits;
-    std::memcpy(&bits, &v, sizeof bits);
-    const __m256i low = _mm512_castsi512_si256(bits), high = _mm512_extracti64x4_epi64(bits, 1);
+  const auto give = [&](const auto& low, const auto& high) {
     std::memcpy(&out.low, &low, sizeof low);
     std::memcpy(&out.high, &high, sizeof high);
     return out;
-  }
+  };
+#if defined(GK_ISA_avx512)
+  if constexpr (sizeof v == 64)
+    return give(_mm512_castsi512_si256((__m512i)v), _mm512_extracti64x4_epi64((__m512i)v, 1));
 #endif
 #if defined(GK_ISA_avx512) || defined(GK_ISA_avx2)
-  if constexpr (sizeof v == 32) {
-    __m256i bits;
-    std::memcpy(&bits, &v, sizeof bits);
-    const __m128i low = _mm256_castsi256_si128(bits), high = _mm256_extracti128_si256(bits, 1);
-    std::memcpy(&out.low, &low, sizeof low);
-    std::memcpy(&out.high, &high, sizeof high);
-    return out;
-  }
+  if constexpr (sizeof v == 32)
+    return give(_mm256_castsi256_si128((__m256i)v), _mm256_extracti128_si256((__m256i)v, 1));
 #endif
   std::memcpy(&out, &v, sizeof v);
   return out;
