@@ -71,12 +71,24 @@ BRIEF = [
 ]
 
 
+def offered() -> list[str]:
+    """The instruction sets of this machine; others would be built for nothing."""
+    # a process of its own: this one may have been told to use one set, or none
+    ask = "from graphkit.ops.cpu import native; print(*native.kernels.instruction_sets())"
+    env = {name: value for name, value in os.environ.items() if name != "GRAPHKIT_SIMD"}
+    found = subprocess.run(
+        [sys.executable, "-c", ask], check=True, capture_output=True, text=True, env=env
+    )
+    return found.stdout.split()
+
+
 def build(place: Path, sanitizers: str) -> tuple[Path, Path]:
     """A copy of the checkout with kernels built for ``sanitizers``, and a Python to run it with."""
     made, site, python = place / "build", place / "site", place / "python"
     options = {
         "CMAKE_BUILD_TYPE": "RelWithDebInfo",
         "GRAPHKIT_SANITIZE": sanitizers,
+        "GRAPHKIT_SETS": ";".join(offered()),
         "Python_EXECUTABLE": sys.executable,
         "nanobind_DIR": nanobind.cmake_dir(),
     }
@@ -142,12 +154,8 @@ def sanitize(place: Path, chosen: list[str]) -> int:
         ASAN_OPTIONS="detect_leaks=0",
         UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1",
     )
-    ask = "from graphkit.ops.cpu import native; print(*native.kernels.instruction_sets())"
-    offered = subprocess.run(
-        [python, "-c", ask], check=True, capture_output=True, text=True, cwd=site, env=common
-    ).stdout.split()
     codes: dict[str, int] = {}
-    for name in reversed(offered):
+    for name in reversed(offered()):
         env = {**common, "GRAPHKIT_SIMD": name, **({FURTHER: "1"} if codes else {})}
         print(f"on {name}:", flush=True)
         codes[name] = subprocess.run(tests(python, chosen), cwd=site, env=env).returncode

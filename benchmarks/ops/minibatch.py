@@ -183,8 +183,37 @@ def one_line(p: Problem) -> Prepared:
     return _steps(p, p.theirs(), lambda: loader, forward, lambda b: (b.n_id, b.edge_index))
 
 
+def maps_alone(p: Problem) -> Prepared:
+    """The bound: only the matrix products of these steps, forward and back, by torch, for as many
+    rows as each layer has destinations, without features, sums or an optimizer."""
+    graph = Graph.from_edge_index(p.edge_index, len(p.x), transpose=False)
+    sampled = stages.sample(stages.seeds(p.seeds, BATCH, shuffle=False), ops.Sampler(graph, FANOUT))
+    rows = [[block.num_dst for block in batch.blocks] for batch in sampled]
+    widths = [IN, *[p.hidden] * (len(FANOUT) - 1), OUT]
+    pairs = list(zip(widths[:-1], widths[1:], strict=True))
+    weights = [torch.randn(b, a) for a, b in pairs]
+    inputs = [
+        torch.randn(max(counts[layer] for counts in rows), a) for layer, (a, _) in enumerate(pairs)
+    ]
+
+    def call() -> tuple[Tensor, ...]:
+        for counts in rows:
+            for layer, (count, weight) in enumerate(zip(counts, weights, strict=True)):
+                x = inputs[layer][:count]
+                # two maps in each layer; the first one's inputs are data and get no gradient
+                for _ in range(2):
+                    y = x @ weight.t()
+                    y.t() @ x
+                    if layer:
+                        y @ weight
+        return (torch.ones(()),)
+
+    return Prepared(call, lambda: reference(p))
+
+
 CONTENDERS = {
     "graphkit": ours,
+    "linear maps alone": maps_alone,
     "PyG model, our NeighborLoader": one_line,
     "PyG, torch_sparse": pyg,
 }

@@ -17,6 +17,8 @@ void* fresh(uintptr_t address, int64_t bytes);
 #if defined(GK_HAS_avx512)
 #define GK_PICK(kernel) \
   (level() == kAvx512 ? avx512::kernel : level() == kAvx2 ? avx2::kernel : baseline::kernel)
+#elif defined(GK_HAS_avx2)
+#define GK_PICK(kernel) (level() == kAvx2 ? avx2::kernel : baseline::kernel)
 #else
 #define GK_PICK(kernel) baseline::kernel
 #endif

@@ -19,12 +19,14 @@ namespace {
 const char* const kNames[] = {"baseline", "avx2", "avx512"};
 
 Level best() {
-#if defined(GK_HAS_avx512)
+#if defined(GK_HAS_avx2)
   __builtin_cpu_init();
   const bool two = __builtin_cpu_supports("avx2");
+#if defined(GK_HAS_avx512)
   if (two && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
     return kAvx512;
+#endif
   if (two) return kAvx2;
 #endif
   return kBaseline;

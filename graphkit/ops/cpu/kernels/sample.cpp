@@ -156,6 +156,8 @@ struct Filter {
     return filter;
   }
   void fill(uint64_t* memory, const SampleNodes& nodes, int64_t trees) {
+    // without seeds there is no tree, and no memory
+    if (trees == 0) return;
     word = memory;
     std::memset(word, 0, static_cast<size_t>(words * trees) * sizeof(uint64_t));
     for (int64_t i = 0; i < nodes.count; ++i) {
