@@ -82,6 +82,16 @@ def offered() -> list[str]:
     return found.stdout.split()
 
 
+# planted past every check, to know that faults are seen: ASan must tell of a row behind the last,
+# valgrind of a number that nobody wrote
+FAULT = """
+import torch
+from graphkit.ops.cpu import rows
+rows.take(torch.zeros(4, 16), {index}, torch.empty(1, 16))
+"""
+BEHIND, UNWRITTEN = "torch.tensor([4])", "torch.empty(1, dtype=torch.int64).bitwise_and_(3)"
+
+
 def build(place: Path, sanitizers: str) -> tuple[Path, Path]:
     """A copy of the checkout with kernels built for ``sanitizers``, and a Python to run it with."""
     made, site, python = place / "build", place / "site", place / "python"
@@ -154,6 +164,11 @@ def sanitize(place: Path, chosen: list[str]) -> int:
         ASAN_OPTIONS="detect_leaks=0",
         UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1",
     )
+    planted = subprocess.run(
+        [python, "-c", FAULT.format(index=BEHIND)],
+        capture_output=True, text=True, cwd=site, env=common,
+    )  # fmt: skip
+    assert "heap-buffer-overflow" in planted.stderr, "a planted fault was not seen"
     codes: dict[str, int] = {}
     for name in reversed(offered()):
         env = {**common, "GRAPHKIT_SIMD": name, **({FURTHER: "1"} if codes else {})}
@@ -167,7 +182,8 @@ def sanitize(place: Path, chosen: list[str]) -> int:
 def valgrind(place: Path, chosen: list[str]) -> int:
     (site, python), report = build(place / "valgrind", ""), place / "valgrind.xml"
     command = ["valgrind", "--xml=yes", f"--xml-file={report}", "--num-callers=30"]
-    command += ["--error-limit=no", "--child-silent-after-fork=yes"]
+    # what is left at the end is Python's and torch's
+    command += ["--error-limit=no", "--leak-check=no", "--child-silent-after-fork=yes"]
     env = environment(
         PYTHONMALLOC="malloc",
         GRAPHKIT_SIMD="avx2",
@@ -175,12 +191,18 @@ def valgrind(place: Path, chosen: list[str]) -> int:
         # only one thread runs at a time: others must not wait by turning in circles
         OMP_WAIT_POLICY="passive",
     )
-    code = subprocess.run([*command, *tests(python, chosen)], cwd=site, env=env).returncode
-    errors = [
-        error
-        for error in ElementTree.parse(report).iter("error")
-        if any("_kernels" in (frame.findtext("obj") or "") for frame in error.iter("frame"))
-    ]
+
+    def watched(what: list[str]) -> tuple[int, list[ElementTree.Element]]:
+        code = subprocess.run([*command, *what], cwd=site, env=env).returncode
+        return code, [
+            error
+            for error in ElementTree.parse(report).iter("error")
+            if any("_kernels" in (frame.findtext("obj") or "") for frame in error.iter("frame"))
+        ]
+
+    _, planted = watched([str(python), "-c", FAULT.format(index=UNWRITTEN)])
+    assert planted, "a planted fault was not seen"
+    code, errors = watched(tests(python, chosen))
     for error in errors[:5]:
         print(ElementTree.tostring(error, encoding="unicode"))
     print(f"{len(errors)} errors in the kernels; the tests ended with {code}")
