@@ -133,6 +133,10 @@ def scatter_reduce_reference(
     if reduce == "mul":
         out = values.new_ones(shape).scatter_reduce_(dim, full, values, "prod")
         return out.to(src.dtype)
+    if reduce == "top":
+        out = values.new_full(shape, -torch.inf)
+        values = values.masked_fill(values.isnan(), -torch.inf)
+        return out.scatter_reduce_(dim, full, values, "amax").to(src.dtype)
     out = values.new_zeros(shape).scatter_add_(dim, full, values)
     if reduce == "mean":
         ones = torch.ones_like(index)
@@ -145,7 +149,8 @@ def scatter_reduce_reference(
 scatter_reduce_op = torch.library.custom_op(
     "graphkit::scatter_reduce", scatter_reduce_reference, mutates_args=()
 )
-"""``out[.., r, ..] = sum`` (mean, product) of ``src[.., e, ..]`` over all e with index r."""
+"""``out[.., r, ..] = sum`` (mean, product) of ``src[.., e, ..]`` over all e with index r; ``top`` is
+the largest, -inf in an empty row, and has no gradient."""
 
 
 @scatter_reduce_op.register_fake

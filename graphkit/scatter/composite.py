@@ -7,8 +7,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..ops.scatter import best, pick, reduce, row_counts, softmax
+from ..ops.scatter import pick, reduce, row_counts, softmax
 from .check import check_floating, prepare
+
+_SORTED = 4
+"""The width from which on a softmax sorts the edges first."""
 
 
 def scatter_std(
@@ -52,14 +55,13 @@ def scatter_logsumexp(
     """
     check_floating("scatter_logsumexp", src)
     index, dim, rows = prepare("scatter_logsumexp", src, index, dim, out, dim_size)
-    top, arg = best(src.detach(), index, dim, rows, False)
-    empty = arg == src.size(dim)
+    top = reduce(src.detach(), index, dim, rows, "top")
+    empty = top == -torch.inf
     # of a row of infinite values no largest can be taken off
     top = top.masked_fill(top.isinf(), 0)
     total = reduce((src - pick(top, index, dim)).exp(), index, dim, rows, "sum")
     if out is None:
-        result = (total + eps).log() + top
-        return result.masked_fill(empty, 0).nan_to_num(neginf=0.0)
+        return ((total + eps).log() + top).masked_fill(empty, 0)
     before = out.clone()
     result = (total + (out - top).exp() + eps).log() + top
     return torch.where(empty, before, result)
@@ -75,7 +77,8 @@ def scatter_softmax(
     """
     check_floating("scatter_softmax", src)
     index, dim, rows = prepare("scatter_softmax", src, index, dim, None, dim_size)
-    if index.dim() == 1:
+    # narrow values are not worth sorting their edges
+    if index.dim() == 1 and src.numel() >= _SORTED * max(1, src.size(dim)):
         return softmax(src, index, dim, rows)
     exp = _recentred(src, index, dim, rows).exp()
     total = reduce(exp, index, dim, rows, "sum")
@@ -85,7 +88,7 @@ def scatter_softmax(
 
 def _recentred(src: Tensor, index: Tensor, dim: int, rows: int) -> Tensor:
     """``src`` less the largest value of its row, unless that is infinite."""
-    top, _ = best(src.detach(), index, dim, rows, False)
+    top = reduce(src.detach(), index, dim, rows, "top")
     return src - pick(top.masked_fill(top.isinf(), 0), index, dim)
 
 

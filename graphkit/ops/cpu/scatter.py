@@ -27,7 +27,7 @@ from . import native
 SERVED = ()
 
 _CODES = {dtype: code for code, dtype in enumerate(DTYPES)}
-_REDUCES = {"sum": 0, "mean": 1, "mul": 2}
+_REDUCES = {"sum": 0, "mean": 1, "mul": 2, "top": 5}
 _threads = torch.get_num_threads
 
 

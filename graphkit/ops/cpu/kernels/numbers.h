@@ -107,14 +107,23 @@ GK_INLINE void give_vector(T* p, vec<acc_t<T>, L> value) {
   }
 }
 
+// One number: GCC would move a vector of one through general registers.
 template <class T>
 GK_INLINE acc_t<T> take_one(const T* p) {
-  return take_vector<1>(p)[0];
+  if constexpr (Same<T, bf16>::value)
+    return bits_as<float>(static_cast<uint32_t>(p->bits) << 16);
+  else if constexpr (Same<T, half>::value)
+    return take_vector<1>(p)[0];
+  else
+    return static_cast<acc_t<T>>(*p);
 }
 
 template <class T>
 GK_INLINE void give_one(T* p, acc_t<T> value) {
-  give_vector<1>(p, vec<acc_t<T>, 1>{value});
+  if constexpr (Same<T, bf16>::value || Same<T, half>::value)
+    give_vector<1>(p, vec<acc_t<T>, 1>{value});
+  else
+    *p = static_cast<T>(value);
 }
 
 }  // namespace GK_ISA

@@ -14,10 +14,11 @@ namespace {
 
 // numbers that are worked on where they stand, whatever their width
 constexpr int64_t kFewNumbers = 1 << 13;
-// from this width on sorting pays
-constexpr int64_t kWide = 8;
-// edges worth a look at their order
-constexpr int64_t kManyEdges = 1 << 14;
+// from these widths on sorting pays: of sums, and of extremes, which read and write two numbers
+constexpr int64_t kWideSum = 4, kWideExtreme = 2;
+// numbers that are worth a second thread: to wait for one takes as long as some 2**16 of them, and
+// where others use the processor very much longer
+constexpr int64_t kShared = 1 << 17;
 // items that are worth a thread
 constexpr int64_t kBlock = 1 << 15;
 
@@ -55,6 +56,13 @@ bool in_range(const int64_t* index, int64_t n, int64_t rows, int threads) {
   return !bad;
 }
 
+bool is_extreme(const ScatterArgs& a) { return a.reduce == kMin || a.reduce == kMax; }
+
+ScatterArgs alone_if_few(ScatterArgs args) {
+  if (args.batches * args.edges * args.width < kShared) args.threads = 1;
+  return args;
+}
+
 // ---- how two values become one ----
 
 template <class T>
@@ -76,6 +84,17 @@ struct Multiply {
   template <class V>
   static GK_INLINE V of(V into, V value) {
     return into * value;
+  }
+};
+
+template <class T>
+struct Highest {
+  typedef acc_t<T> A;
+  static constexpr bool extreme = false;
+  static A none() { return -static_cast<A>(__builtin_inf()); }
+  template <class V>
+  static GK_INLINE V of(V into, V value) {
+    return value > into ? value : into;
   }
 };
 
@@ -184,17 +203,18 @@ struct Direct {
     for (int64_t i = 0; i < size(); ++i) arg[i] = none;
     return each(b, [&](int64_t at, int64_t i, int64_t e) {
       const A value = take_one(from + i);
-      const bool wins = ((arg[at] == none) | R::better(value, take_one(to + at))) & (value == value);
-      if (!wins) return;
-      to[at] = from[i];
-      arg[at] = e;
+      // both are written in any case: a branch would be foreseen wrongly every other time
+      const T old = to[at];
+      const int64_t before = arg[at];
+      const bool wins = ((before == none) | R::better(value, take_one(&old))) & (value == value);
+      to[at] = wins ? from[i] : old;
+      arg[at] = wins ? e : before;
     });
   }
 
   bool run() const {
-    const int threads = a.edges * a.width < kFewNumbers ? 1 : a.threads;
     const Memory<uint64_t> bad(a.batches, true);
-    parallel(a.batches, threads, [&](int64_t b) {
+    parallel(a.batches, a.threads, [&](int64_t b) {
       if constexpr (R::extreme)
         bad[b] = !best(b);
       else
@@ -329,13 +349,19 @@ struct ByRow {
 
 // ---- one of each dtype and reduction ----
 
+template <class Body, class T>
+auto floating(const ScatterArgs& a, const Body& body, T number) {
+  if (a.reduce == kTop) return body(Highest<T>(), Highest<T>(), number);
+  return body(Add<T>(), Multiply<T>(), number);
+}
+
 template <class Body>
 auto with_sum(const ScatterArgs& a, const Body& body) {
   switch (a.dtype) {
-    case kFloat: return body(Add<float>(), Multiply<float>(), float());
-    case kDouble: return body(Add<double>(), Multiply<double>(), double());
-    case kBFloat16: return body(Add<bf16>(), Multiply<bf16>(), bf16());
-    case kFloat16: return body(Add<half>(), Multiply<half>(), half());
+    case kFloat: return floating(a, body, float());
+    case kDouble: return floating(a, body, double());
+    case kBFloat16: return floating(a, body, bf16());
+    case kFloat16: return floating(a, body, half());
     // what wraps does not depend on the sign
     case kUInt8:
     case kInt8: return body(Add<uint8_t>(), Multiply<uint8_t>(), uint8_t());
@@ -367,7 +393,7 @@ bool direct(const ScatterArgs& a, const ScatterIndex& index) {
     if (is_second) return Direct<decltype(second), T>{a, index}.run();
     return Direct<decltype(first), T>{a, index}.run();
   };
-  return a.reduce >= kMin ? with_best(a, run) : with_sum(a, run);
+  return is_extreme(a) ? with_best(a, run) : with_sum(a, run);
 }
 
 int64_t bytes_of(int dtype) {
@@ -382,8 +408,31 @@ int64_t bytes_of(int dtype) {
   }
 }
 
+// Rows of few single numbers that stand side by side.
+template <class R, class T>
+void short_rows(const ScatterArgs& a, const int64_t* ptr, const T* src, T* out) {
+  typedef acc_t<T> A;
+  for (int64_t r = 0; r < a.rows; ++r) {
+    A sum = R::none();
+    const int64_t begin = ptr[r], end = ptr[r + 1];
+    for (int64_t e = begin; e < end; ++e) sum = R::of(sum, take_one(src + e));
+    if (a.reduce == kMean && end - begin > 1) sum = sum / static_cast<A>(end - begin);
+    give_one(out + r, sum);
+  }
+}
+
 // One batch, its rows known.
 void by_row(const ScatterArgs& a, const Side& side) {
+  if (a.width == 1 && !side.eid && a.edges < kShared && !is_extreme(a)) {
+    with_sum(a, [&](auto first, auto second, auto number) {
+      typedef decltype(number) T;
+      const T* src = static_cast<const T*>(a.src);
+      T* out = static_cast<T*>(a.out);
+      if (a.reduce == kMul) return short_rows<decltype(second), T>(a, side.ptr, src, out);
+      short_rows<decltype(first), T>(a, side.ptr, src, out);
+    });
+    return;
+  }
   if (a.reduce <= kMean && a.dtype <= kBFloat16) {
     SegmentArgs sum{};
     sum.side = side;
@@ -405,7 +454,7 @@ void by_row(const ScatterArgs& a, const Side& side) {
     else
       ByRow<decltype(first), T>{a, side, src, out, a.arg}.run();
   };
-  a.reduce >= kMin ? with_best(a, run) : with_sum(a, run);
+  is_extreme(a) ? with_best(a, run) : with_sum(a, run);
 }
 
 // Batch b of args, alone.
@@ -449,7 +498,7 @@ int index_offsets(const int64_t* index, int64_t edges, int64_t rows, int64_t* pt
   // bit 0: unsorted; bit 1: out of range
   const uint64_t found = any_part(edges, threads, [&](int64_t begin, int64_t end) -> uint64_t {
     int64_t row = begin ? index[begin - 1] : -1;
-    if (begin && static_cast<uint64_t>(row) >= limit) return 2;
+    if (begin ? static_cast<uint64_t>(row) >= limit : end > 0 && index[0] < 0) return 2;
     for (int64_t i = begin; i < end; ++i) {
       const int64_t r = index[i];
       if (r == row) continue;
@@ -479,13 +528,15 @@ int64_t index_largest(const int64_t* index, int64_t count, int threads) {
   return most;
 }
 
-bool scatter(const ScatterArgs& args, const ScatterIndex& index) {
+bool scatter(const ScatterArgs& given, const ScatterIndex& index) {
+  const ScatterArgs args = alone_if_few(given);
   const int64_t numbers = args.edges * args.width;
-  if (args.rows * args.width * args.batches == 0) return args.edges == 0 || args.width == 0 || args.batches == 0;
+  if (args.rows * args.width * args.batches == 0) return args.rows || numbers * args.batches == 0;
   const bool by_row = index.column_stride == 0;
   if (!by_row || args.edges >= INT32_MAX || numbers < kFewNumbers) return direct(args, index);
   const bool shared = args.batches == 1 || index.batch_stride == 0;
-  if (args.width < kWide && (args.batches > 1 || args.edges < kManyEdges))
+  const bool narrow = args.width < (is_extreme(args) ? kWideExtreme : kWideSum);
+  if (narrow && (args.width == 1 || args.batches > 1 || numbers < kShared))
     return direct(args, index);
   if (!shared) {
     for (int64_t b = 0; b < args.batches; ++b) {
@@ -499,14 +550,15 @@ bool scatter(const ScatterArgs& args, const ScatterIndex& index) {
   if (found == kBad) return false;
   if (found == kSorted)
     all_by_row(args, Side{ptr, nullptr, nullptr, false, false, args.rows});
-  else if (args.width < kWide)
+  else if (narrow)
     return direct(args, index);
   else
     sorted_first(args, index.at, ptr);
   return true;
 }
 
-void segments(const ScatterArgs& args, const int64_t* ptr, int64_t ptr_stride) {
+void segments(const ScatterArgs& given, const int64_t* ptr, int64_t ptr_stride) {
+  const ScatterArgs args = alone_if_few(given);
   if (args.rows * args.width == 0) return;
   for (int64_t b = 0; b < args.batches; ++b)
     by_row(batch(args, b),
@@ -526,7 +578,9 @@ bool valid_offsets(const int64_t* ptr, int64_t batches, int64_t rows, int64_t si
   return true;
 }
 
-void segments_spread(const ScatterArgs& a, const int64_t* ptr, int64_t ptr_stride, int64_t bytes) {
+void segments_spread(const ScatterArgs& given, const int64_t* ptr, int64_t ptr_stride,
+                     int64_t bytes) {
+  const ScatterArgs a = alone_if_few(given);
   const int64_t row = a.width * bytes;
   if (row == 0) return;
   for (int64_t b = 0; b < a.batches; ++b) {
@@ -543,7 +597,39 @@ void segments_spread(const ScatterArgs& a, const int64_t* ptr, int64_t ptr_strid
   }
 }
 
-bool scatter_pick(const ScatterArgs& a, const ScatterIndex& index, int64_t bytes) {
+namespace {
+
+template <int Bytes>
+bool pick_narrow(const ScatterArgs& a, const int64_t* at, const char* x, char* to) {
+  return !any_part(a.edges, a.threads, [&](int64_t begin, int64_t end) -> uint64_t {
+    const uint64_t rows = static_cast<uint64_t>(a.rows);
+    uint64_t bad = 0;
+    for (int64_t e = begin; e < end; ++e) {
+      const uint64_t row = static_cast<uint64_t>(at[e]);
+      bad |= row >= rows;
+      std::memcpy(to + e * Bytes, x + (row < rows ? row : 0) * Bytes, Bytes);
+    }
+    return bad;
+  });
+}
+
+// Rows of so few bytes that a copy is a move or two.
+bool pick_words(const ScatterArgs& a, const int64_t* at, const char* x, char* to, int64_t bytes) {
+  if (a.rows == 0) return false;
+  switch (bytes) {
+    case 1: return pick_narrow<1>(a, at, x, to);
+    case 2: return pick_narrow<2>(a, at, x, to);
+    case 4: return pick_narrow<4>(a, at, x, to);
+    case 8: return pick_narrow<8>(a, at, x, to);
+    case 16: return pick_narrow<16>(a, at, x, to);
+    default: return pick_narrow<32>(a, at, x, to);
+  }
+}
+
+}  // namespace
+
+bool scatter_pick(const ScatterArgs& given, const ScatterIndex& index, int64_t bytes) {
+  const ScatterArgs a = alone_if_few(given);
   const char* src = static_cast<const char*>(a.src);
   char* out = static_cast<char*>(a.out);
   const int64_t row = a.width * bytes;
@@ -552,6 +638,10 @@ bool scatter_pick(const ScatterArgs& a, const ScatterIndex& index, int64_t bytes
     const int64_t* at = index.at + b * index.batch_stride;
     const char* x = src + b * a.rows * row;
     char* to = out + b * a.edges * row;
+    if (index.column_stride == 0 && row <= 32 && !(row & (row - 1))) {
+      if (!pick_words(a, at, x, to, row)) return false;
+      continue;
+    }
     if (index.column_stride == 0) {
       if ((b == 0 || index.batch_stride) && !in_range(at, a.edges, a.rows, a.threads)) return false;
       take_rows(RowsArgs{x, at, to, a.edges, row, row, row, true, a.threads});

@@ -1,12 +1,12 @@
 #pragma once
 #include "common.h"
 
-enum ScatterReduce { kSum = 0, kMean = 1, kMul = 2, kMin = 3, kMax = 4 };
+enum ScatterReduce { kSum = 0, kMean = 1, kMul = 2, kMin = 3, kMax = 4, kTop = 5 };
 // the dtypes of common.h, and those that only this family takes
 enum ScatterDType { kFloat16 = 3, kUInt8 = 4, kInt8 = 5, kInt16 = 6, kInt32 = 7, kInt64 = 8 };
 
 // src [batches, edges, width] is reduced to out [batches, rows, width], all dense. Mean is for
-// floating-point values. Whole numbers wrap.
+// floating-point values, and so is the top: the largest, -inf in an empty row. Whole numbers wrap.
 struct ScatterArgs {
   const void* src;
   void* out;
