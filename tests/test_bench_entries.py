@@ -199,11 +199,11 @@ def test_the_command_plot(
 # -- the entries -----------------------------------------------------------------------------------
 
 NAMES = sorted(path.stem for path in (ROOT / "benchmarks" / "ops").glob("*.py"))
-SMALL = {"NUM_PAIRS": 300, "NUM_ROWS": 2000, "NUM_WALKS": 20_000}
+SMALL = {"NUM_PAIRS": 300, "NUM_ROWS": 2000, "NUM_WALKS": 20_000, "NUM_SEGMENTS": 200}
 MAY_BE_ABSENT = {
     "torch_scatter segment_csr", "torch_scatter scatter_softmax", "PyG, SparseTensor", "DGL",
     "read only, same rows", "torch_sparse neighbor_sample", "torch_sparse, NCN's search",
-    "GraphBolt", "PyG, torch_sparse", *(f"PyG NeighborLoader, {n} workers" for n in range(3)),
+    "GraphBolt", "PyG, torch_sparse", "torch_scatter", *(f"PyG NeighborLoader, {n} workers" for n in range(3)),
 }  # fmt: skip
 
 

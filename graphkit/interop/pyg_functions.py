@@ -20,9 +20,9 @@ from ..ops.scatter import csr_reduce, largest, offsets, pick, reduce
 
 need("torch_geometric")
 
-import torch_geometric  # noqa: E402
+from torch_geometric import typing as pyg_typing  # noqa: E402
+from torch_geometric import utils as pyg_utils  # noqa: E402
 from torch_geometric.nn import MessagePassing  # noqa: E402
-from torch_geometric.typing import SparseTensor  # noqa: E402
 
 __all__ = ["PygFunctions", "use_in_pyg"]
 
@@ -33,6 +33,9 @@ _FEW = 1 << 14
 # graphs and orders that are kept at most
 _KEPT = 32
 
+# a class that cannot be made where torch_sparse is not installed
+_SparseTensor: Any = vars(pyg_typing)["SparseTensor"]
+
 _original: dict[str, Callable[..., Any]] = {}
 
 
@@ -41,7 +44,7 @@ def _plain(*tensors: Any) -> bool:
     for t in tensors:
         if type(t) not in _PLAIN or not t.is_cpu or t.layout != torch.strided:
             return False
-    return not (torch.compiler.is_compiling() or torch.jit.is_tracing())
+    return not (torch.compiler.is_compiling() or torch._C._is_tracing())
 
 
 # -- orders that are found once --------------------------------------------------------------------
@@ -380,7 +383,7 @@ def _spmm(src: Any, other: Tensor, reduce: str = "sum") -> Tensor:
 def _csr_of(adj: Any) -> tuple[Graph, Tensor | None] | None:
     """The graph and weights of a sparse matrix on the CPU, or None where PyG's way is kept."""
     both = torch.is_grad_enabled()
-    if isinstance(adj, SparseTensor):
+    if isinstance(adj, _SparseTensor):
         rowptr, col, value = adj.csr()
         if not _plain(rowptr, col) or (value is not None and value.dim() != 1):
             return None
@@ -440,9 +443,8 @@ class PygFunctions:
             _uses += 1
             if _uses > 1:
                 return
-            utils = torch_geometric.utils
             for name in _FUNCTIONS:
-                _original[name] = getattr(utils, name)
+                _original[name] = getattr(pyg_utils, name)
             _original["_index_select_safe"] = MessagePassing._index_select_safe
             _exchange([(_original[name], new) for name, new in _FUNCTIONS.items()])
             MessagePassing._index_select_safe = _lift

@@ -64,10 +64,6 @@ def _at_once(x: Tensor) -> Kernels | None:
     return native
 
 
-def _recorded(x: Tensor) -> bool:
-    return x.requires_grad and torch.is_grad_enabled()
-
-
 def register_native(kernels: Kernels) -> None:
     """Let the kernels serve tensors on the CPU (``ops/cpu/scatter.py``)."""
     global native
@@ -84,10 +80,10 @@ def check_rows(index: Tensor, rows: int) -> None:
     low, high = torch.aminmax(index)
     if int(low) >= 0 and int(high) < rows:
         return
-    where = ((index < 0) | (index >= rows)).nonzero()[0].tolist()
+    where = tuple(map(int, ((index < 0) | (index >= rows)).nonzero()[0]))
     valid = f"0 to {rows - 1}" if rows else "none"
     raise GraphError(
-        f"index{where} = {int(index[tuple(where)])}, but there are {rows} rows (valid: {valid}). "
+        f"index{list(where)} = {int(index[where])}, but there are {rows} rows (valid: {valid}). "
         "Pass a larger dim_size or out, or drop the entry."
     )
 
@@ -149,8 +145,8 @@ def scatter_reduce_reference(
 scatter_reduce_op = torch.library.custom_op(
     "graphkit::scatter_reduce", scatter_reduce_reference, mutates_args=()
 )
-"""``out[.., r, ..] = sum`` (mean, product) of ``src[.., e, ..]`` over all e with index r; ``top`` is
-the largest, -inf in an empty row, and has no gradient."""
+"""``out[.., r, ..] = sum`` (mean, product) of ``src[.., e, ..]`` over all e with index r; ``top``
+is the largest, -inf in an empty row, and has no gradient."""
 
 
 @scatter_reduce_op.register_fake
@@ -162,7 +158,11 @@ def scatter_best_reference(
     src: Tensor, index: Tensor, dim: int, rows: int, minimum: bool
 ) -> tuple[Tensor, Tensor]:
     check_rows(index, rows)
-    full, shape, size = _spread_index(index, dim, src.shape), _with(src.shape, dim, rows), src.size(dim)
+    full, shape, size = (
+        _spread_index(index, dim, src.shape),
+        _with(src.shape, dim, rows),
+        src.size(dim),
+    )
     values = src
     if src.is_floating_point():
         # a nan never wins
@@ -406,85 +406,43 @@ def _csr_spread_backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
     return csr_reduce(dy, ptr, "sum"), None, None
 
 
-class _Reduce(torch.autograd.Function):
-    setup_context = staticmethod(_reduce_setup)
-    backward = staticmethod(_reduce_backward)
-
-    @staticmethod
-    def forward(src: Tensor, index: Tensor, dim: int, rows: int, reduce: str) -> Tensor:  # pyright: ignore
-        assert native is not None
-        return native.reduce(src, index, dim, rows, reduce)
-
-
-class _Best(torch.autograd.Function):
-    setup_context = staticmethod(_best_setup)
-    backward = staticmethod(_best_backward)
-
-    @staticmethod
-    def forward(  # pyright: ignore
-        src: Tensor, index: Tensor, dim: int, rows: int, minimum: bool
-    ) -> tuple[Tensor, Tensor]:
-        assert native is not None
-        return native.best(src, index, dim, rows, minimum)
+_RULES = {
+    "reduce": (scatter_reduce_op, _reduce_setup, _reduce_backward),
+    "best": (scatter_best_op, _best_setup, _best_backward),
+    "pick": (scatter_pick_op, _pick_setup, _pick_backward),
+    "put": (scatter_put_op, _put_setup, _put_backward),
+    "csr_reduce": (csr_reduce_op, _csr_reduce_setup, _csr_reduce_backward),
+    "csr_best": (csr_best_op, _csr_best_setup, _csr_best_backward),
+    "csr_spread": (csr_spread_op, _csr_spread_setup, _csr_spread_backward),
+}
 
 
-class _Pick(torch.autograd.Function):
-    setup_context = staticmethod(_pick_setup)
-    backward = staticmethod(_pick_backward)
+def _function(kernel: str, setup: Any, backward: Any) -> Any:
+    """The autograd function of a kernel that is called at once."""
 
-    @staticmethod
-    def forward(x: Tensor, index: Tensor, dim: int) -> Tensor:  # pyright: ignore
-        assert native is not None
-        return native.pick(x, index, dim)
+    def forward(*args: Any) -> Any:
+        return getattr(native, kernel)(*args)
 
-
-class _Put(torch.autograd.Function):
-    setup_context = staticmethod(_put_setup)
-    backward = staticmethod(_put_backward)
-
-    @staticmethod
-    def forward(x: Tensor, arg: Tensor, dim: int, size: int) -> Tensor:  # pyright: ignore
-        assert native is not None
-        return native.put(x, arg, dim, size)
+    methods = {"forward": forward, "setup_context": setup, "backward": backward}
+    made = {name: staticmethod(method) for name, method in methods.items()}
+    return type(f"Scatter_{kernel}", (torch.autograd.Function,), made)
 
 
-class _CsrReduce(torch.autograd.Function):
-    setup_context = staticmethod(_csr_reduce_setup)
-    backward = staticmethod(_csr_reduce_backward)
-
-    @staticmethod
-    def forward(src: Tensor, ptr: Tensor, reduce: str) -> Tensor:  # pyright: ignore
-        assert native is not None
-        return native.csr_reduce(src, ptr, reduce)
+_FUNCTIONS: dict[str, Any] = {}
+for _name, (_op, _setup, _backward) in _RULES.items():
+    _op.register_autograd(_backward, setup_context=_setup)
+    _FUNCTIONS[_name] = _function(_name, _setup, _backward)
 
 
-class _CsrBest(torch.autograd.Function):
-    setup_context = staticmethod(_csr_best_setup)
-    backward = staticmethod(_csr_best_backward)
-
-    @staticmethod
-    def forward(src: Tensor, ptr: Tensor, minimum: bool) -> tuple[Tensor, Tensor]:  # pyright: ignore
-        assert native is not None
-        return native.csr_best(src, ptr, minimum)
-
-
-class _CsrSpread(torch.autograd.Function):
-    setup_context = staticmethod(_csr_spread_setup)
-    backward = staticmethod(_csr_spread_backward)
-
-    @staticmethod
-    def forward(x: Tensor, ptr: Tensor, size: int) -> Tensor:  # pyright: ignore
-        assert native is not None
-        return native.csr_spread(x, ptr, size)
-
-
-scatter_reduce_op.register_autograd(_reduce_backward, setup_context=_reduce_setup)
-scatter_best_op.register_autograd(_best_backward, setup_context=_best_setup)
-scatter_pick_op.register_autograd(_pick_backward, setup_context=_pick_setup)
-scatter_put_op.register_autograd(_put_backward, setup_context=_put_setup)
-csr_reduce_op.register_autograd(_csr_reduce_backward, setup_context=_csr_reduce_setup)
-csr_best_op.register_autograd(_csr_best_backward, setup_context=_csr_best_setup)
-csr_spread_op.register_autograd(_csr_spread_backward, setup_context=_csr_spread_setup)
+def _call(name: str, x: Tensor, *rest: Any) -> Any:
+    kernels = _at_once(x)
+    if kernels is None:
+        # by name, for torch.compile
+        family = "" if name.startswith("csr") else "scatter_"
+        return getattr(torch.ops.graphkit, family + name)(x, *rest)
+    if x.requires_grad and torch.is_grad_enabled():
+        return _FUNCTIONS[name].apply(x, *rest)
+    return getattr(kernels, name)(x, *rest)
 
 
 # -- what the rooms above call; shapes, dtypes and devices were checked ----------------------------
@@ -492,74 +450,37 @@ csr_spread_op.register_autograd(_csr_spread_backward, setup_context=_csr_spread_
 
 def reduce(src: Tensor, index: Tensor, dim: int, rows: int, reduce: str) -> Tensor:
     """The sum, mean or product (``"mul"``) of each row; 0 (1 under a product) for an empty one."""
-    kernels = _at_once(src)
-    if kernels is None:
-        return torch.ops.graphkit.scatter_reduce(src, index, dim, rows, reduce)
-    if _recorded(src):
-        return _Reduce.apply(src, index, dim, rows, reduce)  # pyright: ignore
-    return kernels.reduce(src, index, dim, rows, reduce)
+    return _call("reduce", src, index, dim, rows, reduce)
 
 
-def best(
-    src: Tensor, index: Tensor, dim: int, rows: int, minimum: bool
-) -> tuple[Tensor, Tensor]:
+def best(src: Tensor, index: Tensor, dim: int, rows: int, minimum: bool) -> tuple[Tensor, Tensor]:
     """The largest (smallest) value of each row, and its number along ``dim``."""
-    kernels = _at_once(src)
-    if kernels is None:
-        return torch.ops.graphkit.scatter_best(src, index, dim, rows, minimum)
-    if _recorded(src):
-        return _Best.apply(src, index, dim, rows, minimum)  # pyright: ignore
-    return kernels.best(src, index, dim, rows, minimum)
+    return _call("best", src, index, dim, rows, minimum)
 
 
 def pick(x: Tensor, index: Tensor, dim: int) -> Tensor:
     """``x`` at ``index`` along ``dim``: the gradient of a sum, and its inverse on rows."""
-    kernels = _at_once(x)
-    if kernels is None:
-        return torch.ops.graphkit.scatter_pick(x, index, dim)
-    if _recorded(x):
-        return _Pick.apply(x, index, dim)  # pyright: ignore
-    return kernels.pick(x, index, dim)
+    return _call("pick", x, index, dim)
 
 
 def put(x: Tensor, arg: Tensor, dim: int, size: int) -> Tensor:
     """``x`` at the places ``arg`` of ``size`` along ``dim``: the gradient of :func:`best`."""
-    kernels = _at_once(x)
-    if kernels is None:
-        return torch.ops.graphkit.scatter_put(x, arg, dim, size)
-    if _recorded(x):
-        return _Put.apply(x, arg, dim, size)  # pyright: ignore
-    return kernels.put(x, arg, dim, size)
+    return _call("put", x, arg, dim, size)
 
 
 def csr_reduce(src: Tensor, ptr: Tensor, reduce: str) -> Tensor:
     """:func:`reduce` (sum, mean) where values stand in the order of their rows."""
-    kernels = _at_once(src)
-    if kernels is None:
-        return torch.ops.graphkit.csr_reduce(src, ptr, reduce)
-    if _recorded(src):
-        return _CsrReduce.apply(src, ptr, reduce)  # pyright: ignore
-    return kernels.csr_reduce(src, ptr, reduce)
+    return _call("csr_reduce", src, ptr, reduce)
 
 
 def csr_best(src: Tensor, ptr: Tensor, minimum: bool) -> tuple[Tensor, Tensor]:
     """:func:`best` where values stand in the order of their rows."""
-    kernels = _at_once(src)
-    if kernels is None:
-        return torch.ops.graphkit.csr_best(src, ptr, minimum)
-    if _recorded(src):
-        return _CsrBest.apply(src, ptr, minimum)  # pyright: ignore
-    return kernels.csr_best(src, ptr, minimum)
+    return _call("csr_best", src, ptr, minimum)
 
 
 def csr_spread(x: Tensor, ptr: Tensor, size: int) -> Tensor:
     """The value of each row at all of its places."""
-    kernels = _at_once(x)
-    if kernels is None:
-        return torch.ops.graphkit.csr_spread(x, ptr, size)
-    if _recorded(x):
-        return _CsrSpread.apply(x, ptr, size)  # pyright: ignore
-    return kernels.csr_spread(x, ptr, size)
+    return _call("csr_spread", x, ptr, size)
 
 
 def offsets(index: Tensor, rows: int) -> tuple[Tensor, Tensor | None]:

@@ -141,7 +141,7 @@ def gather_csr(src: Tensor, indptr: Tensor, out: Tensor | None = None) -> Tensor
         ends = ptr[..., -1]
         if bool((ends != size).any()):
             raise GraphError(
-                f"gather_csr: indptr ends at {ends.flatten().tolist()[:3]}, but all of its batches "
+                f"gather_csr: indptr ends at {int(ends.flatten()[0])}, but all of its batches "
                 f"must end at {size}, the size of the result."
             )
     value = csr_spread(src, ptr, size)
@@ -163,7 +163,9 @@ def _coo(
     index, dim, rows = prepare(op, src, index, index.dim() - 1, out, dim_size)
     if reduce in ("min", "max"):
         value, arg = best(src, index, dim, rows, reduce == "min")
-        return (value, arg) if out is None else joined(out, value, arg, src.size(dim), reduce == "min")
+        return (
+            (value, arg) if out is None else joined(out, value, arg, src.size(dim), reduce == "min")
+        )
     if out is None:
         return reduced(src, index, dim, rows, "mean" if reduce == "mean" else "sum"), None
     out.add_(reduced(src, index, dim, rows, "sum"))
@@ -177,8 +179,8 @@ def segment_sum_coo(
 ) -> Tensor:
     """The sum of each row of a sorted ``index``, along the last of its dimensions.
 
-    As ``scatter_sum``, with ``dim = index.dim() - 1``: ``index [.., E]``, those before the last 1 or
-    those of ``src``. ``out`` is added to. An index that is not sorted is served as well.
+    As ``scatter_sum``, with ``dim = index.dim() - 1``: ``index [.., E]``, those before the last
+    1 or those of ``src``. ``out`` is added to. An index that is not sorted is served as well.
     """
     return _coo("segment_sum_coo", src, index, out, dim_size, "sum")[0]
 

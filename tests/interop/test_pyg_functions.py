@@ -86,12 +86,14 @@ LAYERS: dict[str, Callable[[], torch.nn.Module]] = {
     "APPNP": lambda: pyg.APPNP(3, 0.1),
     "Gated": lambda: pyg.GatedGraphConv(8, 2),
     "Edge": lambda: pyg.EdgeConv(torch.nn.Linear(16, 6), aggr="mean"),
-    "PNA": lambda: pyg.PNAConv(8, 6, ["mean", "std", "sum"], ["identity", "amplification"], torch.arange(20)),
+    "PNA": lambda: pyg.PNAConv(
+        8, 6, ["mean", "std", "sum"], ["identity", "amplification"], torch.arange(20)
+    ),
     "GEN": lambda: pyg.GENConv(8, 6),
     "RGCN": lambda: _Typed(),
     "to sources": lambda: pyg.GraphConv(8, 6, flow="target_to_source"),
     "decomposed": lambda: pyg.GCNConv(8, 6, decomposed_layers=2),
-}  # fmt: skip
+}
 
 
 class _Typed(torch.nn.Module):
@@ -209,7 +211,11 @@ def test_every_module_that_holds_a_name() -> None:
     before = types.ModuleType("imported_before")
     vars(before).update(own_name=softmax, scatter=scatter)
     sys.modules["imported_before"] = before
-    holders = [m for m in list(sys.modules.values()) if getattr(m, "__name__", "").startswith("torch_geometric")]
+    holders = [
+        m
+        for m in list(sys.modules.values())
+        if getattr(m, "__name__", "").startswith("torch_geometric")
+    ]
     held: dict[tuple[str, str], Any] = {}
     for module in holders:
         for name, value in list(vars(module).items()):
@@ -250,18 +256,24 @@ def test_the_functions() -> None:
     ptr = torch.tensor([0, 2, 2, 5])
     x = features(3, 5)
     calls: list[Callable[[], Tensor]] = [
-        *(lambda r=r: torch_geometric.utils.scatter(x, index, 0, 5, r) for r in ("sum", "add", "mean", "max", "min", "mul")),
+        *(
+            lambda r=r: torch_geometric.utils.scatter(x, index, 0, 5, r)
+            for r in ("sum", "add", "mean", "max", "min", "mul")
+        ),
         lambda: torch_geometric.utils.scatter(x.t(), index, -1),
         lambda: torch_geometric.utils.scatter((x * 9).long(), index),
         lambda: torch_geometric.utils.scatter((x > 0), index, reduce="any"),
-        *(lambda r=r: torch_geometric.utils.segment(x, ptr, r) for r in ("sum", "mean", "max", "min")),
+        *(
+            lambda r=r: torch_geometric.utils.segment(x, ptr, r)
+            for r in ("sum", "mean", "max", "min")
+        ),
         lambda: torch_geometric.utils.softmax(x, index),
         lambda: torch_geometric.utils.softmax(x, index, num_nodes=9),
         lambda: torch_geometric.utils.softmax(x, ptr=ptr),
         lambda: torch_geometric.utils.softmax(x.t(), index, dim=1),
         lambda: torch_geometric.utils.softmax(x[:, 0], index),
         lambda: torch_geometric.nn.global_mean_pool(x, index.sort().values),
-    ]  # fmt: skip
+    ]
     for call in calls:
         want = call()
         with use_in_pyg():
@@ -297,10 +309,14 @@ def test_orders_follow_changes_in_place_and_end_with_their_tensors() -> None:
     index, x = torch.tensor([0, 1, 1, 0]), features(2, 4)
     with use_in_pyg():
         for _ in range(2):
-            torch.testing.assert_close(torch_geometric.utils.softmax(x, index)[0], softmax_of(x[[0, 3]]))
+            torch.testing.assert_close(
+                torch_geometric.utils.softmax(x, index)[0], softmax_of(x[[0, 3]])
+            )
         assert len(pyg_functions._orders.held) == 1
         index[3] = 1
-        torch.testing.assert_close(torch_geometric.utils.softmax(x, index)[0], torch.ones(2).double())
+        torch.testing.assert_close(
+            torch_geometric.utils.softmax(x, index)[0], torch.ones(2).double()
+        )
         view = torch.stack([index, index])[0]
         torch_geometric.utils.softmax(x, view)
         held = len(pyg_functions._orders.held)
@@ -370,7 +386,7 @@ MESSAGES: dict[str, Callable[[Tensor], Tensor]] = {
     "einsum": lambda m: torch.einsum("ef,f->ef", m, torch.ones(8).double()),
     "unbound": lambda m: torch.stack(m.unbind(1), 1),
     "detached": lambda m: m.detach() + m,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", MESSAGES)
@@ -424,8 +440,13 @@ def test_hooks_and_explainers_see_messages() -> None:
         model = pyg.GCN(8, 8, 2, 3).double()
         with use_in_pyg() if own else torch.enable_grad():
             explainer = Explainer(
-                model, GNNExplainer(epochs=3), explanation_type="model", edge_mask_type="object",
-                model_config=dict(mode="multiclass_classification", task_level="node", return_type="raw"),
-            )  # fmt: skip
+                model,
+                GNNExplainer(epochs=3),
+                explanation_type="model",
+                edge_mask_type="object",
+                model_config=dict(
+                    mode="multiclass_classification", task_level="node", return_type="raw"
+                ),
+            )
             results.append(explainer(features(), edges(), index=3).edge_mask)
     torch.testing.assert_close(results[1], results[0], atol=1e-6, rtol=1e-5)

@@ -1,4 +1,4 @@
-"""``graphkit.scatter``: held to loops in float64, to gradcheck, and to torch_scatter where it is."""
+"""``graphkit.scatter``: held to loops in float64, gradcheck, and torch_scatter where it is."""
 
 from __future__ import annotations
 
@@ -59,9 +59,7 @@ def numbers(rows: int, *shape: int, seed: int = 1) -> Tensor:
     return torch.randint(rows, shape, generator=torch.Generator().manual_seed(seed))
 
 
-def by_loop(
-    src: Tensor, index: Tensor, dim: int, rows: int, reduce: str
-) -> tuple[Tensor, Tensor]:
+def by_loop(src: Tensor, index: Tensor, dim: int, rows: int, reduce: str) -> tuple[Tensor, Tensor]:
     """What comes out in each place, and the place of the value that won, one number at a time."""
     dim = dim + src.dim() if dim < 0 else dim
     if index.dim() == 1:
@@ -190,7 +188,10 @@ def test_many_edges(reduce: str, width: int) -> None:
         if reduce in ("min", "max"):
             out, arg = getattr(gs, f"scatter_{reduce}")(s, i, 0, dim_size=rows)
             assert (arg[-1] == edges).all() and (out[-1] == 0).all()
-            assert torch.equal(s.gather(0, arg[:-1]), out[:-1]) and (i[arg[:-1]].T == torch.arange(rows - 1)).all()
+            assert (
+                torch.equal(s.gather(0, arg[:-1]), out[:-1])
+                and (i[arg[:-1]].T == torch.arange(rows - 1)).all()
+            )
 
 
 @pytest.mark.parametrize("dtype", FLOATS + WHOLE)
@@ -259,7 +260,9 @@ def test_equals_nan_and_infinities() -> None:
     for wide in (1, 9):
         value, arg = gs.scatter_max(src.unsqueeze(1).expand(-1, wide), index, 0, dim_size=4)
         assert value[:, -1].tolist() == [5, 0, -inf, 0] and arg[:, -1].tolist() == [0, 7, 5, 7]
-        value, arg = gs.segment_min_csr(src.unsqueeze(1).expand(-1, wide), torch.tensor([0, 3, 5, 7, 7]))
+        value, arg = gs.segment_min_csr(
+            src.unsqueeze(1).expand(-1, wide), torch.tensor([0, 3, 5, 7, 7])
+        )
         assert value[:, -1].tolist() == [5, 0, -inf, 0] and arg[:, -1].tolist() == [0, 7, 5, 7]
 
 
@@ -286,7 +289,12 @@ def test_offsets_of_batches() -> None:
     ptr = torch.tensor([[0, 2, 2, 6], [0, 1, 5, 5]])
     for reduce in ("sum", "mean", "min", "max"):
         got = gs.segment_csr(src, ptr, reduce=reduce)
-        index = torch.stack([torch.repeat_interleave(torch.arange(4), p.diff(append=torch.tensor([6]))) for p in ptr])
+        index = torch.stack(
+            [
+                torch.repeat_interleave(torch.arange(4), p.diff(append=torch.tensor([6])))
+                for p in ptr
+            ]
+        )
         want, _ = by_loop(src, index, 1, 4, reduce)
         same(got, want[:, :3])
         shared = gs.segment_csr(src, ptr[:1], reduce=reduce)
@@ -356,7 +364,9 @@ def test_out_with_gradients() -> None:
         assert gradcheck(lambda s, b, n=name: getattr(gs, n)(s, index, 0, b.clone()), (src, base))
     for name in ("scatter_min", "scatter_max"):
         base = values(3, seed=5).requires_grad_()
-        assert gradcheck(lambda s, b, n=name: getattr(gs, n)(s, index, 0, b.clone())[0], (src, base))
+        assert gradcheck(
+            lambda s, b, n=name: getattr(gs, n)(s, index, 0, b.clone())[0], (src, base)
+        )
 
 
 # -- made of the others ----------------------------------------------------------------------------
@@ -373,7 +383,9 @@ def test_composites(order: str, dtype: torch.dtype) -> None:
     index = index.sort().values if order == "sorted" else index
     rows = rows_of(src.double(), index, 6)
     std = torch.stack([r.std(0) if len(r) > 1 else r.new_zeros(3) for r in rows])
-    torch.testing.assert_close(gs.scatter_std(src, index, 0, dim_size=6).double(), std, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        gs.scatter_std(src, index, 0, dim_size=6).double(), std, atol=1e-5, rtol=1e-5
+    )
     std = torch.stack([r.std(0, correction=0) if len(r) else r.new_zeros(3) for r in rows])
     got = gs.scatter_std(src, index, 0, dim_size=6, unbiased=False)
     torch.testing.assert_close(got.double(), std, atol=1e-5, rtol=1e-5)
@@ -394,7 +406,10 @@ def test_composites(order: str, dtype: torch.dtype) -> None:
 
 def test_composites_of_infinities() -> None:
     inf = torch.inf
-    src, index = torch.tensor([-inf, -inf, 0.0, -inf, 1000.0, 999.0]), torch.tensor([0, 0, 1, 1, 2, 2])
+    src, index = (
+        torch.tensor([-inf, -inf, 0.0, -inf, 1000.0, 999.0]),
+        torch.tensor([0, 0, 1, 1, 2, 2]),
+    )
     assert gs.scatter_softmax(src, index)[:4].tolist() == [0, 0, 1, 0]
     got = gs.scatter_logsumexp(src, index)
     assert got[1] == 0 and abs(got[2] - 1000.3133) < 1e-3 and got.isfinite().all()
@@ -414,8 +429,14 @@ def test_logsumexp_with_out() -> None:
 INDEX = torch.tensor([0, 2, 0, 1, 2, 2, 5])
 PTR = torch.tensor([0, 2, 2, 3, 6])
 DIFFERENTIABLE = {
-    **{f"scatter_{r}": (lambda s, r=r: gs.scatter(s, INDEX, 1, dim_size=7, reduce=r)) for r in REDUCES},
-    **{f"csr_{r}": (lambda s, r=r: gs.segment_csr(s[0], PTR, reduce=r)) for r in ("sum", "mean", "min", "max")},
+    **{
+        f"scatter_{r}": (lambda s, r=r: gs.scatter(s, INDEX, 1, dim_size=7, reduce=r))
+        for r in REDUCES
+    },
+    **{
+        f"csr_{r}": (lambda s, r=r: gs.segment_csr(s[0], PTR, reduce=r))
+        for r in ("sum", "mean", "min", "max")
+    },
     **{
         f"coo_{r}": (lambda s, r=r: gs.segment_coo(s[0], INDEX.sort().values, reduce=r))
         for r in ("sum", "mean", "min", "max")
@@ -423,14 +444,16 @@ DIFFERENTIABLE = {
     "full": lambda s: gs.scatter(s, numbers(3, 2, 7, 2), 1, reduce="sum"),
     "full_mean": lambda s: gs.scatter(s, numbers(3, 2, 7, 2), 1, reduce="mean"),
     "full_max": lambda s: gs.scatter(s, numbers(3, 2, 7, 2), 1, reduce="max"),
-    "batches": lambda s: gs.segment_csr(s, torch.stack([PTR, PTR + 1 - (PTR == 0).long()]).clamp(max=6)),
+    "batches": lambda s: gs.segment_csr(
+        s, torch.stack([PTR, PTR + 1 - (PTR == 0).long()]).clamp(max=6)
+    ),
     "gather_csr": lambda s: gs.gather_csr(s[0], torch.tensor([0, 2, 2, 3, 6, 6, 7, 9])),
     "gather_coo": lambda s: gs.gather_coo(s[0], torch.tensor([0, 0, 3, 6])),
     "std": lambda s: gs.scatter_std(s, torch.tensor([0, 1, 0, 1, 2, 2, 2]), 1),
     "logsumexp": lambda s: gs.scatter_logsumexp(s, INDEX, 1),
     "softmax": lambda s: gs.scatter_softmax(s, INDEX, 1),
     "log_softmax": lambda s: gs.scatter_log_softmax(s, INDEX, 1),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
@@ -479,7 +502,11 @@ def test_opcheck(way: str) -> None:
         run(graphkit.scatter_reduce.default, (src, index, 0, 6, reduce))
     run(graphkit.scatter_best.default, (src, index, 0, 6, False))
     run(graphkit.scatter_pick.default, (src, index, 0))
-    run(graphkit.scatter_put.default, (src, numbers(9, 7, 3), 0, 9), test_utils=("test_schema", "test_faketensor"))
+    run(
+        graphkit.scatter_put.default,
+        (src, numbers(9, 7, 3), 0, 9),
+        test_utils=("test_schema", "test_faketensor"),
+    )
     run(graphkit.csr_reduce.default, (src, ptr, "mean"))
     run(graphkit.csr_best.default, (src, ptr, True))
     run(graphkit.csr_spread.default, (src[:3].detach().requires_grad_(), ptr, 7))
@@ -509,50 +536,74 @@ def test_compiled(way: str) -> None:
 
 # -- bad input -------------------------------------------------------------------------------------
 
-X, I = torch.ones(4, 2), torch.tensor([0, 1, 1, 0])
+X, AT = torch.ones(4, 2), torch.tensor([0, 1, 1, 0])
 BAD = [
-    (lambda: gs.scatter_sum(X, torch.tensor([0, 1, 2, 0]), 0, dim_size=2), r"index\[2\] = 2, but there are 2 rows \(valid: 0 to 1\)"),
+    (
+        lambda: gs.scatter_sum(X, torch.tensor([0, 1, 2, 0]), 0, dim_size=2),
+        r"index\[2\] = 2, but there are 2 rows \(valid: 0 to 1\)",
+    ),
     (lambda: gs.scatter_max(X, torch.tensor([0, 1, -1, 0]), 0), r"index\[2\] = -1"),
     (lambda: gs.scatter_mul(X, torch.tensor([0, 1, 2, 0]), 0, torch.ones(2, 2)), r"index\[2\] = 2"),
-    (lambda: gs.scatter_sum(X, I.expand(2, 4).t() + 5 * torch.eye(4, 2).long(), 0, dim_size=4), r"index\[0, 0\] = 5"),
+    (
+        lambda: gs.scatter_sum(X, AT.expand(2, 4).t() + 5 * torch.eye(4, 2).long(), 0, dim_size=4),
+        r"index\[0, 0\] = 5",
+    ),
     (lambda: gs.gather_coo(X, torch.tensor([0, 4])), r"index\[1\] = 4"),
     (lambda: gs.segment_mean_coo(X, torch.tensor([0, 0, 1, 3]), dim_size=3), r"index\[3\] = 3"),
     (lambda: gs.scatter_softmax(X, torch.tensor([0, 1, 2, 0]), 0, 2), r"= 2, but"),
-    (lambda: gs.scatter_sum(X, I.float(), 0), r"dtype torch.float32 .* torch.int64 is expected. Pass index.long\(\)"),
-    (lambda: gs.scatter_sum(X, I.bool(), 0), r"dtype torch.bool"),
-    (lambda: gs.scatter_sum(X.bool(), I, 0), r"src has dtype torch.bool"),
-    (lambda: gs.scatter_sum(X.to(torch.complex64), I, 0), r"src has dtype torch.complex64"),
-    (lambda: gs.scatter_sum(X.to_sparse(), I, 0), r"layout torch.sparse_coo"),
-    (lambda: gs.scatter_sum([1.0], I, 0), r"src is a list"),
+    (
+        lambda: gs.scatter_sum(X, AT.float(), 0),
+        r"dtype torch.float32 .* torch.int64 is expected. Pass index.long\(\)",
+    ),
+    (lambda: gs.scatter_sum(X, AT.bool(), 0), r"dtype torch.bool"),
+    (lambda: gs.scatter_sum(X.bool(), AT, 0), r"src has dtype torch.bool"),
+    (lambda: gs.scatter_sum(X.to(torch.complex64), AT, 0), r"src has dtype torch.complex64"),
+    (lambda: gs.scatter_sum(X.to_sparse(), AT, 0), r"layout torch.sparse_coo"),
+    (lambda: gs.scatter_sum([1.0], AT, 0), r"src is a list"),
     (lambda: gs.scatter_sum(X, [0, 1], 0), r"index is a list"),
-    (lambda: gs.scatter_sum(X, I, 2), r"dim is 2, but src has shape \[4, 2\] \(valid: -2 to 1\)"),
-    (lambda: gs.scatter_sum(X, I, -3), r"dim is -3"),
-    (lambda: gs.scatter_sum(X, I, 1), r"index has shape \[4\] and src \[4, 2\]"),
-    (lambda: gs.scatter_sum(X, I[:3], 0), r"index has shape \[3\]"),
-    (lambda: gs.scatter_sum(X, I.view(4, 1, 1), 0), r"index has shape \[4, 1, 1\]"),
-    (lambda: gs.scatter_sum(X, I, 0, dim_size=-1), r"dim_size is -1"),
-    (lambda: gs.scatter_sum(X, I, 0, dim_size=2.0), r"dim_size is 2.0"),
-    (lambda: gs.scatter_sum(X, I, 0, torch.ones(2, 3)), r"out has shape \[2, 3\], but \[rows, 2\]"),
-    (lambda: gs.scatter_sum(X, I, 0, torch.ones(2)), r"out has shape \[2\]"),
-    (lambda: gs.scatter_sum(X, I, 0, torch.ones(2, 2).double()), r"out is torch.float64"),
-    (lambda: gs.scatter_sum(torch.tensor(1.0), I, 0), r"valid: none|shape \[\]"),
-    (lambda: gs.scatter_sum(X.to("meta"), I, 0), r"index is on cpu but src is on meta"),
-    (lambda: gs.segment_csr(X.to("meta"), torch.tensor([0, 4])), r"indptr is on cpu but src is on meta"),
+    (lambda: gs.scatter_sum(X, AT, 2), r"dim is 2, but src has shape \[4, 2\] \(valid: -2 to 1\)"),
+    (lambda: gs.scatter_sum(X, AT, -3), r"dim is -3"),
+    (lambda: gs.scatter_sum(X, AT, 1), r"index has shape \[4\] and src \[4, 2\]"),
+    (lambda: gs.scatter_sum(X, AT[:3], 0), r"index has shape \[3\]"),
+    (lambda: gs.scatter_sum(X, AT.view(4, 1, 1), 0), r"index has shape \[4, 1, 1\]"),
+    (lambda: gs.scatter_sum(X, AT, 0, dim_size=-1), r"dim_size is -1"),
+    (lambda: gs.scatter_sum(X, AT, 0, dim_size=2.0), r"dim_size is 2.0"),
+    (
+        lambda: gs.scatter_sum(X, AT, 0, torch.ones(2, 3)),
+        r"out has shape \[2, 3\], but \[rows, 2\]",
+    ),
+    (lambda: gs.scatter_sum(X, AT, 0, torch.ones(2)), r"out has shape \[2\]"),
+    (lambda: gs.scatter_sum(X, AT, 0, torch.ones(2, 2).double()), r"out is torch.float64"),
+    (lambda: gs.scatter_sum(torch.tensor(1.0), AT, 0), r"valid: none|shape \[\]"),
+    (lambda: gs.scatter_sum(X.to("meta"), AT, 0), r"index is on cpu but src is on meta"),
+    (
+        lambda: gs.segment_csr(X.to("meta"), torch.tensor([0, 4])),
+        r"indptr is on cpu but src is on meta",
+    ),
     (lambda: gs.segment_csr(X, torch.tensor([0, 3, 2, 4])), r"falls after position 1"),
     (lambda: gs.segment_csr(X, torch.tensor([1, 4])), r"starts at 1"),
     (lambda: gs.segment_csr(X, torch.tensor([0, 5])), r"ends at 5"),
     (lambda: gs.segment_max_csr(X, torch.tensor([0, -1, 4])), r"falls after position 0"),
     (lambda: gs.segment_csr(X, torch.tensor([0.0, 4.0])), r"indptr has dtype torch.float32"),
-    (lambda: gs.segment_csr(X, torch.empty(0, dtype=torch.int64)), r"one entry more than there are rows"),
+    (
+        lambda: gs.segment_csr(X, torch.empty(0, dtype=torch.int64)),
+        r"one entry more than there are rows",
+    ),
     (lambda: gs.segment_csr(X, torch.zeros(3, 2, dtype=torch.int64)), r"indptr has shape \[3, 2\]"),
-    (lambda: gs.segment_csr(X, torch.tensor([0, 4]), torch.ones(2, 2)), r"out has shape \[2, 2\], but \[1, 2\]"),
-    (lambda: gs.gather_csr(X, torch.tensor([0, 4])), r"src has 4 rows along dim 0, but indptr of shape \[2\] has 1"),
-    (lambda: gs.gather_csr(X[:1], torch.tensor([0, 4]), torch.ones(3, 2)), r"ends at \[4\], but .* 3"),
+    (
+        lambda: gs.segment_csr(X, torch.tensor([0, 4]), torch.ones(2, 2)),
+        r"out has shape \[2, 2\], but \[1, 2\]",
+    ),
+    (
+        lambda: gs.gather_csr(X, torch.tensor([0, 4])),
+        r"src has 4 rows along dim 0, but indptr of shape \[2\] has 1",
+    ),
+    (lambda: gs.gather_csr(X[:1], torch.tensor([0, 4]), torch.ones(3, 2)), r"ends at 4, but .* 3"),
     (lambda: gs.gather_csr(X[:2], torch.tensor([0, 5, 3])), r"falls after position 1"),
-    (lambda: gs.gather_coo(X, I, torch.ones(3, 2)), r"out has shape \[3, 2\]"),
-    (lambda: gs.scatter_std(X.int(), I, 0), r"floating-point values are expected"),
-    (lambda: gs.scatter_softmax(X.int(), I, 0), r"floating-point values are expected"),
-]  # fmt: skip
+    (lambda: gs.gather_coo(X, AT, torch.ones(3, 2)), r"out has shape \[3, 2\]"),
+    (lambda: gs.scatter_std(X.int(), AT, 0), r"floating-point values are expected"),
+    (lambda: gs.scatter_softmax(X.int(), AT, 0), r"floating-point values are expected"),
+]
 
 
 @pytest.mark.parametrize("at", range(len(BAD)))
@@ -561,7 +612,7 @@ def test_bad_input(at: int) -> None:
     with pytest.raises(GraphError, match=message):
         call()
     # the process goes on
-    assert gs.scatter_sum(X, I, 0).tolist() == [[2, 2], [2, 2]]
+    assert gs.scatter_sum(X, AT, 0).tolist() == [[2, 2], [2, 2]]
 
 
 @pytest.mark.parametrize("width", [1, 5, 64])
@@ -588,14 +639,17 @@ def test_nothing_is_written_after_an_error() -> None:
 
 
 def test_unknown_reduce() -> None:
-    for call in (lambda: gs.scatter(X, I, 0, reduce="summ"), lambda: gs.segment_csr(X, I, reduce="mul")):
+    for call in (
+        lambda: gs.scatter(X, AT, 0, reduce="summ"),
+        lambda: gs.segment_csr(X, AT, reduce="mul"),
+    ):
         with pytest.raises(ConfigError, match="unknown reduce"):
             call()
 
 
 def test_on_meta() -> None:
     """Another device than the kernels': shapes and dtypes, nothing computed."""
-    x, i, ptr = X.to("meta"), I.to("meta"), torch.tensor([0, 4], device="meta")
+    x, i, ptr = X.to("meta"), AT.to("meta"), torch.tensor([0, 4], device="meta")
     assert gs.scatter_sum(x, i, 0, dim_size=3).shape == (3, 2)
     assert gs.scatter_max(x, i, 0, dim_size=3)[1].dtype == torch.int64
     assert gs.segment_csr(x, ptr).shape == (1, 2)
@@ -609,7 +663,10 @@ def test_signatures_of_torch_scatter() -> None:
     """Its names and argument order, written down."""
     tail = ["dim", "out", "dim_size"]
     want = {
-        **{f"scatter_{r}": ["src", "index", *tail] for r in ("sum", "add", "mul", "mean", "min", "max")},
+        **{
+            f"scatter_{r}": ["src", "index", *tail]
+            for r in ("sum", "add", "mul", "mean", "min", "max")
+        },
         "scatter": ["src", "index", *tail, "reduce"],
         "scatter_std": ["src", "index", *tail, "unbiased"],
         "scatter_logsumexp": ["src", "index", *tail, "eps"],
@@ -619,12 +676,15 @@ def test_signatures_of_torch_scatter() -> None:
         "segment_coo": ["src", "index", "out", "dim_size", "reduce"],
         "gather_csr": ["src", "indptr", "out"],
         "gather_coo": ["src", "index", "out"],
-        **{f"segment_{r}_csr": ["src", "indptr", "out"] for r in ("sum", "add", "mean", "min", "max")},
+        **{
+            f"segment_{r}_csr": ["src", "indptr", "out"]
+            for r in ("sum", "add", "mean", "min", "max")
+        },
         **{
             f"segment_{r}_coo": ["src", "index", "out", "dim_size"]
             for r in ("sum", "add", "mean", "min", "max")
         },
-    }  # fmt: skip
+    }
     assert sorted(want) == sorted(gs.__all__)
     for name, names in want.items():
         parameters = inspect.signature(getattr(gs, name)).parameters
@@ -637,7 +697,11 @@ def test_signatures_of_torch_scatter() -> None:
 def test_as_torch_scatter(name: str) -> None:
     torch_scatter = pytest.importorskip("torch_scatter")
     theirs, ours = getattr(torch_scatter, name), getattr(gs, name)
-    dtypes = FLOATS[:2] if name.startswith(("scatter_std", "scatter_log", "scatter_soft")) else FLOATS[:2] + WHOLE
+    dtypes = (
+        FLOATS[:2]
+        if name.startswith(("scatter_std", "scatter_log", "scatter_soft"))
+        else FLOATS[:2] + WHOLE
+    )
     for dtype in dtypes:
         src = values(4, 30, 5, dtype=dtype)
         index, ptr = numbers(6, 30), torch.tensor([0, 3, 3, 20, 30])
@@ -648,7 +712,12 @@ def test_as_torch_scatter(name: str) -> None:
             x = values(4, 6, 5, dtype=dtype) if name.startswith("gather") else src
             calls = [(x, index.sort().values.view(1, -1)), (x[0], index.sort().values)]
         else:
-            calls = [(src, index, 1), (src[0], index, 0), (src[:, :, 0], index), (src, numbers(6, 4, 30, 5), 1)]
+            calls = [
+                (src, index, 1),
+                (src[0], index, 0),
+                (src[:, :, 0], index),
+                (src, numbers(6, 4, 30, 5), 1),
+            ]
         for call in calls:
             found = []
             for function in (theirs, ours):

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-
 import torch
 from torch import Tensor
 
@@ -197,7 +196,9 @@ def _scattered(
 def _valid(ptr: Tensor, size: int) -> Tensor:
     ptr = ptr.contiguous()
     batches = ptr.shape[:-1].numel()
-    if not native.kernels.valid_offsets(ptr.data_ptr(), batches, ptr.size(-1) - 1, size, _threads()):
+    if not native.kernels.valid_offsets(
+        ptr.data_ptr(), batches, ptr.size(-1) - 1, size, _threads()
+    ):
         check_ptr(ptr, size)
     return ptr
 
