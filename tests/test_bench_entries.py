@@ -203,7 +203,8 @@ SMALL = {"NUM_PAIRS": 300, "NUM_ROWS": 2000, "NUM_WALKS": 20_000, "NUM_SEGMENTS"
 MAY_BE_ABSENT = {
     "torch_scatter segment_csr", "torch_scatter scatter_softmax", "PyG, SparseTensor", "DGL",
     "read only, same rows", "torch_sparse neighbor_sample", "torch_sparse, NCN's search",
-    "GraphBolt", "PyG, torch_sparse", "torch_scatter", *(f"PyG NeighborLoader, {n} workers" for n in range(3)),
+    "GraphBolt", "PyG, torch_sparse", "torch_scatter",
+    *(f"PyG NeighborLoader, {n} workers" for n in range(3)),
 }  # fmt: skip
 
 

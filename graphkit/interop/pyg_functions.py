@@ -424,9 +424,13 @@ _guard = threading.RLock()
 def _exchange(pairs: list[tuple[Any, Any]]) -> None:
     """In every module that is loaded, the second of each pair in place of the first."""
     by = {id(old): new for old, new in pairs}
+    wanted = set(by)
     for module in list(sys.modules.values()):
         names = getattr(module, "__dict__", None)
         if not isinstance(names, dict) or module is sys.modules[__name__]:
+            continue
+        # almost every module holds none, which is found out in one call
+        if wanted.isdisjoint(map(id, list(names.values()))):
             continue
         for name, value in list(names.items()):
             if type(value) is FunctionType and id(value) in by:
