@@ -217,6 +217,30 @@ def test_the_same_bits_for_any_number_of_threads(
         assert torch.equal(a.view(torch.int8), c.view(torch.int8))
 
 
+@pytest.mark.parametrize("dtype", FLOATS + WHOLE)
+def test_the_same_bits_on_every_instruction_set(
+    way: str, each_way: Any, dtype: torch.dtype
+) -> None:
+    if way != "kernel":
+        return
+    index = numbers(900, 9000)
+    ordered = index.sort().values
+    ptr = torch.searchsorted(ordered, torch.arange(901))
+
+    def call() -> list[Tensor]:
+        found = []
+        for width in (1, 3, 18):
+            src = values(9000, width, dtype=dtype)
+            for reduce in REDUCES:
+                found.append(gs.scatter(src, index, 0, reduce=reduce))
+                if reduce != "mul":
+                    found.append(gs.segment_csr(src, ptr, reduce=reduce))
+        return [t.view(torch.int8) for t in found]
+
+    first, *rest = each_way(call).values()
+    assert all(torch.equal(a, b) for other in rest for a, b in zip(first, other, strict=True))
+
+
 def test_every_float16() -> None:
     """All of them, through every width that is loaded at once."""
     every = torch.arange(-(2**15), 2**15).to(torch.int16).view(torch.float16)
