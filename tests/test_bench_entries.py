@@ -230,7 +230,8 @@ def test_entries_at_a_small_size(small: Entry) -> None:
     assert quick and len(full) >= len(quick)
     # of the cases that differ in their last parameter alone, the first
     firsts = {tuple(params.values())[:-1]: params for params in reversed(full)}
-    for params in firsts.values():
+    # an entry of very many functions shows some of them
+    for params in list(firsts.values())[:: 1 + len(firsts) // 50]:
         results = contest(small, params, rounds=1, warmup=0)
         ended = {name: (result.status, result.reason) for name, result in results.items()}
         if params.get("graph") in graphs.REAL:

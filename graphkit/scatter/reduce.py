@@ -32,8 +32,8 @@ def scatter_sum(
     added to and returned, else the largest index plus one by default. Rows without values get 0;
     whole numbers wrap.
 
-    Gradient: that of each row, at its values; as often as you like. Sums run in the order of the
-    values, in float32 (float64 for float64). Deterministic on the CPU.
+    Gradient: that of each row, at its values; as often as you like. Sums are in float32
+    (float64 for float64), in an order that depends on sizes alone. Deterministic on the CPU.
 
     Raises :class:`GraphError` for wrong types, dtypes, shapes, devices and for an index that is
     negative or beyond the rows, before ``out`` is written to.

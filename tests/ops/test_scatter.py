@@ -241,6 +241,41 @@ def test_the_same_bits_on_every_instruction_set(
     assert all(torch.equal(a, b) for other in rest for a, b in zip(first, other, strict=True))
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.int32])
+@pytest.mark.parametrize("reduce", REDUCES)
+def test_many_single_numbers(reduce: str, dtype: torch.dtype) -> None:
+    """So many that they are reduced in two halves; few are equal, some rows are empty."""
+    edges, rows = 140_001, 500
+    src, index = values(edges, dtype=dtype), numbers(rows - 1, edges)
+    if reduce == "mul":
+        src = (1 + src / 1000) if dtype.is_floating_point else src.sign() + (src == 0)
+    found = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        found.append(gs.scatter(src, index, dim_size=rows, reduce=reduce))
+    assert torch.equal(*found)
+    kind = {"mul": "prod", "min": "amin", "max": "amax"}.get(reduce, reduce)
+    exact = src.double() if dtype.is_floating_point else src.long()
+    start = torch.zeros(rows, dtype=exact.dtype) + (reduce == "mul")
+    if reduce == "mean" and not dtype.is_floating_point:
+        want = start.scatter_reduce_(0, index, exact, "sum")
+        count = torch.bincount(index, minlength=rows).clamp(min=1)
+        want = want.div(count, rounding_mode="floor")
+    else:
+        want = start.scatter_reduce_(0, index, exact, kind, include_self=reduce == "mul")
+    same(found[0], want.to(dtype))
+    if reduce in ("min", "max"):
+        out, arg = getattr(gs, f"scatter_{reduce}")(src, index, dim_size=rows)
+        first = torch.full((rows,), edges)
+        ties = torch.where(src == out[index], torch.arange(edges), edges)
+        assert torch.equal(arg, first.scatter_reduce_(0, index, ties, "amin"))
+    for at in (0, edges // 2, edges - 1):
+        wrong = index.clone()
+        wrong[at] = rows
+        with pytest.raises(GraphError, match=f"= {rows}"):
+            gs.scatter(src, wrong, dim_size=rows, reduce=reduce)
+
+
 def test_every_float16() -> None:
     """All of them, through every width that is loaded at once."""
     every = torch.arange(-(2**15), 2**15).to(torch.int16).view(torch.float16)

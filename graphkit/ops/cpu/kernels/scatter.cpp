@@ -118,6 +118,15 @@ using Most = Best<T, false>;
 
 // ---- in the order of the edges ----
 
+template <int Bytes>
+struct NumberOf {
+  typedef int32_t type;
+};
+template <>
+struct NumberOf<8> {
+  typedef int64_t type;
+};
+
 template <class R, class T>
 struct Direct {
   typedef acc_t<T> A;
@@ -226,16 +235,108 @@ struct Direct {
   }
 };
 
-// ---- in the order of the rows ----
+// Many single numbers: each half of the edges has results of its own, which are joined in the end.
+// That there are two does not depend on the threads: the bits do not either.
+template <class R, class T>
+struct InHalves {
+  typedef acc_t<T> A;
+  typedef typename NumberOf<sizeof(A)>::type I;
+  // side by side, so that a step touches one line
+  struct Pair {
+    A value;
+    I note;  // how many there are, or the edge that won
+  };
+  const ScatterArgs& a;
+  const int64_t* row;
 
-template <int Bytes>
-struct NumberOf {
-  typedef int32_t type;
+  // Calls start(half), then step(half, row, edge) for its edges; false if an index is out of range.
+  template <class B, class F>
+  bool each(const B& start, const F& step) const {
+    uint64_t bad[2] = {0, 0};
+    const int64_t middle = a.edges / 2;
+    parallel(2, a.threads, [&](int64_t half) {
+      start(half);
+      const uint64_t rows = static_cast<uint64_t>(a.rows);
+      const int64_t end = half ? a.edges : middle;
+      for (int64_t e = half ? middle : 0; e < end; ++e) {
+        if (static_cast<uint64_t>(row[e]) >= rows) {
+          bad[half] = 1;
+          return;
+        }
+        step(half * a.rows + row[e], e);
+      }
+    });
+    return !(bad[0] | bad[1]);
+  }
+
+  bool sums() const {
+    const Memory<A> sum(2 * a.rows);
+    const T* src = static_cast<const T*>(a.src);
+    T* out = static_cast<T*>(a.out);
+    const auto start = [&](int64_t half) {
+      for (int64_t r = half * a.rows; r < (half + 1) * a.rows; ++r) sum[r] = R::none();
+    };
+    const bool good = each(start, [&](int64_t to, int64_t e) {
+      sum[to] = R::of(sum[to], take_one(src + e));
+    });
+    for (int64_t r = 0; good && r < a.rows; ++r)
+      give_one(out + r, R::of(sum[r], sum[a.rows + r]));
+    return good;
+  }
+
+  bool means() const {
+    const Memory<Pair> sum(2 * a.rows, true);
+    const T* src = static_cast<const T*>(a.src);
+    T* out = static_cast<T*>(a.out);
+    const bool good = each([](int64_t) {}, [&](int64_t to, int64_t e) {
+      sum[to].value = R::of(sum[to].value, take_one(src + e));
+      ++sum[to].note;
+    });
+    for (int64_t r = 0; good && r < a.rows; ++r) {
+      const Pair &one = sum[r], &two = sum[a.rows + r];
+      const I n = one.note + two.note;
+      const A value = R::of(one.value, two.value);
+      give_one(out + r, n > 1 ? value / static_cast<A>(n) : value);
+    }
+    return good;
+  }
+
+  bool best() const {
+    const Memory<Pair> kept(2 * a.rows);
+    const T* src = static_cast<const T*>(a.src);
+    T* out = static_cast<T*>(a.out);
+    const I none = static_cast<I>(a.edges);
+    const auto start = [&](int64_t half) {
+      for (int64_t r = half * a.rows; r < (half + 1) * a.rows; ++r) kept[r] = Pair{A(0), none};
+    };
+    const bool good = each(start, [&](int64_t to, int64_t e) {
+      const A value = take_one(src + e), before = kept[to].value;
+      const I edge = kept[to].note;
+      const bool wins = ((edge == none) | R::better(value, before)) & (value == value);
+      // chosen by bits: a branch would be foreseen wrongly every other time
+      const I all = -static_cast<I>(wins), old = bits_as<I>(before);
+      kept[to].value = bits_as<A>(static_cast<I>(old ^ ((old ^ bits_as<I>(value)) & all)));
+      kept[to].note = edge ^ ((edge ^ static_cast<I>(e)) & all);
+    });
+    for (int64_t r = 0; good && r < a.rows; ++r) {
+      const Pair &one = kept[r], &two = kept[a.rows + r];
+      const bool second =
+          two.note != none && (one.note == none || R::better(two.value, one.value));
+      give_one(out + r, second ? two.value : one.value);
+      if (a.arg) a.arg[r] = second ? two.note : one.note;
+    }
+    return good;
+  }
+
+  bool run() const {
+    if constexpr (R::extreme)
+      return best();
+    else
+      return a.reduce == kMean ? means() : sums();
+  }
 };
-template <>
-struct NumberOf<8> {
-  typedef int64_t type;
-};
+
+// ---- in the order of the rows ----
 
 template <class R, class T>
 struct ByRow {
@@ -387,9 +488,14 @@ auto with_best(const ScatterArgs& a, const Body& body) {
 }
 
 bool direct(const ScatterArgs& a, const ScatterIndex& index) {
+  const bool in_halves = a.batches == 1 && a.width == 1 && index.column_stride == 0 &&
+                         a.edges >= (a.reduce == kMean || is_extreme(a) ? kFewNumbers : kShared) &&
+                         a.edges < INT32_MAX && a.rows <= a.edges;
   const auto run = [&](auto first, auto second, auto number) {
     typedef decltype(number) T;
     const bool is_second = a.reduce == kMul || a.reduce == kMax;
+    if (in_halves && is_second) return InHalves<decltype(second), T>{a, index.at}.run();
+    if (in_halves) return InHalves<decltype(first), T>{a, index.at}.run();
     if (is_second) return Direct<decltype(second), T>{a, index}.run();
     return Direct<decltype(first), T>{a, index}.run();
   };
