@@ -13,11 +13,21 @@ from .errors import BackendError, ConfigError, DataError, GraphError, GraphkitEr
 from .graph import Adj, Csr, Graph, as_graph
 
 if TYPE_CHECKING:
-    from . import data, interop, metrics, nn, ops, recipes, structure, testing
+    from . import data, interop, metrics, nn, ops, recipes, scatter, structure, testing
 
 __version__ = "0.1.0"
 
-_SUBPACKAGES = ("data", "interop", "metrics", "nn", "ops", "recipes", "structure", "testing")
+_SUBPACKAGES = (
+    "data",
+    "interop",
+    "metrics",
+    "nn",
+    "ops",
+    "recipes",
+    "scatter",
+    "structure",
+    "testing",
+)
 
 __all__ = [
     "Adj",
@@ -36,6 +46,7 @@ __all__ = [
     "nn",
     "ops",
     "recipes",
+    "scatter",
     "structure",
     "testing",
 ]

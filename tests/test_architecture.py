@@ -15,6 +15,7 @@ LEVELS = (
     ("errors",),
     ("graph", "metrics"),
     ("ops",),
+    ("scatter",),
     ("structure", "interop", "store"),
     ("testing", "checkpoint"),
     ("nn", "data"),
@@ -33,6 +34,7 @@ ORDER = {
         "extreme",
         "sddmm",
         "segment",
+        "scatter",
         "attention",
         "intersect",
         "dropout",
@@ -53,6 +55,7 @@ ORDER = {
         "extreme",
         "sddmm",
         "segment",
+        "scatter",
         "attention",
         "intersect",
         "dropout",
@@ -61,6 +64,7 @@ ORDER = {
         "negatives",
         "walk",
     ),
+    "scatter": ("check", "reduce", "segment", "composite"),
     "structure": ("normalize", "partition"),
     "nn": ("linear", "inputs", "mlp", "gcn", "sage", "gin", "gat", "acm", "hetero", "models"),
     "data": (
@@ -117,6 +121,7 @@ ORDER = {
         "networks",
         "tables",
         "dgl_graphs",
+        "pyg_functions",
     ),
     "store": ("files", "sealed"),
     "recipes": (
@@ -269,7 +274,7 @@ def test_the_core_runs_when_nothing_else_is_installed() -> None:
 
 def test_the_core_names_no_package_but_torch() -> None:
     """By reading, because torch loads some packages (numpy, networkx) where they are present."""
-    core = {"errors", "graph", "metrics", "ops", "structure", "nn", "__init__"}
+    core = {"errors", "graph", "metrics", "ops", "scatter", "structure", "nn", "__init__"}
     for path in FILES:
         # nothing imports those before they are asked for
         if name_of(path)[0] not in core or name_of(path)[:2] == ("ops", "triton"):

@@ -199,11 +199,12 @@ def test_the_command_plot(
 # -- the entries -----------------------------------------------------------------------------------
 
 NAMES = sorted(path.stem for path in (ROOT / "benchmarks" / "ops").glob("*.py"))
-SMALL = {"NUM_PAIRS": 300, "NUM_ROWS": 2000, "NUM_WALKS": 20_000}
+SMALL = {"NUM_PAIRS": 300, "NUM_ROWS": 2000, "NUM_WALKS": 20_000, "NUM_SEGMENTS": 200}
 MAY_BE_ABSENT = {
     "torch_scatter segment_csr", "torch_scatter scatter_softmax", "PyG, SparseTensor", "DGL",
     "read only, same rows", "torch_sparse neighbor_sample", "torch_sparse, NCN's search",
-    "GraphBolt", "PyG, torch_sparse", *(f"PyG NeighborLoader, {n} workers" for n in range(3)),
+    "GraphBolt", "PyG, torch_sparse", "torch_scatter",
+    *(f"PyG NeighborLoader, {n} workers" for n in range(3)),
 }  # fmt: skip
 
 
@@ -229,7 +230,8 @@ def test_entries_at_a_small_size(small: Entry) -> None:
     assert quick and len(full) >= len(quick)
     # of the cases that differ in their last parameter alone, the first
     firsts = {tuple(params.values())[:-1]: params for params in reversed(full)}
-    for params in firsts.values():
+    # an entry of very many functions shows some of them
+    for params in list(firsts.values())[:: 1 + len(firsts) // 50]:
         results = contest(small, params, rounds=1, warmup=0)
         ended = {name: (result.status, result.reason) for name, result in results.items()}
         if params.get("graph") in graphs.REAL:

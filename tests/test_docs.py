@@ -25,7 +25,7 @@ def test_readme_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     names = {"x": digits.x, "edge_index": digits.edge_index, "y": digits.y, "torch": torch}
     names |= {part: digits[f"{part}_mask"] for part in ("train", "val", "test")}
     code = blocks("README.md", "python")
-    assert len(code) == 3
+    assert len(code) == 4
     for block in code:
         exec(block.replace('seeds="0-4"', 'seeds="0-1", epochs=5'), names)
         assert block.count("\n") < 20

@@ -11,7 +11,7 @@ PUBLIC = {
     "graphkit": [
         "Adj", "BackendError", "ConfigError", "Csr", "DataError", "Graph", "GraphError",
         "GraphkitError", "StoreError", "as_graph", "data", "interop", "metrics", "nn", "ops",
-        "recipes", "structure", "testing",
+        "recipes", "scatter", "structure", "testing",
     ],
     "graphkit.ops": [
         "HeteroSampled",
@@ -44,6 +44,16 @@ PUBLIC = {
         "ACMConv", "ACMGCN", "GATConv", "GATv2Conv", "GCNConv", "GINConv", "GINEConv",
         "HETERO_MODELS", "HeteroStack", "MLP", "MODELS", "SAGEConv", "Stack", "build_model",
     ],
+    "graphkit.scatter": [
+        "scatter", "gather_coo", "gather_csr", "scatter_log_softmax", "scatter_logsumexp",
+        "scatter_softmax", "scatter_std", "segment_coo", "segment_csr",
+        *(f"scatter_{r}" for r in ("sum", "add", "mul", "mean", "min", "max")),
+        *(
+            f"segment_{r}_{by}"
+            for r in ("sum", "add", "mean", "min", "max")
+            for by in ("coo", "csr")
+        ),
+    ],
     "graphkit.structure": [
         "gcn_scales", "has_self_loop", "partition", "self_loop_mask", "weighted_in_degree",
     ],
@@ -67,6 +77,7 @@ PUBLIC = {
     "graphkit.checkpoint": ["load_state", "random_state", "save_state", "set_random_state"],
     "graphkit.interop": [
         "Attributed", "EdgeType", "Hetero", "MISSING", "MessagePassingLayer", "as_message_passing",
+        "PygFunctions", "use_in_pyg",
         *(
             f"{way}_{what}"
             for way in ("from", "to")

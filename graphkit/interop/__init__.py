@@ -23,6 +23,7 @@ from .edges import (  # noqa: E402
 from .explain import MessagePassingLayer, as_message_passing  # noqa: E402
 from .hetero import from_hetero_data, to_hetero_data  # noqa: E402
 from .networks import from_networkx, to_networkx  # noqa: E402
+from .pyg_functions import PygFunctions, use_in_pyg  # noqa: E402
 from .sparse import (  # noqa: E402
     from_scipy,
     from_sparse_tensor,
@@ -39,6 +40,7 @@ __all__ = [
     "Hetero",
     "MISSING",
     "MessagePassingLayer",
+    "PygFunctions",
     "as_message_passing",
     "from_data",
     "from_dgl",
@@ -62,4 +64,5 @@ __all__ = [
     "to_scipy",
     "to_sparse_tensor",
     "to_torch_sparse",
+    "use_in_pyg",
 ]

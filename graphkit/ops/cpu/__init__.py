@@ -19,6 +19,7 @@ _FAMILIES = (
     "negatives",
     "rows",
     "sample",
+    "scatter",
     "sddmm",
     "segment",
     "spmm",

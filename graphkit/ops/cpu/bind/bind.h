@@ -39,4 +39,5 @@ void bind_sample(nb::module_& m);
 void bind_negatives(nb::module_& m);
 void bind_walk(nb::module_& m);
 void bind_rows(nb::module_& m);
+void bind_scatter(nb::module_& m);
 void bind_touch(nb::module_& m);

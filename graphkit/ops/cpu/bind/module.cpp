@@ -97,5 +97,6 @@ NB_MODULE(_kernels, m) {
   bind_negatives(m);
   bind_walk(m);
   bind_rows(m);
+  bind_scatter(m);
   bind_touch(m);
 }
