@@ -1,14 +1,79 @@
-"""Kernels for GPUs, each file imported on first use: ``load("rows")``. (opt: triton)"""
+"""Kernels for GPUs: importing this registers them with their ops. (opt: triton)
+
+The files of this folder import triton, and are imported by the first call on a GPU; where triton is
+not installed, the ops' references serve. ``load("rows")`` imports a file by hand.
+"""
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
+from collections.abc import Callable
 from types import ModuleType
+from typing import Any
+
+import torch
 
 from ...errors import need
+from ..sddmm import sddmm_op, sddmm_reference
+from ..segment import (
+    gather_op,
+    gather_reference,
+    segment_reduce_op,
+    segment_reduce_reference,
+    segment_softmax_backward_op,
+    segment_softmax_backward_reference,
+    segment_softmax_op,
+    segment_softmax_reference,
+)
+from ..spmm import spmm_op, spmm_reference
+
+KERNELS: tuple[tuple[Any, Callable[..., Any], str, str], ...] = (
+    (spmm_op, spmm_reference, "spmm", "spmm"),
+    (sddmm_op, sddmm_reference, "sddmm", "sddmm"),
+    (gather_op, gather_reference, "segment", "gather"),
+    (segment_reduce_op, segment_reduce_reference, "segment", "segment_reduce"),
+    (segment_softmax_op, segment_softmax_reference, "segment", "segment_softmax"),
+    (
+        segment_softmax_backward_op,
+        segment_softmax_backward_reference,
+        "segment",
+        "segment_softmax_backward",
+    ),
+)
+"""Ops, their references, and where their kernels are: file and function."""
+
+PUBLIC = ("spmm", "sddmm", "gather", "segment_reduce", "segment_softmax")
+"""The public ops that they serve."""
 
 
 def load(name: str) -> ModuleType:
     """The file ``name`` of this folder; :class:`BackendError` where triton is not installed."""
     need("triton")
     return importlib.import_module(f"{__name__}.{name}")
+
+
+def present() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+def serves() -> str:
+    """What serves the ops that have a kernel, in words."""
+    return "triton" if present() else "torch reference"
+
+
+def _register(op: Any, reference: Callable[..., Any], file: str, name: str) -> None:
+    def kernel(*arguments: Any) -> Any:
+        if not present():
+            return reference(*arguments)
+        run = getattr(load(file), name)
+        first = next(a for a in arguments if isinstance(a, torch.Tensor))
+        # triton launches on the current device, whichever the tensors are on
+        with torch.cuda.device(first.device if first.is_cuda else None):
+            return run(*arguments)
+
+    op.register_kernel("cuda")(kernel)
+
+
+for _kernel in KERNELS:
+    _register(*_kernel)
