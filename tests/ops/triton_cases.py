@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from graphkit import Graph
+from graphkit.ops.extreme import spmm_extreme_reference
+from graphkit.ops.segment import segment_extreme_reference
 from graphkit.ops.triton import load
 from graphkit.testing import zoo
 
@@ -22,14 +24,21 @@ ZOO = dict(zoo())
 ranges = load("ranges")
 # sums are in another order than the reference's; storage rounds
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2**-7, torch.float16: 2**-9}
-SOME = ["empty", "edgeless", "multi-edges", "wide-bipartite", "random"]
+_GRAPHS = ("empty", "edgeless", "multi-edges", "wide-bipartite", "random")
+# every graph in float32, every dtype on two graphs: the interpreter takes its time
+CASES = pytest.mark.parametrize(
+    ("name", "dtype"),
+    [(name, torch.float32) for name in _GRAPHS]
+    + [("multi-edges", dtype) for dtype in TOLERANCE if dtype != torch.float32]
+    + [("random", torch.bfloat16)],
+)
 
 
 @pytest.fixture(params=["whole", "parts"])
 def cut(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """As launched, and with rows in parts of 3 slots, few columns and one or two programs."""
     if request.param == "parts":
-        for name, value in {"HUB": 5, "CHUNK": 3, "CAP": 2, "ELEMENTS": 256, "COLUMNS": 4}.items():
+        for name, value in {"HUB": 5, "CHUNK": 3, "CAP": 2, "ELEMENTS": 256, "COLUMNS": 8}.items():
             monkeypatch.setattr(ranges, name, value)
     yield request.param
 
@@ -41,6 +50,9 @@ def values(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Te
 
 def close(got: Tensor, want: Tensor) -> None:
     assert got.dtype == want.dtype and got.shape == want.shape and got.is_contiguous()
+    if not want.is_floating_point():
+        assert torch.equal(got, want)
+        return
     finite = want.double()[want.isfinite()]
     scale = max(1.0, float(finite.abs().max())) if finite.numel() else 1.0
     tolerance = TOLERANCE[want.dtype] * scale
@@ -69,8 +81,7 @@ def wide(graph: Graph) -> tuple[Tensor | None, ...]:
     return tuple(None if t is None else t.long() for t in graph.parts())
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("name", SOME)
+@CASES
 def test_spmm(name: str, dtype: torch.dtype, cut: str) -> None:
     graph = ZOO[name]
     x = values(graph.num_src, 2, 3, dtype=dtype)
@@ -83,8 +94,7 @@ def test_spmm(name: str, dtype: torch.dtype, cut: str) -> None:
     both("spmm", *graph.parts(), x, None, False, left, right, diagonal)
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("name", SOME)
+@CASES
 def test_sddmm(name: str, dtype: torch.dtype, cut: str) -> None:
     graph = ZOO[name]
     a = values(graph.num_dst, 2, 5, dtype=dtype)
@@ -93,8 +103,7 @@ def test_sddmm(name: str, dtype: torch.dtype, cut: str) -> None:
     both("sddmm", *wide(graph), a[:, :1], b[:, 1:])
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("name", SOME)
+@CASES
 def test_segments(name: str, dtype: torch.dtype, cut: str) -> None:
     rows = ZOO[name].by_dst
     v, x = values(rows.num_edges, 3, dtype=dtype), values(rows.num_rows, 3, dtype=dtype)
@@ -103,3 +112,38 @@ def test_segments(name: str, dtype: torch.dtype, cut: str) -> None:
         both("segment_reduce", rows.indptr, eid, v, True)
         both("segment_softmax", rows.indptr, eid, v)
         both("segment_softmax_backward", rows.indptr, eid, v, v.flip(0))
+
+
+def with_ties(x: Tensor) -> Tensor:
+    """Few values, so that there are equals, and a nan."""
+    x = (2 * x).round().clamp(-2, 2)
+    if x.numel():
+        x.view(-1)[0] = torch.nan
+    return x
+
+
+@CASES
+def test_extremes(name: str, dtype: torch.dtype, cut: str) -> None:
+    graph = ZOO[name]
+    x = with_ties(values(graph.num_src, 2, 9, dtype=dtype))
+    w = with_ties(values(graph.num_edges, 2, dtype=dtype, seed=1)).nan_to_num()
+    dy = values(graph.num_dst, 2, 9, dtype=dtype, seed=2)
+    sides = graph.parts()
+    for weights in (None, w, w[:, :1]):
+        for minimum in (False, True):
+            both("spmm_extreme", *sides, x, weights, minimum, True)
+        out, won, tied = spmm_extreme_reference(*sides, x, weights, True, True)
+        for given in ((None, weights, None, won, tied), (x, weights, out, None, None)):
+            both("spmm_extreme_backward", *sides, dy, *given, graph.num_src)
+        if weights is not None:
+            both("spmm_extreme_weights", *sides[:3], dy, x, weights, out)
+
+
+@CASES
+def test_extremes_of_segments(name: str, dtype: torch.dtype, cut: str) -> None:
+    rows = ZOO[name].by_dst
+    v = with_ties(values(rows.num_edges, 3, dtype=dtype))
+    for eid in (rows.eid, None):
+        both("segment_extreme", rows.indptr, eid, v, True)
+        best = segment_extreme_reference(rows.indptr, eid, v, False)
+        both("segment_share", rows.indptr, eid, v, best, values(rows.num_rows, 3, dtype=dtype))

@@ -9,18 +9,31 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Callable
+from contextlib import nullcontext
 from types import ModuleType
 from typing import Any
 
 import torch
 
 from ...errors import need
+from ..extreme import (
+    spmm_extreme_backward_op,
+    spmm_extreme_backward_reference,
+    spmm_extreme_op,
+    spmm_extreme_reference,
+    spmm_extreme_weights_op,
+    spmm_extreme_weights_reference,
+)
 from ..sddmm import sddmm_op, sddmm_reference
 from ..segment import (
     gather_op,
     gather_reference,
+    segment_extreme_op,
+    segment_extreme_reference,
     segment_reduce_op,
     segment_reduce_reference,
+    segment_share_op,
+    segment_share_reference,
     segment_softmax_backward_op,
     segment_softmax_backward_reference,
     segment_softmax_op,
@@ -28,20 +41,27 @@ from ..segment import (
 )
 from ..spmm import spmm_op, spmm_reference
 
-KERNELS: tuple[tuple[Any, Callable[..., Any], str, str], ...] = (
-    (spmm_op, spmm_reference, "spmm", "spmm"),
-    (sddmm_op, sddmm_reference, "sddmm", "sddmm"),
-    (gather_op, gather_reference, "segment", "gather"),
-    (segment_reduce_op, segment_reduce_reference, "segment", "segment_reduce"),
-    (segment_softmax_op, segment_softmax_reference, "segment", "segment_softmax"),
-    (
-        segment_softmax_backward_op,
-        segment_softmax_backward_reference,
-        "segment",
-        "segment_softmax_backward",
+_BY_FILE: dict[str, tuple[tuple[Any, Callable[..., Any]], ...]] = {
+    "spmm": ((spmm_op, spmm_reference),),
+    "extreme": (
+        (spmm_extreme_op, spmm_extreme_reference),
+        (spmm_extreme_backward_op, spmm_extreme_backward_reference),
+        (spmm_extreme_weights_op, spmm_extreme_weights_reference),
+        (segment_extreme_op, segment_extreme_reference),
+        (segment_share_op, segment_share_reference),
     ),
+    "sddmm": ((sddmm_op, sddmm_reference),),
+    "segment": (
+        (gather_op, gather_reference),
+        (segment_reduce_op, segment_reduce_reference),
+        (segment_softmax_op, segment_softmax_reference),
+        (segment_softmax_backward_op, segment_softmax_backward_reference),
+    ),
+}
+KERNELS = tuple(
+    (op, reference, file, op._name) for file, ops in _BY_FILE.items() for op, reference in ops
 )
-"""Ops, their references, and where their kernels are: file and function."""
+"""Ops, their references, and where their kernels are: file and function of the op's name."""
 
 PUBLIC = ("spmm", "sddmm", "gather", "segment_reduce", "segment_softmax")
 """The public ops that they serve."""
@@ -67,9 +87,9 @@ def _register(op: Any, reference: Callable[..., Any], file: str, name: str) -> N
         if not present():
             return reference(*arguments)
         run = getattr(load(file), name)
-        first = next(a for a in arguments if isinstance(a, torch.Tensor))
+        device = next(a for a in arguments if isinstance(a, torch.Tensor)).device
         # triton launches on the current device, whichever the tensors are on
-        with torch.cuda.device(first.device if first.is_cuda else None):
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
             return run(*arguments)
 
     op.register_kernel("cuda")(kernel)

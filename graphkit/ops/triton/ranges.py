@@ -25,6 +25,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ...graph import check_indptr
 from ..spmm import accumulator
 
 CAP = 2**20
@@ -124,6 +125,14 @@ def edges_of(eid_ptr, slot, is_slot):
     if eid_ptr is None:
         return slot
     return tl.load(eid_ptr + slot, mask=is_slot, other=0).to(tl.int64)
+
+
+def checked(ptr: Tensor, eid: Tensor | None, num_slots: int) -> Tensor:
+    """The offsets, which may be a caller's own where no edge numbers come with them."""
+    # to look is to wait for the device, which a CUDA graph in the making cannot
+    if eid is None and not (ptr.is_cuda and torch.cuda.is_current_stream_capturing()):
+        check_indptr(ptr, num_slots)
+    return ptr
 
 
 class Shape(NamedTuple):

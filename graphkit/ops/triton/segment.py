@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from ...graph import check_indptr
 from ..cpu.native import rows as dense_rows
 from .ranges import (
     AGAIN,
@@ -20,6 +18,7 @@ from .ranges import (
     PARTS,
     Rows,
     acc_of,
+    checked,
     edges_of,
     launch,
     ranges_of,
@@ -29,14 +28,6 @@ from .ranges import (
 from .spmm import sum_rows
 
 _COUNTS = ["count", "groups", "total"]
-
-
-def checked(ptr: Tensor, eid: Tensor | None, num_slots: int) -> Tensor:
-    """The offsets, which may be a caller's own where no edge numbers come with them."""
-    # to look is to wait for the device, which a CUDA graph in the making cannot
-    if eid is None and not (ptr.is_cuda and torch.cuda.is_current_stream_capturing()):
-        check_indptr(ptr, num_slots)
-    return ptr
 
 
 @triton.jit(do_not_specialize=_COUNTS)
