@@ -8,10 +8,18 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from graphkit import ops
+from graphkit.ops import triton
 
 HERE = Path(__file__).parent
-# of the tests that hold for every op, those that tell most for their time
-SHARED = "spmm_on_the_zoo"
+# of the tests of every op, those that say what the cases of these kernels do not; gradcheck's
+# many calls would take the interpreter minutes
+SHARED = (
+    "heads or bfloat16_gradients or opcheck or one_dimensional or softmax_of_extremes or "
+    "split_their_gradient or keep_nan or (compiles and aot)"
+)
 
 
 def run(*command: str, **environment: str) -> str:
@@ -28,14 +36,58 @@ def run(*command: str, **environment: str) -> str:
     return done.stdout
 
 
-def test_under_the_interpreter() -> None:
-    files = [str(HERE / name) for name in ("triton_cases.py",)]
-    quiet = ["-p", "no:cacheprovider", "-p", "no:randomly", "--durations=5"]
-    print(run("-m", "pytest", *quiet, *files, TRITON_INTERPRET="1"))
+def interpreted(*arguments: str) -> str:
+    options = ["-m", "pytest", "-p", "no:cacheprovider", "--durations=0", "--durations-min=2"]
+    return run(*options, *arguments, TRITON_INTERPRET="1")
 
 
-def test_every_kernel_compiles_for_gpus_that_are_not_here(tmp_path: Path) -> None:
-    """The table has each kernel's registers and shared memory: pytest shows it with -s."""
-    table = run(str(HERE / "triton_compiled.py"), TRITON_CACHE_DIR=str(tmp_path))
+def test_the_kernels_under_the_interpreter() -> None:
+    print(interpreted(str(HERE / "triton_cases.py")))
+
+
+def test_what_holds_for_every_op_under_the_interpreter() -> None:
+    print(interpreted(str(HERE / "test_ops.py"), "-k", SHARED))
+
+
+@pytest.mark.slow
+def test_the_gradients_under_the_interpreter() -> None:
+    print(interpreted(str(HERE / "test_ops.py"), "-k", "test_gradients and multi-edges"))
+
+
+def test_every_kernel_compiles_for_gpus_that_are_not_here(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """The table of registers and shared memory is shown by pytest's ``-s``."""
+    forms = ["--all"] if request.config.getoption("--slow") else []
+    table = run(str(HERE / "triton_compiled.py"), *forms, TRITON_CACHE_DIR=str(tmp_path))
     print(table)
     assert table.splitlines()[-1].startswith("compiled ")
+
+
+def test_the_table_says_who_serves() -> None:
+    served = {name for name, row in ops.backends().items() if row["cuda"] == "triton"}
+    assert served == (set(triton.PUBLIC) if triton.present() else set())
+
+
+def test_without_triton_the_references_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triton, "present", lambda: False)
+    assert {row["cuda"] for row in ops.backends().values()} == {"torch reference"}
+    ptr, v = torch.tensor([0, 2, 3]), torch.tensor([[1.0], [2.0], [4.0]])
+    for op, _, _, name in triton.KERNELS:
+        if name == "segment_reduce":
+            assert op._backend_fns["cuda"](ptr, None, v, False).tolist() == [[3.0], [4.0]]
+
+
+@pytest.mark.gpu
+def test_on_a_gpu() -> None:
+    """The cases and the shared tests once more, on the device: not run yet."""
+    from graphkit.testing import zoo
+
+    for _, graph in zoo():
+        x = torch.randn(graph.num_src, 2, 40)
+        w = torch.randn(graph.num_edges, 2)
+        device = graph.to("cuda")
+        for reduce in ("sum", "mean", "max", "min"):
+            want = ops.spmm(graph, x, w, reduce=reduce)
+            got = ops.spmm(device, x.cuda(), w.cuda(), reduce=reduce)
+            torch.testing.assert_close(got.cpu(), want, atol=1e-4, rtol=1e-4)

@@ -1,17 +1,17 @@
-"""Every kernel for GPUs, compiled without one: run by `test_triton.py`, or by hand to see the table.
+"""Every kernel for GPUs, compiled without one: run by `test_triton.py`, or by hand for the table.
 
 The launchers run on CPU tensors with launching replaced by compiling, so that what is compiled is
-what they ask for: the dtypes, which pointers are None, the constants.
+what they ask for: the dtypes, which pointers are None, the constants. ``--all`` compiles every form
+for both kinds of GPU.
 """
 
 from __future__ import annotations
 
-import itertools
+import io
 import re
-import subprocess
 import sys
-import tempfile
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import redirect_stdout
 from typing import Any
 
 import torch
@@ -21,8 +21,8 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
-from graphkit import Graph
-from graphkit.ops.triton import load
+from graphkit import Csr, Graph
+from graphkit.ops.triton import KERNELS, load
 
 TYPES = {
     torch.float32: "*fp32",
@@ -70,86 +70,115 @@ def check_addresses(name: str, ttir: str) -> None:
             assert re.search(r": (tensor<[\dx]*xi64|i64)", line), f"{name} multiplies: {line}"
 
 
-def used(made: Any, capability: int) -> tuple[str, int, int]:
-    """Registers of a thread, bytes of shared memory and of spilled registers."""
-    assert f"sm_{capability}" in made.asm["ptx"] and made.asm["cubin"]
-    ptxas = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas"
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "k.ptx").write_text(made.asm["ptx"])
-        target = re.search(r"\.target (\S+)", made.asm["ptx"])
-        assert target is not None
-        command = [ptxas, "-v", f"-arch={target[1].rstrip(',')}", "k.ptx", "-o", "k.cubin"]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
-    registers = re.search(r"Used (\d+) registers", done.stderr)
-    spilled = re.search(r"(\d+) bytes spill stores", done.stderr)
-    return (
-        registers[1] if registers else "?",
-        made.metadata.shared,
-        int(spilled[1]) if spilled else 0,
-    )
+def registers_and_spills(log: str) -> tuple[int, int]:
+    """Of what ptxas says of a kernel: registers of a thread, bytes of those that are spilled."""
+    registers, spilled = (re.search(p, log) for p in (r"Used (\d+) reg", r"(\d+) bytes spill st"))
+    assert registers is not None and spilled is not None, log
+    return int(registers[1]), int(spilled[1])
 
 
-def record(asked: dict[str, tuple[Any, dict[str, Any]]], case: str) -> Any:
+def record(asked: dict[str, tuple[Any, dict[str, Any]]]) -> Any:
     """What stands for :meth:`JITFunction.run` and writes down what is to be compiled."""
 
     def run(self: Any, *arguments: Any, grid: Any, warmup: bool, **constants: Any) -> None:
         bound = dict(zip(self.arg_names, arguments, strict=False)) | constants
         named = {name: bound[name] for name in self.arg_names}
         kinds = [v.dtype if isinstance(v, Tensor) else v for v in named.values()]
-        asked.setdefault(f"{self.fn.__name__}{kinds}", (self, named | {"case": case}))
+        asked.setdefault(f"{self.fn.__name__}{kinds}", (self, named))
 
     return run
 
 
-def graph(wide: bool) -> Graph:
-    """One hub, and columns and edges in 32 or 64 bits."""
-    edge_index = torch.randint(64, (2, 4096), generator=torch.Generator().manual_seed(0))
-    edge_index[1, :2048] = 0
+def graph(num_edges: int, wide: bool = False) -> Graph:
+    """Half of the edges at one node; columns and edges in 32 or 64 bits."""
+    edge_index = torch.randint(64, (2, num_edges), generator=torch.Generator().manual_seed(0))
+    edge_index[1, : num_edges // 2] = 0
     made = Graph.from_edge_index(edge_index, 64)
+    assert made.by_src is not None
     if wide:
-        sides = [
-            type(s)(s.indptr, s.indices.long(), None if s.eid is None else s.eid.long())
+        sides = (
+            Csr(s.indptr, s.indices.long(), None if s.eid is None else s.eid.long())
             for s in (made.by_dst, made.by_src)
-            if s is not None
-        ]
-        made = Graph(sides[0], sides[1], 64, 64)
+        )
+        made = Graph(*sides, 64, 64)
     return made
 
 
-def calls() -> None:
-    """One call of every launcher in every form that compiles another kernel."""
-    g, wide = graph(False), graph(True)
-    e, n = g.num_edges, 64
-    scale = torch.ones(n)
-    spmm = load("spmm").spmm
-    for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
-        x = torch.ones(n, 4, 32, dtype=dtype)
-        spmm(*g.parts(), x, None, False)
-        spmm(*g.parts(), x, torch.ones(e, 4, dtype=dtype), False)
-    x = torch.ones(n, 1, 100)
-    spmm(*wide.parts(), x, torch.ones(e, 1), True)
-    spmm(*wide.parts(), x, None, False, scale, scale, scale)
-    spmm(*g.parts(), torch.ones(n, 1, 1), None, False)
-    spmm(*g.parts(), torch.ones(n, 1, 16), None, False)
+def calls(everything: bool) -> None:
+    """Every launcher, in every form that compiles another kernel."""
+    # one with rows in parts, and then each dtype without
+    every_op(graph(4096), torch.float32)
+    every_op(graph(256), torch.bfloat16)
+    wide, x = graph(256, wide=True), torch.ones(64, 4, 32, dtype=torch.float64)
+    if everything:
+        every_op(wide, torch.float64)
+    else:
+        kernel("spmm")(*wide.parts(), x, None, False)
+        kernel("spmm_extreme")(*wide.parts(), x, None, False, False)
+    g, scale = graph(256), torch.ones(64)
+    spmm = kernel("spmm")
+    spmm(*g.parts(), torch.ones(64, 1, 100), torch.ones(256, 1), True)
+    spmm(*g.parts(), torch.ones(64, 1, 16), None, False, scale, scale, scale)
+    spmm(*g.parts(), torch.ones(64, 1, 1, dtype=torch.float16), None, False)
 
 
-def main() -> None:
+def every_op(g: Graph, dtype: torch.dtype) -> None:
+    n, e, parts = g.num_dst, g.num_edges, g.parts()
+    x, w = torch.ones(n, 4, 32, dtype=dtype), torch.ones(e, 4, dtype=dtype)
+    kernel("spmm")(*parts, x, None, False)
+    kernel("spmm")(*parts, x, w, False)
+    kernel("sddmm")(*parts, x, x)
+    # only names, types and constants count: nothing is computed
+    out, won, tied = kernel("spmm_extreme")(*parts, x, w, False, True)
+    for given in ((None, w, None, won, tied), (x, w, out, None, None)):
+        kernel("spmm_extreme_backward")(*parts, x, *given, n)
+    kernel("spmm_extreme_weights")(*parts[:3], x, x, w, out)
+    ptr, _, eid = parts[:3]
+    kernel("gather")(ptr, eid, x.flatten(1), e)
+    kernel("segment_reduce")(ptr, eid, w, True)
+    kernel("segment_extreme")(ptr, eid, w, True)
+    kernel("segment_share")(ptr, eid, w, w[:n], w[:n])
+    kernel("segment_softmax")(ptr, eid, w)
+    kernel("segment_softmax_backward")(ptr, eid, w, w)
+
+
+def kernel(name: str) -> Any:
+    return next(getattr(load(file), name) for _, _, file, name_ in KERNELS if name_ == name)
+
+
+def targets(asked: dict[str, Any], everything: bool) -> Iterator[tuple[Any, Any, int]]:
+    """Kernels, arguments and capabilities: each kernel for both, each of its forms for one."""
+    seen: set[tuple[str, int]] = set()
+    for place, (kernel, arguments) in enumerate(asked.values()):
+        for capability in CAPABILITIES:
+            pair = kernel.fn.__name__, capability
+            if everything or pair not in seen or capability == CAPABILITIES[place % 2]:
+                seen.add(pair)
+                yield kernel, arguments, capability
+
+
+def main(everything: bool) -> None:
     asked: dict[str, tuple[Any, dict[str, Any]]] = {}
-    JITFunction.run = record(asked, "")
-    calls()
-    print(f"{'kernel':28}{'sm':>4}{'registers':>11}{'shared':>8}{'spilled':>9}  of")
-    for (kernel, arguments), capability in itertools.product(asked.values(), CAPABILITIES):
-        arguments = {k: v for k, v in arguments.items() if k != "case"}
-        made = compiled(kernel, arguments, capability)
+    JITFunction.run = record(asked)
+    calls(everything)
+    print(f"{'kernel':26}{'sm':>3}{'registers':>10}{'spilled':>8}{'shared':>7}  of")
+    wanted = list(targets(asked, everything))
+    for kernel, arguments, capability in wanted:
+        log = io.StringIO()
+        with redirect_stdout(log):
+            made = compiled(kernel, arguments, capability)
         name = kernel.fn.__name__
+        assert f"sm_{capability}" in made.asm["ptx"] and made.asm["cubin"]
         check_addresses(name, made.asm["ttir"])
-        registers, shared, spilled = used(made, capability)
-        values = {str(v.dtype)[6:] for v in arguments.values() if isinstance(v, Tensor)}
-        told = ", ".join(f"{k}={v}" for k, v in arguments.items() if k.isupper())
-        print(f"{name:28}{capability:>4}{registers:>11}{shared:>8}{spilled:>9}", end="  ")
-        print(", ".join(sorted(values)), told)
-    print("compiled", len(asked) * len(CAPABILITIES))
+        registers, spilled = registers_and_spills(log.getvalue())
+        told = sorted({str(v.dtype)[6:] for v in arguments.values() if isinstance(v, Tensor)})
+        told += [f"{k}={v}" for k, v in arguments.items() if k.isupper()]
+        print(f"{name:26}{capability:>3}{registers:>10}{spilled:>8}", end="")
+        print(f"{made.metadata.shared:>7}  " + ", ".join(told))
+    print("compiled", len(wanted))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # ptxas then says what it makes, and makes it
+    triton.knobs.nvidia.dump_ptxas_log = triton.knobs.compilation.always_compile = True
+    main("--all" in sys.argv)

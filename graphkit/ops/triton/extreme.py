@@ -5,8 +5,9 @@ The gradient goes first to shares, one for each row: what comes in over the numb
 each source adds up the shares of the edges that it won, in their order.
 """
 
-# where triton is not installed, its name leads to this folder
+# where triton is not installed, its name leads to this folder; kernels are triton's own language
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false, reportIndexIssue=false
+# pyright: reportCallIssue=false, reportArgumentType=false, reportOperatorIssue=false
 
 from __future__ import annotations
 
@@ -25,21 +26,14 @@ from .ranges import (
     Rows,
     acc_of,
     checked,
-    edges_of,
     launch,
+    numbers_of,
     ranges_of,
     rows_of,
     shape_of,
 )
 
 _COUNTS = ["count", "groups", "total"]
-
-
-@triton.jit
-def sources_of(idx_ptr, slot, is_slot):
-    if idx_ptr is None:
-        return slot
-    return tl.load(idx_ptr + slot, mask=is_slot, other=0).to(tl.int64)
 
 
 @triton.jit
@@ -51,10 +45,11 @@ def weights_of(w_ptr, edge, is_slot, head, w_heads, ACC: tl.constexpr):
 @triton.jit
 def messages_of(value, w_ptr, edge, is_slot, head, w_heads, ACC: tl.constexpr):
     """``value``, times the edges' weights if there are any, rounded to its dtype."""
-    if w_ptr is None:
-        return value.to(ACC)
-    w = weights_of(w_ptr, edge, is_slot, head, w_heads, ACC)
-    return (value.to(ACC) * w).to(value.dtype).to(ACC)
+    message = value.to(ACC)
+    if w_ptr is not None:
+        w = weights_of(w_ptr, edge, is_slot, head, w_heads, ACC)
+        message = (message * w).to(value.dtype).to(ACC)
+    return message
 
 
 @triton.jit
@@ -85,6 +80,7 @@ def best_kernel(
     tiles,
     heads,
     channels,
+    width,
     x_stride,
     w_heads,
     total,
@@ -107,18 +103,17 @@ def best_kernel(
         number, row, length, _, begin, end, is_in = ranges_of(
             ptr_ptr, part_ptr, group, count, WHAT, ROWS, CHUNK, HUB
         )
-        width = inner * 0 + heads * channels
         best = tl.full((ROWS, SLOTS, BLOCK), -float("inf"), ACC)
         for at in range(0, tl.max(end - begin, 0), SLOTS):
             slot = begin[:, None] + at + tl.arange(0, SLOTS)[None, :]
             is_slot = slot < end[:, None]
             is_read = is_slot[:, :, None] & is_column[None, None, :]
             if WHAT == 2:
-                place = slot[:, :, None] * width[None, None, :] + column[None, None, :]
+                place = slot[:, :, None] * width + column[None, None, :]
                 value = tl.load(partial_ptr + place, mask=is_read, other=-float("inf"))
             else:
-                source = sources_of(idx_ptr, slot, is_slot)
-                edge = edges_of(eid_ptr, slot, is_slot)
+                source = numbers_of(idx_ptr, slot, is_slot)
+                edge = numbers_of(eid_ptr, slot, is_slot)
                 place = source[:, :, None] * x_stride + column[None, None, :]
                 value = tl.load(x_ptr + place, mask=is_read, other=0)
                 value = messages_of(value, w_ptr, edge, is_slot, head, w_heads, ACC)
@@ -130,12 +125,12 @@ def best_kernel(
         out = tl.where(is_nan, float("nan"), out)
         is_out = is_in[:, None] & is_column[None, :]
         if WHAT == 1:
-            to = number[:, None] * width[None, :] + column[None, :]
+            to = number[:, None] * width + column[None, :]
             tl.store(partial_ptr + to, out, mask=is_out)
         else:
             out = -out if MINIMUM else out
             out = tl.where(length[:, None] > 0, out, 0.0)
-            to = row[:, None] * width[None, :] + column[None, :]
+            to = row[:, None] * width + column[None, :]
             tl.store(out_ptr + to, out, mask=is_out)
 
 
@@ -158,6 +153,7 @@ def winners_kernel(
     tiles,
     heads,
     channels,
+    width,
     x_stride,
     w_heads,
     num_bytes,
@@ -184,9 +180,8 @@ def winners_kernel(
         number, row, _, _, begin, end, is_in = ranges_of(
             ptr_ptr, part_ptr, group, count, WHAT, ROWS, CHUNK, HUB
         )
-        width = inner * 0 + heads * channels
         is_one = is_in[:, None] & is_column[None, :]
-        here = row[:, None] * width[None, :] + column[None, :]
+        here = row[:, None] * width + column[None, :]
         if WHAT != 2 and not BITS:
             best = tl.load(best_ptr + here, mask=is_one, other=0).to(ACC)
         winners = tl.zeros((ROWS, SLOTS, BLOCK), tl.int32)
@@ -195,14 +190,14 @@ def winners_kernel(
             is_slot = slot < end[:, None]
             is_read = is_slot[:, :, None] & is_column[None, None, :]
             if WHAT == 2:
-                place = slot[:, :, None] * width[None, None, :] + column[None, None, :]
+                place = slot[:, :, None] * width + column[None, None, :]
                 winners += tl.load(partial_ptr + place, mask=is_read, other=0)
             else:
-                edge = edges_of(eid_ptr, slot, is_slot)
+                edge = numbers_of(eid_ptr, slot, is_slot)
                 if BITS:
                     won = bits_of(won_ptr, edge, head, inner, is_read, heads, num_bytes)
                 else:
-                    source = sources_of(idx_ptr, slot, is_slot)
+                    source = numbers_of(idx_ptr, slot, is_slot)
                     place = source[:, :, None] * x_stride + column[None, None, :]
                     value = tl.load(x_ptr + place, mask=is_read, other=0)
                     value = messages_of(value, w_ptr, edge, is_slot, head, w_heads, ACC)
@@ -217,7 +212,7 @@ def winners_kernel(
                     tl.store(won_ptr + place, bits.to(tl.uint8), mask=is_byte)
         sums = tl.sum(winners, 1)
         if WHAT == 1:
-            to = number[:, None] * width[None, :] + column[None, :]
+            to = number[:, None] * width + column[None, :]
             tl.store(partial_ptr + to, sums, mask=is_one)
         elif tied_ptr is not None:
             # several programs may say so of one row, and all say the same
@@ -246,6 +241,7 @@ def to_sources_kernel(
     tiles,
     heads,
     channels,
+    width,
     x_stride,
     w_heads,
     num_bytes,
@@ -269,7 +265,6 @@ def to_sources_kernel(
         number, row, _, _, begin, end, is_in = ranges_of(
             ptr_ptr, part_ptr, group, count, WHAT, ROWS, CHUNK, HUB
         )
-        width = inner * 0 + heads * channels
         is_one = is_in[:, None] & is_column[None, :]
         if WHAT != 2 and not BITS:
             mine = row[:, None] * x_stride + column[None, :]
@@ -280,12 +275,12 @@ def to_sources_kernel(
             is_slot = slot < end[:, None]
             is_read = is_slot[:, :, None] & is_column[None, None, :]
             if WHAT == 2:
-                place = slot[:, :, None] * width[None, None, :] + column[None, None, :]
+                place = slot[:, :, None] * width + column[None, None, :]
                 y += tl.load(partial_ptr + place, mask=is_read, other=0)
             else:
-                to = sources_of(idx_ptr, slot, is_slot)
-                edge = edges_of(eid_ptr, slot, is_slot)
-                place = to[:, :, None] * width[None, None, :] + column[None, None, :]
+                to = numbers_of(idx_ptr, slot, is_slot)
+                edge = numbers_of(eid_ptr, slot, is_slot)
+                place = to[:, :, None] * width + column[None, None, :]
                 if BITS:
                     won = bits_of(won_ptr, edge, head, inner, is_read, heads, num_bytes)
                 else:
@@ -299,10 +294,10 @@ def to_sources_kernel(
                 y += tl.where(won, paid, 0.0)
         out = tl.sum(y, 1)
         if WHAT == 1:
-            to = number[:, None] * width[None, :] + column[None, :]
+            to = number[:, None] * width + column[None, :]
             tl.store(partial_ptr + to, out, mask=is_one)
         else:
-            to = row[:, None] * width[None, :] + column[None, :]
+            to = row[:, None] * width + column[None, :]
             tl.store(out_ptr + to, out, mask=is_one)
 
 
@@ -345,8 +340,8 @@ def to_edges_kernel(
         for at in range(0, tl.max(end - begin, 0), SLOTS):
             slot = begin[:, None] + at + tl.arange(0, SLOTS)[None, :]
             is_slot = slot < end[:, None]
-            source = sources_of(idx_ptr, slot, is_slot)
-            edge = edges_of(eid_ptr, slot, is_slot)
+            source = numbers_of(idx_ptr, slot, is_slot)
+            edge = numbers_of(eid_ptr, slot, is_slot)
             dot = tl.zeros((ROWS, SLOTS, BLOCK), ACC)
             for first in range(0, span, BLOCK):
                 inner = first + tl.arange(0, BLOCK)
@@ -372,10 +367,17 @@ def to_edges_kernel(
 
 
 def _launch(
-    kernel: Any, rows: Rows, like_NHC: Tensor, tensors: Any, sizes: Any, *over: int, **constants: Any
+    kernel: Any,
+    rows: Rows,
+    like_NHC: Tensor,
+    tensors: Any,
+    sizes: Any,
+    *over: int,
+    **constants: Any,
 ) -> None:
     """Heads, tiles of channels and groups of rows; ``like`` has the shape of what comes out."""
     heads, channels = like_NHC.size(1), like_NHC.size(2)
+    sizes = (heads, channels, heads * channels, *sizes)
     # bits of eight channels make a byte
     shape = shape_of(max(8, channels))
     tiles = triton.cdiv(channels, shape.BLOCK)
@@ -384,7 +386,7 @@ def _launch(
         launch(
             kernel,
             groups * tiles * heads,
-            *(rows.ptr, rows.part, *tensors, count, groups, tiles, heads, channels, *sizes),
+            *(rows.ptr, rows.part, *tensors, count, groups, tiles, *sizes),
             ACC=acc_of(like_NHC.dtype),
             WHAT=what,
             **shape._asdict(),
@@ -555,7 +557,9 @@ def segment_share(
     ptr: Tensor, eid: Tensor | None, v_EK: Tensor, best_RK: Tensor, x_RK: Tensor
 ) -> Tensor:
     rows = rows_of(checked(ptr, eid, v_EK.size(0)), v_EK.size(0))
-    v, best, x = (t.unsqueeze(1) for t in (dense_rows(v_EK), best_RK.contiguous(), x_RK.contiguous()))
+    v, best, x = (
+        t.unsqueeze(1) for t in (dense_rows(v_EK), best_RK.contiguous(), x_RK.contiguous())
+    )
     share = shares(rows, eid, None, v, None, best, None, x)
     out = x.new_empty(v_EK.shape)
     # slots read and write by their edges' numbers

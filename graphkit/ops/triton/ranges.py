@@ -13,8 +13,9 @@ least as many chunks later as this one has parts, and there are at most ``ceil(E
 never waited for.
 """
 
-# where triton is not installed, its name leads to this folder
+# where triton is not installed, its name leads to this folder; kernels are triton's own language
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false, reportIndexIssue=false
+# pyright: reportCallIssue=false, reportArgumentType=false, reportOperatorIssue=false
 
 from __future__ import annotations
 
@@ -57,7 +58,7 @@ def find_parts_kernel(
 ):
     """The row of each part, -1 where there is none."""
     for work in range(tl.program_id(0).to(tl.int64), total, tl.num_programs(0)):
-        part = work * BLOCK + tl.arange(0, BLOCK)
+        part = work * BLOCK + tl.arange(0, BLOCK).to(tl.int64)
         is_part = part < num_parts
         slot = part * CHUNK
         low = part * 0
@@ -85,13 +86,13 @@ def ranges_of(
     CHUNK: tl.constexpr,
     HUB: tl.constexpr,
 ):
-    """``ROWS`` ranges of slots: of rows (``WHAT`` is WHOLE), of parts (PARTS, AGAIN), or, in a table
-    that has an entry for each part, of those that make up a row (JOINS).
+    """``ROWS`` ranges of slots: of rows (``WHAT`` is WHOLE), of parts (PARTS, AGAIN), or, in a
+    table that has an entry for each part, of those that make up a row (JOINS).
 
     Returns the range's own number, its row, that row's length and first part, begin and end, and
     whether there is a result to store. ``HUB`` is 0 where no row can have so many slots.
     """
-    number = group * ROWS + tl.arange(0, ROWS)
+    number = group * ROWS + tl.arange(0, ROWS).to(tl.int64)
     is_in = number < count
     row = number
     if WHAT != 0:
@@ -120,11 +121,12 @@ def ranges_of(
 
 
 @triton.jit
-def edges_of(eid_ptr, slot, is_slot):
-    """The numbers of the slots' edges, int64."""
-    if eid_ptr is None:
-        return slot
-    return tl.load(eid_ptr + slot, mask=is_slot, other=0).to(tl.int64)
+def numbers_of(number_ptr, slot, is_slot):
+    """The columns of slots, or the numbers of their edges, int64; their own where none are kept."""
+    number = slot
+    if number_ptr is not None:
+        number = tl.load(number_ptr + slot, mask=is_slot, other=0).to(tl.int64)
+    return number
 
 
 def checked(ptr: Tensor, eid: Tensor | None, num_slots: int) -> Tensor:
@@ -146,7 +148,7 @@ class Shape(NamedTuple):
 def shape_of(width: int) -> Shape:
     block = min(COLUMNS, triton.next_power_of_2(max(1, width)))
     # each row takes registers of its own, beside what it holds
-    return Shape(min(128, max(1, ELEMENTS // (SLOTS * block))), SLOTS, block)
+    return Shape(min(32, max(1, ELEMENTS // (SLOTS * block))), SLOTS, block)
 
 
 def acc_of(dtype: torch.dtype) -> Any:

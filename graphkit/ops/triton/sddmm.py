@@ -1,7 +1,8 @@
 """Products of the ends of edges on GPUs. (opt: triton)"""
 
-# where triton is not installed, its name leads to this folder
+# where triton is not installed, its name leads to this folder; kernels are triton's own language
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false, reportIndexIssue=false
+# pyright: reportCallIssue=false, reportArgumentType=false, reportOperatorIssue=false
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..cpu.native import rows as dense_rows
-from .ranges import PARTS, acc_of, edges_of, launch, ranges_of, rows_of, shape_of
+from .ranges import PARTS, acc_of, launch, numbers_of, ranges_of, rows_of, shape_of
 
 
 @triton.jit(do_not_specialize=["count", "groups", "total"])
@@ -47,7 +48,7 @@ def sddmm_kernel(
         for at in range(0, tl.max(end - begin, 0), SLOTS):
             slot = begin[:, None] + at + tl.arange(0, SLOTS)[None, :]
             is_slot = slot < end[:, None]
-            source = tl.load(idx_ptr + slot, mask=is_slot, other=0).to(tl.int64)
+            source = numbers_of(idx_ptr, slot, is_slot)
             dot = tl.zeros((ROWS, SLOTS, BLOCK), ACC)
             for first in range(0, channels, BLOCK):
                 inner = first + tl.arange(0, BLOCK)
@@ -59,7 +60,7 @@ def sddmm_kernel(
                 is_read = is_slot[:, :, None] & is_column[None, None, :]
                 b = tl.load(b_ptr + place, mask=is_read, other=0)
                 dot += a.to(ACC)[:, None, :] * b.to(ACC)
-            place = edges_of(eid_ptr, slot, is_slot) * heads + head
+            place = numbers_of(eid_ptr, slot, is_slot) * heads + head
             tl.store(out_ptr + place, tl.sum(dot, 2), mask=is_slot)
 
 

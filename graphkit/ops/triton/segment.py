@@ -1,7 +1,8 @@
 """Between nodes and edges on GPUs: gather, sums, softmax of rows. (opt: triton)"""
 
-# where triton is not installed, its name leads to this folder
+# where triton is not installed, its name leads to this folder; kernels are triton's own language
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false, reportIndexIssue=false
+# pyright: reportCallIssue=false, reportArgumentType=false, reportOperatorIssue=false
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ from .ranges import (
     Rows,
     acc_of,
     checked,
-    edges_of,
     launch,
+    numbers_of,
     ranges_of,
     rows_of,
     shape_of,
@@ -63,7 +64,7 @@ def spread_kernel(
         for at in range(0, tl.max(end - begin, 0), SLOTS):
             slot = begin[:, None] + at + tl.arange(0, SLOTS)[None, :]
             is_slot = slot < end[:, None]
-            edge = edges_of(eid_ptr, slot, is_slot)
+            edge = numbers_of(eid_ptr, slot, is_slot)
             to = edge[:, :, None] * width + column[None, None, :]
             tl.store(out_ptr + to, value, mask=is_slot[:, :, None] & is_column[None, None, :])
 
@@ -155,7 +156,7 @@ def softmax_kernel(
                     value = tl.load(top_ptr + place, mask=is_read, other=-float("inf"))
                     more = tl.load(sum_ptr + place, mask=is_read, other=0)
                 else:
-                    edge = edges_of(eid_ptr, slot, is_slot)
+                    edge = numbers_of(eid_ptr, slot, is_slot)
                     place = edge[:, :, None] * v_stride + column[None, None, :]
                     value = tl.load(v_ptr + place, mask=is_read, other=-float("inf")).to(ACC)
                     more = tl.full((ROWS, SLOTS, BLOCK), 1.0, ACC)
@@ -179,7 +180,7 @@ def softmax_kernel(
                 slot = begin[:, None] + at + tl.arange(0, SLOTS)[None, :]
                 is_slot = slot < end[:, None]
                 is_read = is_slot[:, :, None] & is_column[None, None, :]
-                edge = edges_of(eid_ptr, slot, is_slot)
+                edge = numbers_of(eid_ptr, slot, is_slot)
                 place = edge[:, :, None] * v_stride + column[None, None, :]
                 value = tl.load(v_ptr + place, mask=is_read, other=-float("inf")).to(ACC)
                 value = exp_less(value, top[:, None, :]) / y[:, None, :]
@@ -234,7 +235,7 @@ def softmax_backward_kernel(
                     place = slot[:, :, None] * width + column[None, None, :]
                     dots += tl.load(dot_ptr + place, mask=is_read, other=0)
                 else:
-                    edge = edges_of(eid_ptr, slot, is_slot)
+                    edge = numbers_of(eid_ptr, slot, is_slot)
                     place = edge[:, :, None] * y_stride + column[None, None, :]
                     y = tl.load(y_ptr + place, mask=is_read, other=0).to(ACC)
                     place = edge[:, :, None] * dy_stride + column[None, None, :]
@@ -250,7 +251,7 @@ def softmax_backward_kernel(
                 slot = begin[:, None] + at + tl.arange(0, SLOTS)[None, :]
                 is_slot = slot < end[:, None]
                 is_read = is_slot[:, :, None] & is_column[None, None, :]
-                edge = edges_of(eid_ptr, slot, is_slot)
+                edge = numbers_of(eid_ptr, slot, is_slot)
                 place = edge[:, :, None] * y_stride + column[None, None, :]
                 y = tl.load(y_ptr + place, mask=is_read, other=0).to(ACC)
                 place = edge[:, :, None] * dy_stride + column[None, None, :]
@@ -287,7 +288,9 @@ def segment_softmax(ptr: Tensor, eid: Tensor | None, v_EK: Tensor) -> Tensor:
     return out
 
 
-def segment_softmax_backward(ptr: Tensor, eid: Tensor | None, y_EK: Tensor, dy_EK: Tensor) -> Tensor:
+def segment_softmax_backward(
+    ptr: Tensor, eid: Tensor | None, y_EK: Tensor, dy_EK: Tensor
+) -> Tensor:
     y, dy = dense_rows(y_EK), dense_rows(dy_EK)
     out = y.new_empty(y.shape)
     if out.numel():

@@ -1,7 +1,8 @@
-"""Sums of rows on GPUs: the product behind ``graphkit::spmm`` and ``segment_reduce``. (opt: triton)"""
+"""Sums of rows on GPUs: ``graphkit::spmm``, and what ``segment_reduce`` is. (opt: triton)"""
 
-# where triton is not installed, its name leads to this folder
+# where triton is not installed, its name leads to this folder; kernels are triton's own language
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false, reportIndexIssue=false
+# pyright: reportCallIssue=false, reportArgumentType=false, reportOperatorIssue=false
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..cpu.native import rows as dense_rows
-from .ranges import JOINS, PARTS, acc_of, edges_of, launch, ranges_of, rows_of, shape_of
+from .ranges import JOINS, PARTS, acc_of, launch, numbers_of, ranges_of, rows_of, shape_of
 
 _COUNTS = ["count", "groups", "total"]
 
@@ -68,20 +69,18 @@ def sum_rows_kernel(
                 place = slot[:, :, None] * width + column[None, None, :]
                 y += tl.load(partial_ptr + place, mask=is_read, other=0)
             else:
-                source = slot
-                if idx_ptr is not None:
-                    source = tl.load(idx_ptr + slot, mask=is_slot, other=0).to(tl.int64)
+                source = numbers_of(idx_ptr, slot, is_slot)
                 place = source[:, :, None] * x_stride + column[None, None, :]
                 value = tl.load(x_ptr + place, mask=is_read, other=0).to(ACC)
                 if right_ptr is not None:
                     scale = tl.load(right_ptr + source, mask=is_slot, other=0)
                     value = value * scale[:, :, None]
                 if WEIGHTS == 1:
-                    edge = edges_of(eid_ptr, slot, is_slot)
+                    edge = numbers_of(eid_ptr, slot, is_slot)
                     w = tl.load(w_ptr + edge, mask=is_slot, other=0).to(ACC)
                     value = value * w[:, :, None]
                 if WEIGHTS == 2:
-                    edge = edges_of(eid_ptr, slot, is_slot)
+                    edge = numbers_of(eid_ptr, slot, is_slot)
                     place = edge[:, :, None] * w_heads + (column // channels)[None, None, :]
                     value = value * tl.load(w_ptr + place, mask=is_read, other=0).to(ACC)
                 y += value
