@@ -45,7 +45,7 @@ ORDER = {
         "cpu",
         "triton",
     ),
-    "ops/triton": ("rows", "ranges", "spmm", "extreme", "sddmm", "segment"),
+    "ops/triton": ("rows", "ranges", "spmm", "extreme", "sddmm", "segment", "dropout"),
     "ops/cpu": (
         "native",
         "csr",

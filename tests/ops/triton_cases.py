@@ -125,6 +125,31 @@ def test_segments(name: str, dtype: torch.dtype, cut: str) -> None:
         both("segment_softmax_backward", rows.indptr, eid, v, v.flip(0))
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("relu", [False, True])
+def test_dropout_has_the_bits_of_the_definition(
+    dtype: torch.dtype, relu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranges, "CAP", 2)
+    run, reference = kernels()["dropout"]
+    back, back_reference = kernels()["relu_dropout_backward"]
+    # where a GPU rounds to bfloat16 the interpreter cuts bits off
+    exact = {"rtol": 2**-7 if dtype == torch.bfloat16 else 0, "atol": 0, "equal_nan": True}
+    for size in (0, 1, 2, 17, 5 * 1024 + 33):
+        x, dy = values(size, dtype=dtype), values(size, dtype=dtype, seed=1)
+        x[2:3], dy[:1] = torch.nan, torch.inf
+        for p, seed in ((0.5, 7), (0.1, 2**63 - 2), (1e-12, 3), (1.0, 5)):
+            given = torch.tensor(seed), p, relu
+            y = run(x, *given)
+            assert y.dtype == dtype
+            torch.testing.assert_close(y, reference(x, *given), **exact)
+            got, want = (form(dy, y, 1 / 0.7) for form in (back, back_reference))
+            torch.testing.assert_close(got, want, **exact)
+    x = values(40, 6, dtype=dtype)[::2, 1:4]
+    both("dropout", x, torch.tensor(3), 0.4, relu)
+    both("relu_dropout_backward", x, x.flip(0), 2.0)
+
+
 def with_ties(x: Tensor) -> Tensor:
     """Few values, so that there are equals, and a nan."""
     x = (2 * x).round().clamp(-2, 2)

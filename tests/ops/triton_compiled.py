@@ -140,6 +140,8 @@ def every_op(g: Graph, dtype: torch.dtype) -> None:
     kernel("segment_share")(ptr, eid, w, w[:n], w[:n])
     kernel("segment_softmax")(ptr, eid, w)
     kernel("segment_softmax_backward")(ptr, eid, w, w)
+    kernel("dropout")(x, torch.tensor(1), 0.5, dtype == torch.bfloat16)
+    kernel("relu_dropout_backward")(x, x, 2.0)
 
 
 def kernel(name: str) -> Any:

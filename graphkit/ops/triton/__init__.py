@@ -16,6 +16,12 @@ from typing import Any
 import torch
 
 from ...errors import need
+from ..dropout import (
+    dropout_op,
+    dropout_reference,
+    relu_dropout_backward_op,
+    relu_dropout_backward_reference,
+)
 from ..extreme import (
     spmm_extreme_backward_op,
     spmm_extreme_backward_reference,
@@ -57,13 +63,25 @@ _BY_FILE: dict[str, tuple[tuple[Any, Callable[..., Any]], ...]] = {
         (segment_softmax_op, segment_softmax_reference),
         (segment_softmax_backward_op, segment_softmax_backward_reference),
     ),
+    "dropout": (
+        (dropout_op, dropout_reference),
+        (relu_dropout_backward_op, relu_dropout_backward_reference),
+    ),
 }
 KERNELS = tuple(
     (op, reference, file, op._name) for file, ops in _BY_FILE.items() for op, reference in ops
 )
 """Ops, their references, and where their kernels are: file and function of the op's name."""
 
-PUBLIC = ("spmm", "sddmm", "gather", "segment_reduce", "segment_softmax")
+PUBLIC = (
+    "spmm",
+    "sddmm",
+    "gather",
+    "segment_reduce",
+    "segment_softmax",
+    "dropout",
+    "relu_dropout",
+)
 """The public ops that they serve."""
 
 
