@@ -45,7 +45,7 @@ ORDER = {
         "cpu",
         "triton",
     ),
-    "ops/triton": ("rows", "ranges", "spmm", "extreme", "sddmm", "segment", "dropout"),
+    "ops/triton": ("rows", "ranges", "spmm", "extreme", "dropout", "sddmm", "segment", "attention"),
     "ops/cpu": (
         "native",
         "csr",

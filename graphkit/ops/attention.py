@@ -181,7 +181,7 @@ def _(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
     return given.h.new_empty(rows, heads, channels), top, torch.empty_like(top)
 
 
-def _score_gradients(
+def score_gradients(
     given: Inputs, top: Tensor, total: Tensor, dy: Tensor
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """The gradients of the final scores of edges and loops, and of ``h`` as what is summed up."""
@@ -210,7 +210,7 @@ def _score_gradients(
 def attention_backward_reference(*inputs: Any) -> list[Tensor]:
     *first, top, total, dy = inputs
     given = Inputs(*first)
-    d_edge, d_loop, dh = _score_gradients(given, top, total, dy.to(top.dtype))
+    d_edge, d_loop, dh = score_gradients(given, top, total, dy.to(top.dtype))
     score, own = _scores(given)
     d_att = d_right = None
     if given.att is not None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from graphkit import Graph
+from graphkit.ops.attention import attention_reference
 from graphkit.ops.extreme import spmm_extreme_reference
 from graphkit.ops.segment import segment_extreme_reference
 from graphkit.ops.triton import KERNELS, load
@@ -43,8 +44,9 @@ CASES = pytest.mark.parametrize(
         (name, torch.float32, "whole")
         for name in ("empty", "edgeless", "wide-bipartite", "random", "multi-edges")
     ]
-    + [("multi-edges", torch.float16, "whole"), ("edgeless", torch.float32, "parts")]
-    + [("lengths", dtype, "parts") for dtype in TOLERANCE],
+    + [("multi-edges", dtype, "whole") for dtype in (torch.float16, torch.float64)]
+    + [("lengths", dtype, "parts") for dtype in (torch.float32, torch.bfloat16)]
+    + [("edgeless", torch.float32, "parts")],
     indirect=["cut"],
 )
 
@@ -78,7 +80,9 @@ def both(op: str, *inputs: Any) -> None:
     """The kernel against the reference."""
     kernel, reference = kernels()[op]
     got, want = kernel(*inputs), reference(*inputs)
-    for a, b in zip(*(t if isinstance(t, tuple) else (t,) for t in (got, want)), strict=True):
+    for a, b in zip(
+        *(t if isinstance(t, (tuple, list)) else (t,) for t in (got, want)), strict=True
+    ):
         close(a, b)
 
 
@@ -123,6 +127,43 @@ def test_segments(name: str, dtype: torch.dtype, cut: str) -> None:
         both("segment_reduce", rows.indptr, eid, v, True)
         both("segment_softmax", rows.indptr, eid, v)
         both("segment_softmax_backward", rows.indptr, eid, v, v.flip(0))
+
+
+def attention_inputs(graph: Graph, second: bool, loops: bool, p: float, dtype: Any) -> list[Any]:
+    acc, n = torch.promote_types(dtype, torch.float32), min(graph.num_src, graph.num_dst)
+
+    def some(*shape: int) -> Tensor:
+        return values(*shape, dtype=acc, seed=len(shape) + shape[0])
+
+    scores: list[Tensor | None] = [some(graph.num_src, 2), some(graph.num_dst, 2)]
+    scores += [some(graph.num_edges, 2), some(n, 2) if loops else None]
+    pair = [values(graph.num_dst, 2, 5, dtype=dtype, seed=8), values(2, 5, dtype=dtype, seed=9)]
+    given = [*[None] * 4, *pair] if second else [*scores, None, None]
+    seed = torch.tensor(11) if p else None
+    return [*graph.parts(), values(graph.num_src, 2, 5, dtype=dtype), *given, loops, 0.2, p, seed]
+
+
+@CASES
+def test_attention(name: str, dtype: torch.dtype, cut: str) -> None:
+    graph = GRAPHS[name]
+    for second, loops, p in ((False, True, 0.4), (False, False, 0.0), (True, True, 0.4)):
+        given = attention_inputs(graph, second, loops, p, dtype)
+        both("attention", *given)
+        _, top, total = attention_reference(*given)
+        dy = values(graph.num_dst, 2, 5, dtype=dtype, seed=3)
+        both("attention_backward", *given, top, total, dy)
+
+
+def test_attention_of_extreme_scores() -> None:
+    """Rows without edges, with none that counts, of scores that overflow, and with a nan."""
+    ends = torch.tensor([[0, 1, 2, 0, 1, 2, 0], [1, 1, 2, 3, 3, 3, 4]])
+    graph = Graph.from_edge_index(ends, num_src=5, num_dst=5)
+    edge = torch.tensor([-torch.inf, -torch.inf, 3.0, 1e30, 1e30, -1e30, torch.nan]).unsqueeze(1)
+    h, src = values(5, 1, 3), torch.zeros(5, 1)
+    for loops in (False, True):
+        rest = (h, src, None, edge, None, None, None, loops, 1.0, 0.0, None)
+        got, want = (form(*graph.parts(), *rest)[0] for form in kernels()["attention"])
+        close(got, want)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)

@@ -106,16 +106,16 @@ def graph(num_edges: int, wide: bool = False) -> Graph:
 
 def calls(everything: bool) -> None:
     """Every launcher, in every form that compiles another kernel."""
-    # one with rows in parts, and then each dtype without
     every_op(graph(4096), torch.float32)
-    every_op(graph(256), torch.bfloat16)
-    wide, x = graph(256, wide=True), torch.ones(64, 4, 32, dtype=torch.float64)
+    g, wide = graph(256), graph(256, wide=True)
     if everything:
+        every_op(g, torch.bfloat16)
         every_op(wide, torch.float64)
-    else:
-        kernel("spmm")(*wide.parts(), x, None, False)
-        kernel("spmm_extreme")(*wide.parts(), x, None, False, False)
-    g, scale = graph(256), torch.ones(64)
+    half, double = (torch.ones(64, 4, 32, dtype=t) for t in (torch.bfloat16, torch.float64))
+    for made, x in ((g, half), (wide, double)):
+        kernel("spmm")(*made.parts(), x, x[0, :1, :4].expand(256, 4), False)
+        kernel("spmm_extreme")(*made.parts(), x, None, False, False)
+    scale = torch.ones(64)
     spmm = kernel("spmm")
     spmm(*g.parts(), torch.ones(64, 1, 100), torch.ones(256, 1), True)
     spmm(*g.parts(), torch.ones(64, 1, 16), None, False, scale, scale, scale)
@@ -140,6 +140,16 @@ def every_op(g: Graph, dtype: torch.dtype) -> None:
     kernel("segment_share")(ptr, eid, w, w[:n], w[:n])
     kernel("segment_softmax")(ptr, eid, w)
     kernel("segment_softmax_backward")(ptr, eid, w, w)
+    acc = torch.promote_types(dtype, torch.float32)
+    own, dst = torch.ones(n, 4, dtype=acc), torch.ones(n, 4, dtype=acc)
+    for second in (False, True):
+        gat = (own, dst, w.to(acc), own, None, None), (*[None] * 4, x, x[0])
+        given = (*parts, x, *gat[second], second, 0.2, 0.5, torch.tensor(1))
+        kernel("attention")(*given)
+    attention = load("attention")
+    attention.pair_scores(*parts[:3], x, x, torch.ones(4, 32, dtype=acc), 0.2)
+    for slopes in (False, True):
+        attention.pair_sums(parts[:3], x, x, w.to(acc), 0.2, slopes)
     kernel("dropout")(x, torch.tensor(1), 0.5, dtype == torch.bfloat16)
     kernel("relu_dropout_backward")(x, x, 2.0)
 

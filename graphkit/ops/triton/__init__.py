@@ -16,6 +16,12 @@ from typing import Any
 import torch
 
 from ...errors import need
+from ..attention import (
+    attention_backward_op,
+    attention_backward_reference,
+    attention_op,
+    attention_reference,
+)
 from ..dropout import (
     dropout_op,
     dropout_reference,
@@ -63,6 +69,10 @@ _BY_FILE: dict[str, tuple[tuple[Any, Callable[..., Any]], ...]] = {
         (segment_softmax_op, segment_softmax_reference),
         (segment_softmax_backward_op, segment_softmax_backward_reference),
     ),
+    "attention": (
+        (attention_op, attention_reference),
+        (attention_backward_op, attention_backward_reference),
+    ),
     "dropout": (
         (dropout_op, dropout_reference),
         (relu_dropout_backward_op, relu_dropout_backward_reference),
@@ -79,6 +89,8 @@ PUBLIC = (
     "gather",
     "segment_reduce",
     "segment_softmax",
+    "gat_attention",
+    "gatv2_attention",
     "dropout",
     "relu_dropout",
 )

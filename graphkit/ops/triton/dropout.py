@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-import struct
-
 import torch
 import triton
 import triton.language as tl
@@ -15,7 +13,7 @@ from torch import Tensor
 
 from ..dropout import relu_dropout_backward_reference, scale_of
 from ..random import keep_below
-from .ranges import acc_of, launch
+from .ranges import acc_of, bits_of_float, factor_of, launch
 
 BLOCK = 1024
 """Elements of a program, an even number: two share a random word."""
@@ -28,12 +26,6 @@ def words_of(seed, counter):
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9
     z = (z ^ (z >> 27)) * 0x94D049BB133111EB
     return z ^ (z >> 31)
-
-
-@triton.jit
-def factor_of(bits, ACC: tl.constexpr):
-    """A float64 from its bits, ``[1]``: triton hands floats over as float32."""
-    return (tl.zeros((1,), tl.int64) + bits).to(tl.float64, bitcast=True).to(ACC)
 
 
 @triton.jit(do_not_specialize=["count", "below", "scale_bits", "total"])
@@ -84,10 +76,6 @@ def relu_dropout_backward_kernel(
         y = tl.load(y_ptr + place, mask=is_in, other=0).to(ACC)
         dy = tl.load(dy_ptr + place, mask=is_in, other=0).to(ACC)
         tl.store(out_ptr + place, tl.where(y <= 0, 0.0, dy * scale), mask=is_in)
-
-
-def bits_of_float(value: float) -> int:
-    return struct.unpack("<q", struct.pack("<d", value))[0]
 
 
 def dropout(x: Tensor, seed: Tensor, p: float, relu: bool) -> Tensor:

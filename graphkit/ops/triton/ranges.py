@@ -19,6 +19,7 @@ never waited for.
 
 from __future__ import annotations
 
+import struct
 from typing import Any, NamedTuple
 
 import torch
@@ -135,6 +136,23 @@ def checked(ptr: Tensor, eid: Tensor | None, num_slots: int) -> Tensor:
     if eid is None and not (ptr.is_cuda and torch.cuda.is_current_stream_capturing()):
         check_indptr(ptr, num_slots)
     return ptr
+
+
+@triton.jit
+def factor_of(bits, ACC: tl.constexpr):
+    """A float64 from its bits, ``[1]``: triton hands floats over as float32."""
+    return (tl.zeros((1,), tl.int64) + bits).to(tl.float64, bitcast=True).to(ACC)
+
+
+@triton.jit
+def leaky(value, slope):
+    """The LeakyReLU."""
+    return tl.where(value > 0, value, value * slope)
+
+
+def bits_of_float(value: float) -> int:
+    """What :func:`factor_of` makes the float of."""
+    return struct.unpack("<q", struct.pack("<d", value))[0]
 
 
 class Shape(NamedTuple):

@@ -6,15 +6,27 @@
 
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from ..cpu.native import rows as dense_rows
-from .ranges import PARTS, acc_of, launch, numbers_of, ranges_of, rows_of, shape_of
+from .ranges import (
+    PARTS,
+    acc_of,
+    bits_of_float,
+    factor_of,
+    launch,
+    leaky,
+    numbers_of,
+    ranges_of,
+    rows_of,
+    shape_of,
+)
 
 
-@triton.jit(do_not_specialize=["count", "groups", "total"])
+@triton.jit(do_not_specialize=["count", "groups", "slope_bits", "total"])
 def sddmm_kernel(
     ptr_ptr,
     part_ptr,
@@ -22,6 +34,7 @@ def sddmm_kernel(
     eid_ptr,
     a_ptr,
     b_ptr,
+    att_ptr,
     out_ptr,
     count,
     groups,
@@ -29,6 +42,7 @@ def sddmm_kernel(
     channels,
     a_stride,
     b_stride,
+    slope_bits,
     total,
     ACC: tl.constexpr,
     WHAT: tl.constexpr,
@@ -38,7 +52,11 @@ def sddmm_kernel(
     CHUNK: tl.constexpr,
     HUB: tl.constexpr,
 ):
-    """``out[e, h] = <a[i, h], b[j, h]>``, one head of some rows at a time."""
+    """``out[e, h] = <a[i, h], b[j, h]>``, one head of some rows at a time.
+
+    With ``att``, GATv2's score ``<att[h], LeakyReLU(a[i, h] + b[j, h])>``.
+    """
+    slope = factor_of(slope_bits, ACC)
     for work in range(tl.program_id(0).to(tl.int64), total, tl.num_programs(0)):
         group = work % groups
         head = work // groups
@@ -59,7 +77,11 @@ def sddmm_kernel(
                 place = source[:, :, None] * b_stride + column[None, None, :]
                 is_read = is_slot[:, :, None] & is_column[None, None, :]
                 b = tl.load(b_ptr + place, mask=is_read, other=0)
-                dot += a.to(ACC)[:, None, :] * b.to(ACC)
+                if att_ptr is None:
+                    dot += a.to(ACC)[:, None, :] * b.to(ACC)
+                else:
+                    att = tl.load(att_ptr + column, mask=is_column, other=0).to(ACC)
+                    dot += leaky(a.to(ACC)[:, None, :] + b.to(ACC), slope) * att[None, None, :]
             place = numbers_of(eid_ptr, slot, is_slot) * heads + head
             tl.store(out_ptr + place, tl.sum(dot, 2), mask=is_slot)
 
@@ -75,9 +97,35 @@ def sddmm(
     b_SHC: Tensor,
 ) -> Tensor:
     """``graphkit::sddmm``, as ``ops/sddmm.py`` defines it."""
+    return _products(ptr, idx, eid, a_DHC, b_SHC, a_DHC.dtype)
+
+
+def pair_scores(
+    ptr: Tensor,
+    idx: Tensor,
+    eid: Tensor | None,
+    a_DHC: Tensor,
+    b_SHC: Tensor,
+    att: Tensor,
+    slope: float,
+) -> Tensor:
+    """GATv2's scores of edges, ``[E, H]``, in the dtype of ``att [H, C]``."""
+    return _products(ptr, idx, eid, a_DHC, b_SHC, att.dtype, att.contiguous(), slope)
+
+
+def _products(
+    ptr: Tensor,
+    idx: Tensor,
+    eid: Tensor | None,
+    a_DHC: Tensor,
+    b_SHC: Tensor,
+    dtype: torch.dtype,
+    att: Tensor | None = None,
+    slope: float = 0.0,
+) -> Tensor:
     a, b = dense_rows(a_DHC), dense_rows(b_SHC)
     heads, channels = a.size(1), a.size(2)
-    out = a.new_empty(idx.numel(), heads)
+    out = a.new_empty(idx.numel(), heads, dtype=dtype)
     if out.numel() == 0:
         return out
     rows, shape = rows_of(ptr, idx.numel()), shape_of(channels)
@@ -86,8 +134,8 @@ def sddmm(
         launch(
             sddmm_kernel,
             groups * heads,
-            *(rows.ptr, rows.part, idx, eid, a, b, out),
-            *(count, groups, heads, channels, a.stride(0), b.stride(0)),
+            *(rows.ptr, rows.part, idx, eid, a, b, att, out),
+            *(count, groups, heads, channels, a.stride(0), b.stride(0), bits_of_float(slope)),
             ACC=acc_of(a.dtype),
             WHAT=what,
             **shape._asdict(),
