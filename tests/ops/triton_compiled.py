@@ -115,6 +115,13 @@ def calls(everything: bool) -> None:
     for made, x in ((g, half), (wide, double)):
         kernel("spmm")(*made.parts(), x, x[0, :1, :4].expand(256, 4), False)
         kernel("spmm_extreme")(*made.parts(), x, None, False, False)
+    # one head, and more columns than a tile has
+    x, w = torch.ones(64, 1, 200), torch.ones(256, 1)
+    out, won, tied = kernel("spmm_extreme")(*g.parts(), x, w, True, True)
+    kernel("spmm_extreme_backward")(*g.parts(), x, None, w, None, won, tied, 64)
+    kernel("spmm_extreme_weights")(*g.parts()[:3], x, x, w, out)
+    kernel("sddmm")(*g.parts(), x, x)
+    kernel("attention")(*g.parts(), x, w[:64], None, None, None, None, None, False, 0.2, 0.0, None)
     scale = torch.ones(64)
     spmm = kernel("spmm")
     spmm(*g.parts(), torch.ones(64, 1, 100), torch.ones(256, 1), True)
@@ -159,13 +166,19 @@ def kernel(name: str) -> Any:
 
 
 def targets(asked: dict[str, Any], everything: bool) -> Iterator[tuple[Any, Any, int]]:
-    """Kernels, arguments and capabilities: each kernel for both, each of its forms for one."""
-    seen: set[tuple[str, int]] = set()
+    """Kernels, arguments and capabilities: each kernel for both, each of its forms for one.
+
+    Unless ``everything``, of what goes over parts one form of each kernel has to do.
+    """
+    seen: set[Any] = set()
     for place, (kernel, arguments) in enumerate(asked.values()):
+        name, what = kernel.fn.__name__, arguments.get("WHAT", 0)
+        is_new = what == 0 or (name, what) not in seen
+        seen.add((name, what))
         for capability in CAPABILITIES:
-            pair = kernel.fn.__name__, capability
-            if everything or pair not in seen or capability == CAPABILITIES[place % 2]:
-                seen.add(pair)
+            is_first = what == 0 and (name, "for", capability) not in seen
+            if everything or is_first or (is_new and capability == CAPABILITIES[place % 2]):
+                seen.add((name, "for", capability))
                 yield kernel, arguments, capability
 
 
@@ -173,7 +186,7 @@ def main(everything: bool) -> None:
     asked: dict[str, tuple[Any, dict[str, Any]]] = {}
     JITFunction.run = record(asked)
     calls(everything)
-    print(f"{'kernel':26}{'sm':>3}{'registers':>10}{'spilled':>8}{'shared':>7}  of")
+    print(f"{'kernel':30}{'sm':>3}{'registers':>10}{'spilled':>8}{'shared':>7}  of")
     wanted = list(targets(asked, everything))
     for kernel, arguments, capability in wanted:
         log = io.StringIO()
@@ -185,7 +198,7 @@ def main(everything: bool) -> None:
         registers, spilled = registers_and_spills(log.getvalue())
         told = sorted({str(v.dtype)[6:] for v in arguments.values() if isinstance(v, Tensor)})
         told += [f"{k}={v}" for k, v in arguments.items() if k.isupper()]
-        print(f"{name:26}{capability:>3}{registers:>10}{spilled:>8}", end="")
+        print(f"{name:30}{capability:>3}{registers:>10}{spilled:>8}", end="")
         print(f"{made.metadata.shared:>7}  " + ", ".join(told))
     print("compiled", len(wanted))
 

@@ -6,6 +6,7 @@ not installed, the ops' references serve. ``load("rows")`` imports a file by han
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 from collections.abc import Callable
@@ -103,6 +104,7 @@ def load(name: str) -> ModuleType:
     return importlib.import_module(f"{__name__}.{name}")
 
 
+@functools.cache
 def present() -> bool:
     return importlib.util.find_spec("triton") is not None
 
