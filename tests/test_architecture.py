@@ -45,7 +45,17 @@ ORDER = {
         "cpu",
         "triton",
     ),
-    "ops/triton": ("rows", "ranges", "spmm", "extreme", "dropout", "sddmm", "segment", "attention"),
+    "ops/triton": (
+        "rows",
+        "ranges",
+        "spmm",
+        "extreme",
+        "dropout",
+        "sddmm",
+        "segment",
+        "attention",
+        "intersect",
+    ),
     "ops/cpu": (
         "native",
         "csr",

@@ -309,7 +309,7 @@ def gat_attention(
     nothing. ``dropout`` drops coefficients; its seed is drawn from torch's generator.
 
     Differentiable twice. Nothing of size E is kept. Cost: E x H x C reads, three times that with
-    gradients. Deterministic on the CPU.
+    gradients. Deterministic on the CPU, and on GPUs where triton is installed.
 
     Raises :class:`GraphError` for shapes, dtypes or devices that do not fit the graph, and
     :class:`ConfigError` for a ``dropout`` outside 0 to 1.

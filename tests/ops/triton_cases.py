@@ -191,6 +191,18 @@ def test_dropout_has_the_bits_of_the_definition(
     both("relu_dropout_backward", x, x.flip(0), 2.0)
 
 
+@pytest.mark.parametrize("name", ["multi-edges", "self-loops", "isolated-ends", "random"])
+def test_common_neighbors(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranges, "CAP", 1)
+    side, num_nodes = GRAPHS[name].by_dst, GRAPHS[name].num_dst
+    generator = torch.Generator().manual_seed(4)
+    pairs = torch.randint(num_nodes, (2, 150 if name == "random" else 9), generator=generator)
+    for score in ("count", "adamic_adar", "resource_allocation"):
+        both("common_neighbors", side.indptr, side.indices, pairs, score)
+    both("common_neighbors", side.indptr, side.indices.long(), pairs[:, ::2].int(), "count")
+    both("common_neighbors", side.indptr, side.indices, pairs[:, :0], "count")
+
+
 def with_ties(x: Tensor) -> Tensor:
     """Few values, so that there are equals, and a nan."""
     x = (2 * x).round().clamp(-2, 2)

@@ -157,6 +157,8 @@ def every_op(g: Graph, dtype: torch.dtype) -> None:
     attention.pair_scores(*parts[:3], x, x, torch.ones(4, 32, dtype=acc), 0.2)
     for slopes in (False, True):
         attention.pair_sums(parts[:3], x, x, w.to(acc), 0.2, slopes)
+    for score in ("count", "adamic_adar"):
+        kernel("common_neighbors")(ptr, parts[1], torch.ones(2, 9, dtype=torch.int64), score)
     kernel("dropout")(x, torch.tensor(1), 0.5, dtype == torch.bfloat16)
     kernel("relu_dropout_backward")(x, x, 2.0)
 

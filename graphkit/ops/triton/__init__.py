@@ -37,6 +37,7 @@ from ..extreme import (
     spmm_extreme_weights_op,
     spmm_extreme_weights_reference,
 )
+from ..intersect import common_neighbors_op, common_neighbors_reference
 from ..sddmm import sddmm_op, sddmm_reference
 from ..segment import (
     gather_op,
@@ -74,6 +75,7 @@ _BY_FILE: dict[str, tuple[tuple[Any, Callable[..., Any]], ...]] = {
         (attention_op, attention_reference),
         (attention_backward_op, attention_backward_reference),
     ),
+    "intersect": ((common_neighbors_op, common_neighbors_reference),),
     "dropout": (
         (dropout_op, dropout_reference),
         (relu_dropout_backward_op, relu_dropout_backward_reference),
@@ -92,6 +94,7 @@ PUBLIC = (
     "segment_softmax",
     "gat_attention",
     "gatv2_attention",
+    "common_neighbors",
     "dropout",
     "relu_dropout",
 )
