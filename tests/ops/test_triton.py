@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,25 +23,44 @@ SHARED = (
 )
 
 
-def run(*command: str, **environment: str) -> str:
+def start(*command: str, **environment: str) -> subprocess.Popen[str]:
     pytest.importorskip("triton")
-    done = subprocess.run(
+    return subprocess.Popen(
         [sys.executable, *command],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        timeout=600,
         cwd=HERE.parent.parent,
         env={**os.environ, **environment},
     )
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
-    return done.stdout
+
+
+def finished(process: subprocess.Popen[str]) -> str:
+    said, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, said[-9000:]
+    return said
 
 
 def interpreted(*arguments: str) -> str:
     options = ["-m", "pytest", "-p", "no:cacheprovider", "--durations=0", "--durations-min=2"]
-    return run(*options, *arguments, TRITON_INTERPRET="1")
+    return finished(start(*options, *arguments, TRITON_INTERPRET="1"))
 
 
+@pytest.fixture(scope="module")
+def compiling(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[subprocess.Popen[str]]:
+    """What compiles all kernels, beside the tests that interpret them: both take a minute."""
+    forms = ["--all"] if request.config.getoption("--slow") else []
+    cache = str(tmp_path_factory.mktemp("triton"))
+    process = start(str(HERE / "triton_compiled.py"), *forms, TRITON_CACHE_DIR=cache)
+    yield process
+    if process.poll() is None:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.usefixtures("compiling")
 def test_the_kernels_under_the_interpreter() -> None:
     print(interpreted(str(HERE / "triton_cases.py")))
 
@@ -55,11 +75,10 @@ def test_the_gradients_under_the_interpreter() -> None:
 
 
 def test_every_kernel_compiles_for_gpus_that_are_not_here(
-    tmp_path: Path, request: pytest.FixtureRequest
+    compiling: subprocess.Popen[str],
 ) -> None:
     """The table of registers and shared memory is shown by pytest's ``-s``."""
-    forms = ["--all"] if request.config.getoption("--slow") else []
-    table = run(str(HERE / "triton_compiled.py"), *forms, TRITON_CACHE_DIR=str(tmp_path))
+    table = finished(compiling)
     print(table)
     assert table.splitlines()[-1].startswith("compiled ")
 
