@@ -47,7 +47,17 @@ ORDER = {
         "cpu",
         "triton",
     ),
-    "ops/triton": ("rows",),
+    "ops/triton": (
+        "rows",
+        "ranges",
+        "spmm",
+        "extreme",
+        "dropout",
+        "sddmm",
+        "segment",
+        "attention",
+        "intersect",
+    ),
     "ops/cpu": (
         "native",
         "csr",

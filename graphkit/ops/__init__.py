@@ -10,7 +10,7 @@ through ``torch.compile`` whole.
 
 from __future__ import annotations
 
-from . import cpu
+from . import cpu, triton
 from . import extreme as extreme
 from .attention import gat_attention, gatv2_attention
 from .dropout import dropout, relu_dropout
@@ -57,11 +57,11 @@ def backends() -> dict[str, dict[str, str]]:
     """Which implementation serves each op on each device, as ``graphkit info`` prints it."""
     ops = (name for name in __all__ if name.islower() and name != "backends")
     names = ("coo_to_csr", *ops)
-    native = cpu.native.serves()
+    native, gpu = cpu.native.serves(), triton.serves()
     return {
         name: {
             "cpu": native if name in cpu.SERVED else "torch reference",
-            "cuda": "torch reference",
+            "cuda": gpu if name in triton.PUBLIC else "torch reference",
         }
         for name in names
     }

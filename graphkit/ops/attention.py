@@ -181,7 +181,7 @@ def _(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
     return given.h.new_empty(rows, heads, channels), top, torch.empty_like(top)
 
 
-def _score_gradients(
+def score_gradients(
     given: Inputs, top: Tensor, total: Tensor, dy: Tensor
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """The gradients of the final scores of edges and loops, and of ``h`` as what is summed up."""
@@ -210,7 +210,7 @@ def _score_gradients(
 def attention_backward_reference(*inputs: Any) -> list[Tensor]:
     *first, top, total, dy = inputs
     given = Inputs(*first)
-    d_edge, d_loop, dh = _score_gradients(given, top, total, dy.to(top.dtype))
+    d_edge, d_loop, dh = score_gradients(given, top, total, dy.to(top.dtype))
     score, own = _scores(given)
     d_att = d_right = None
     if given.att is not None:
@@ -309,7 +309,7 @@ def gat_attention(
     nothing. ``dropout`` drops coefficients; its seed is drawn from torch's generator.
 
     Differentiable twice. Nothing of size E is kept. Cost: E x H x C reads, three times that with
-    gradients. Deterministic on the CPU.
+    gradients. Deterministic on the CPU, and on GPUs where triton is installed.
 
     Raises :class:`GraphError` for shapes, dtypes or devices that do not fit the graph, and
     :class:`ConfigError` for a ``dropout`` outside 0 to 1.

@@ -44,7 +44,7 @@ def score_weights(degree: Tensor, score: str) -> Tensor | None:
     return torch.where(degree > 0, size.reciprocal(), 0)
 
 
-def _neighborhoods(ptr: Tensor, idx: Tensor) -> tuple[Tensor, Tensor]:
+def neighborhoods(ptr: Tensor, idx: Tensor) -> tuple[Tensor, Tensor]:
     """Rows in rising order without repeats: offsets, and keys ``row * N + column`` that rise."""
     num_nodes = ptr.size(0) - 1
     keys = torch.sort(row_ids(ptr, idx.size(0)) * num_nodes + idx).values
@@ -74,7 +74,7 @@ def intersect_reference(
 ) -> Sets:
     num_pairs = pairs.size(1)
     check_pairs(pairs, ptr.size(0) - 1)
-    ptr, keys = _neighborhoods(ptr, idx)
+    ptr, keys = neighborhoods(ptr, idx)
 
     def chosen(nodes: Tensor, others: Tensor, both: bool) -> tuple[Tensor, Tensor]:
         pair, node, found = _expand(ptr, keys, nodes, others)
@@ -111,7 +111,7 @@ def _(ptr: Tensor, idx: Tensor, pairs: Tensor, ends: bool, differences: bool) ->
 
 def common_neighbors_reference(ptr: Tensor, idx: Tensor, pairs: Tensor, score: str) -> Tensor:
     offsets, nodes, *_ = intersect_reference(ptr, idx, pairs, False, False)
-    weights = score_weights(_neighborhoods(ptr, idx)[0].diff(), score)
+    weights = score_weights(neighborhoods(ptr, idx)[0].diff(), score)
     if weights is None:
         return offsets.diff().to(torch.float32)
     sums = torch.zeros(pairs.size(1), dtype=torch.float64, device=ptr.device)

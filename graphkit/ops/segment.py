@@ -261,7 +261,8 @@ def segment_reduce(values: Tensor, rows: Csr | Tensor, reduce: Reduce = "sum") -
     PyG's batches). Returns ``[R, ...]``; rows without values get 0.
 
     Gradient: :func:`gather`; ``max`` and ``min`` split it evenly among the values that attain it.
-    Accumulates in float32 (float64 for float64). Deterministic on the CPU.
+    Accumulates in float32 (float64 for float64). Deterministic on the CPU, and on GPUs where triton
+    is installed.
 
     Raises :class:`GraphError` if values and rows do not fit, :class:`ConfigError` for an unknown
     ``reduce``.
@@ -280,7 +281,8 @@ def segment_softmax(values: Tensor, rows: Csr | Tensor) -> Tensor:
     """``exp(v[e]) / sum of exp(v) over the row of e``, shaped and ordered like ``values [E, ...]``.
 
     ``rows`` as in :func:`segment_reduce`. The largest value of each row is subtracted first; a row
-    that holds only -inf gives 0. Differentiable twice. Deterministic on the CPU.
+    that holds only -inf gives 0. Differentiable twice. Deterministic on the CPU, and on GPUs where
+    triton is installed.
 
     Raises :class:`GraphError` if values and rows do not fit.
     """

@@ -182,7 +182,8 @@ def spmm(
 
     Gradients: with respect to ``x`` the same product on ``graph.t()``, with respect to ``w`` an
     :func:`sddmm`; both differentiable again. ``max`` and ``min`` split the gradient evenly among
-    the edges that attain the value, as torch's own do. Cost: E x F reads. Deterministic on the CPU.
+    the edges that attain the value, as torch's own do. Cost: E x F reads. Deterministic on the CPU,
+    and on GPUs where triton is installed.
 
     Raises :class:`GraphError` for rows, shapes, dtypes or devices that do not fit the graph, and
     :class:`ConfigError` for an unknown ``reduce``, or scales with another than ``sum``.

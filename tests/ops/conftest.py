@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -24,9 +25,19 @@ def _native_ops() -> list[CustomOpDef]:
     return [op for op in found.values() if "cpu" in op._backend_fns]
 
 
-@pytest.fixture(params=["native", "reference"])
+# under triton's interpreter its kernels take CPU tensors: test_triton.py starts such a run
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+if INTERPRETED:
+    for op, *_ in ops.triton.KERNELS:
+        op.register_kernel("cpu")(op._backend_fns["cuda"])
+
+
+@pytest.fixture(params=["triton"] if INTERPRETED else ["native", "reference"])
 def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     """Every test of the ops runs on the kernels and on torch alone."""
+    if INTERPRETED:
+        yield request.param
+        return
     served = _native_ops()
     if request.param == "native" and not served:
         pytest.skip("the native kernels were not built or are switched off")

@@ -1,0 +1,301 @@
+"""Between nodes and edges on GPUs: gather, sums, softmax of rows. (opt: triton)"""
+
+# where triton is not installed, its name leads to this folder; kernels are triton's own language
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false, reportIndexIssue=false
+# pyright: reportCallIssue=false, reportArgumentType=false, reportOperatorIssue=false
+
+from __future__ import annotations
+
+from typing import Any
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from ..cpu.native import rows as dense_rows
+from .ranges import (
+    AGAIN,
+    JOINS,
+    PARTS,
+    Rows,
+    acc_of,
+    checked,
+    launch,
+    numbers_of,
+    ranges_of,
+    rows_of,
+    shape_of,
+)
+from .spmm import sum_rows
+
+_COUNTS = ["count", "groups", "total"]
+
+
+@triton.jit(do_not_specialize=_COUNTS)
+def spread_kernel(
+    ptr_ptr,
+    part_ptr,
+    eid_ptr,
+    x_ptr,
+    out_ptr,
+    count,
+    groups,
+    width,
+    x_stride,
+    total,
+    WHAT: tl.constexpr,
+    ROWS: tl.constexpr,
+    SLOTS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    CHUNK: tl.constexpr,
+    HUB: tl.constexpr,
+):
+    """``out[e] = x[row of e]``."""
+    for work in range(tl.program_id(0).to(tl.int64), total, tl.num_programs(0)):
+        group = work % groups
+        column = (work // groups) * BLOCK + tl.arange(0, BLOCK)
+        is_column = column < width
+        _, row, _, _, begin, end, is_in = ranges_of(
+            ptr_ptr, part_ptr, group, count, WHAT, ROWS, CHUNK, HUB
+        )
+        place = row[:, None] * x_stride + column[None, :]
+        value = tl.load(x_ptr + place, mask=is_in[:, None] & is_column[None, :], other=0)
+        value = tl.broadcast_to(value[:, None, :], (ROWS, SLOTS, BLOCK))
+        for at in range(0, tl.max(end - begin, 0), SLOTS):
+            slot = begin[:, None] + at + tl.arange(0, SLOTS)[None, :]
+            is_slot = slot < end[:, None]
+            edge = numbers_of(eid_ptr, slot, is_slot)
+            to = edge[:, :, None] * width + column[None, None, :]
+            tl.store(out_ptr + to, value, mask=is_slot[:, :, None] & is_column[None, None, :])
+
+
+def gather(ptr: Tensor, eid: Tensor | None, x_RK: Tensor, num_edges: int) -> Tensor:
+    """``graphkit::gather``, as ``ops/segment.py`` defines it and all that follows."""
+    x = dense_rows(x_RK)
+    out = x.new_empty(num_edges, x.size(1))
+    if out.numel() == 0:
+        return out
+    rows, shape = rows_of(checked(ptr, eid, num_edges), num_edges), shape_of(x.size(1))
+    for what, count in rows.passes(PARTS):
+        groups = triton.cdiv(count, shape.ROWS)
+        launch(
+            spread_kernel,
+            groups * triton.cdiv(x.size(1), shape.BLOCK),
+            *(rows.ptr, rows.part, eid, x, out, count, groups, x.size(1), x.stride(0)),
+            WHAT=what,
+            **shape._asdict(),
+            **rows.constants(),
+        )
+    return out
+
+
+def segment_reduce(ptr: Tensor, eid: Tensor | None, v_EK: Tensor, mean: bool) -> Tensor:
+    """A sum of rows of ``v``, which the edges' numbers are the columns of."""
+    ptr, num_slots = checked(ptr, eid, v_EK.size(0)), v_EK.size(0)
+    v = v_EK.unsqueeze(1)
+    return sum_rows(ptr, eid, None, v, None, mean, None, None, None, num_slots).squeeze(1)
+
+
+@triton.jit
+def exp_less(value, top):
+    """``exp(value - top)``; a row of -inf alone has no top that could be subtracted."""
+    return tl.exp(value - tl.where(top == -float("inf"), 0.0, top))
+
+
+@triton.jit(do_not_specialize=_COUNTS)
+def softmax_kernel(
+    ptr_ptr,
+    part_ptr,
+    eid_ptr,
+    v_ptr,
+    top_ptr,
+    sum_ptr,
+    row_top_ptr,
+    row_sum_ptr,
+    out_ptr,
+    count,
+    groups,
+    width,
+    v_stride,
+    total,
+    ACC: tl.constexpr,
+    WHAT: tl.constexpr,
+    ROWS: tl.constexpr,
+    SLOTS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    CHUNK: tl.constexpr,
+    HUB: tl.constexpr,
+):
+    """``out[e] = exp(v[e] - top) / (sum of such)`` over each row.
+
+    Largest values and sums, of parts and of the rows that they make up, have an entry for each
+    part: those of a row are at its first.
+    """
+    for work in range(tl.program_id(0).to(tl.int64), total, tl.num_programs(0)):
+        group = work % groups
+        column = (work // groups) * BLOCK + tl.arange(0, BLOCK)
+        is_column = column < width
+        number, row, _, first, begin, end, is_in = ranges_of(
+            ptr_ptr, part_ptr, group, count, WHAT, ROWS, CHUNK, HUB
+        )
+        longest = tl.max(end - begin, 0)
+        is_one = is_in[:, None] & is_column[None, :]
+        if WHAT == 3:
+            at_row = first[:, None] * width + column[None, :]
+            top = tl.load(row_top_ptr + at_row, mask=is_one, other=0)
+            y = tl.load(row_sum_ptr + at_row, mask=is_one, other=1)
+        else:
+            tops = tl.full((ROWS, SLOTS, BLOCK), -float("inf"), ACC)
+            sums = tl.zeros((ROWS, SLOTS, BLOCK), ACC)
+            for at in range(0, longest, SLOTS):
+                slot = begin[:, None] + at + tl.arange(0, SLOTS)[None, :]
+                is_slot = slot < end[:, None]
+                is_read = is_slot[:, :, None] & is_column[None, None, :]
+                if WHAT == 2:
+                    place = slot[:, :, None] * width + column[None, None, :]
+                    value = tl.load(top_ptr + place, mask=is_read, other=-float("inf"))
+                    more = tl.load(sum_ptr + place, mask=is_read, other=0)
+                else:
+                    edge = numbers_of(eid_ptr, slot, is_slot)
+                    place = edge[:, :, None] * v_stride + column[None, None, :]
+                    value = tl.load(v_ptr + place, mask=is_read, other=-float("inf")).to(ACC)
+                    more = tl.full((ROWS, SLOTS, BLOCK), 1.0, ACC)
+                higher = tl.maximum(tops, value)
+                sums = sums * exp_less(tops, higher) + more * exp_less(value, higher)
+                tops = higher
+            top = tl.max(tops, 1)
+            y = tl.sum(sums * exp_less(tops, top[:, None, :]), 1)
+        if WHAT == 1:
+            here = number[:, None] * width + column[None, :]
+            tl.store(top_ptr + here, top, mask=is_one)
+            tl.store(sum_ptr + here, y, mask=is_one)
+        elif WHAT == 2:
+            here = number[:, None] * width + column[None, :]
+            tl.store(row_top_ptr + here, top, mask=is_one)
+            tl.store(row_sum_ptr + here, y, mask=is_one)
+        else:
+            # only where all is -inf the sum is 0, and the result
+            y = tl.where(y == 0.0, 1.0, y)
+            for at in range(0, longest, SLOTS):
+                slot = begin[:, None] + at + tl.arange(0, SLOTS)[None, :]
+                is_slot = slot < end[:, None]
+                is_read = is_slot[:, :, None] & is_column[None, None, :]
+                edge = numbers_of(eid_ptr, slot, is_slot)
+                place = edge[:, :, None] * v_stride + column[None, None, :]
+                value = tl.load(v_ptr + place, mask=is_read, other=-float("inf")).to(ACC)
+                value = exp_less(value, top[:, None, :]) / y[:, None, :]
+                place = edge[:, :, None] * width + column[None, None, :]
+                tl.store(out_ptr + place, value, mask=is_read)
+
+
+@triton.jit(do_not_specialize=_COUNTS)
+def softmax_backward_kernel(
+    ptr_ptr,
+    part_ptr,
+    eid_ptr,
+    y_ptr,
+    dy_ptr,
+    dot_ptr,
+    row_dot_ptr,
+    out_ptr,
+    count,
+    groups,
+    width,
+    y_stride,
+    dy_stride,
+    total,
+    ACC: tl.constexpr,
+    WHAT: tl.constexpr,
+    ROWS: tl.constexpr,
+    SLOTS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    CHUNK: tl.constexpr,
+    HUB: tl.constexpr,
+):
+    """``out[e] = y[e] (dy[e] - sum of y dy over the row)``."""
+    for work in range(tl.program_id(0).to(tl.int64), total, tl.num_programs(0)):
+        group = work % groups
+        column = (work // groups) * BLOCK + tl.arange(0, BLOCK)
+        is_column = column < width
+        number, row, _, first, begin, end, is_in = ranges_of(
+            ptr_ptr, part_ptr, group, count, WHAT, ROWS, CHUNK, HUB
+        )
+        longest = tl.max(end - begin, 0)
+        is_one = is_in[:, None] & is_column[None, :]
+        if WHAT == 3:
+            at_row = first[:, None] * width + column[None, :]
+            dot = tl.load(row_dot_ptr + at_row, mask=is_one, other=0)
+        else:
+            dots = tl.zeros((ROWS, SLOTS, BLOCK), ACC)
+            for at in range(0, longest, SLOTS):
+                slot = begin[:, None] + at + tl.arange(0, SLOTS)[None, :]
+                is_slot = slot < end[:, None]
+                is_read = is_slot[:, :, None] & is_column[None, None, :]
+                if WHAT == 2:
+                    place = slot[:, :, None] * width + column[None, None, :]
+                    dots += tl.load(dot_ptr + place, mask=is_read, other=0)
+                else:
+                    edge = numbers_of(eid_ptr, slot, is_slot)
+                    place = edge[:, :, None] * y_stride + column[None, None, :]
+                    y = tl.load(y_ptr + place, mask=is_read, other=0).to(ACC)
+                    place = edge[:, :, None] * dy_stride + column[None, None, :]
+                    dots += y * tl.load(dy_ptr + place, mask=is_read, other=0).to(ACC)
+            dot = tl.sum(dots, 1)
+        here = number[:, None] * width + column[None, :]
+        if WHAT == 1:
+            tl.store(dot_ptr + here, dot, mask=is_one)
+        elif WHAT == 2:
+            tl.store(row_dot_ptr + here, dot, mask=is_one)
+        else:
+            for at in range(0, longest, SLOTS):
+                slot = begin[:, None] + at + tl.arange(0, SLOTS)[None, :]
+                is_slot = slot < end[:, None]
+                is_read = is_slot[:, :, None] & is_column[None, None, :]
+                edge = numbers_of(eid_ptr, slot, is_slot)
+                place = edge[:, :, None] * y_stride + column[None, None, :]
+                y = tl.load(y_ptr + place, mask=is_read, other=0).to(ACC)
+                place = edge[:, :, None] * dy_stride + column[None, None, :]
+                dy = tl.load(dy_ptr + place, mask=is_read, other=0).to(ACC)
+                place = edge[:, :, None] * width + column[None, None, :]
+                tl.store(out_ptr + place, y * (dy - dot[:, None, :]), mask=is_read)
+
+
+def _in_rows(kernel: Any, rows: Rows, v: Tensor, *arguments: Any) -> None:
+    """Rows by themselves; of long ones the parts, what they make up, and the parts again."""
+    shape = shape_of(v.size(1))
+    for what, count in rows.passes(PARTS, JOINS, AGAIN):
+        groups = triton.cdiv(count, shape.ROWS)
+        tensors = [a for a in arguments if not isinstance(a, int)]
+        strides = [a for a in arguments if isinstance(a, int)]
+        launch(
+            kernel,
+            groups * triton.cdiv(v.size(1), shape.BLOCK),
+            *(rows.ptr, rows.part, *tensors, count, groups, v.size(1), *strides),
+            ACC=acc_of(v.dtype),
+            WHAT=what,
+            **shape._asdict(),
+            **rows.constants(),
+        )
+
+
+def segment_softmax(ptr: Tensor, eid: Tensor | None, v_EK: Tensor) -> Tensor:
+    ptr, v = checked(ptr, eid, v_EK.size(0)), dense_rows(v_EK)
+    out = v.new_empty(v.shape)
+    if out.numel():
+        rows = rows_of(ptr, v.size(0))
+        kept = [rows.partial(v, v.size(1)) for _ in range(4)]
+        _in_rows(softmax_kernel, rows, v, eid, v, *kept, out, v.stride(0))
+    return out
+
+
+def segment_softmax_backward(
+    ptr: Tensor, eid: Tensor | None, y_EK: Tensor, dy_EK: Tensor
+) -> Tensor:
+    y, dy = dense_rows(y_EK), dense_rows(dy_EK)
+    out = y.new_empty(y.shape)
+    if out.numel():
+        rows = rows_of(ptr, y.size(0))
+        kept = [rows.partial(y, y.size(1)) for _ in range(2)]
+        strides = y.stride(0), dy.stride(0)
+        _in_rows(softmax_backward_kernel, rows, y, eid, y, dy, *kept, out, *strides)
+    return out

@@ -1,0 +1,112 @@
+"""The kernels for GPUs, without one: under triton's interpreter, and compiled ahead of time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from graphkit import ops
+from graphkit.ops import triton
+
+HERE = Path(__file__).parent
+# of the tests of every op, those that say what the cases of these kernels do not; gradcheck's
+# many calls would take the interpreter minutes
+SHARED = (
+    "heads or bfloat16_gradients or opcheck or one_dimensional or softmax_of_extremes or "
+    "split_their_gradient or keep_nan or (compiles and aot)"
+)
+
+
+def start(*command: str, **environment: str) -> subprocess.Popen[str]:
+    pytest.importorskip("triton")
+    return subprocess.Popen(
+        [sys.executable, *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=HERE.parent.parent,
+        env={**os.environ, **environment},
+    )
+
+
+def finished(process: subprocess.Popen[str]) -> str:
+    said, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, said[-9000:]
+    return said
+
+
+def interpreted(*arguments: str) -> str:
+    options = ["-m", "pytest", "-p", "no:cacheprovider", "--durations=0", "--durations-min=2"]
+    return finished(start(*options, *arguments, TRITON_INTERPRET="1"))
+
+
+@pytest.fixture(scope="module")
+def compiling(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[subprocess.Popen[str]]:
+    """What compiles all kernels, beside the tests that interpret them: both take a minute."""
+    forms = ["--all"] if request.config.getoption("--slow") else []
+    cache = str(tmp_path_factory.mktemp("triton"))
+    process = start(str(HERE / "triton_compiled.py"), *forms, TRITON_CACHE_DIR=cache)
+    yield process
+    if process.poll() is None:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.usefixtures("compiling")
+def test_the_kernels_under_the_interpreter() -> None:
+    print(interpreted(str(HERE / "triton_cases.py")))
+
+
+def test_what_holds_for_every_op_under_the_interpreter() -> None:
+    print(interpreted(str(HERE / "test_ops.py"), "-k", SHARED))
+
+
+@pytest.mark.slow
+def test_the_gradients_under_the_interpreter() -> None:
+    print(interpreted(str(HERE / "test_ops.py"), "-k", "test_gradients and multi-edges"))
+
+
+def test_every_kernel_compiles_for_gpus_that_are_not_here(
+    compiling: subprocess.Popen[str],
+) -> None:
+    """The table of registers and shared memory is shown by pytest's ``-s``."""
+    table = finished(compiling)
+    print(table)
+    assert table.splitlines()[-1].startswith("compiled ")
+
+
+def test_the_table_says_who_serves() -> None:
+    served = {name for name, row in ops.backends().items() if row["cuda"] == "triton"}
+    assert served == (set(triton.PUBLIC) if triton.present() else set())
+
+
+def test_without_triton_the_references_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triton, "present", lambda: False)
+    assert {row["cuda"] for row in ops.backends().values()} == {"torch reference"}
+    ptr, v = torch.tensor([0, 2, 3]), torch.tensor([[1.0], [2.0], [4.0]])
+    for op, _, _, name in triton.KERNELS:
+        if name == "segment_reduce":
+            assert op._backend_fns["cuda"](ptr, None, v, False).tolist() == [[3.0], [4.0]]
+
+
+@pytest.mark.gpu
+def test_on_a_gpu() -> None:
+    """The cases and the shared tests once more, on the device: not run yet."""
+    from graphkit.testing import zoo
+
+    for _, graph in zoo():
+        x = torch.randn(graph.num_src, 2, 40)
+        w = torch.randn(graph.num_edges, 2)
+        device = graph.to("cuda")
+        for reduce in ("sum", "mean", "max", "min"):
+            want = ops.spmm(graph, x, w, reduce=reduce)
+            got = ops.spmm(device, x.cuda(), w.cuda(), reduce=reduce)
+            torch.testing.assert_close(got.cpu(), want, atol=1e-4, rtol=1e-4)

@@ -1,0 +1,326 @@
+"""The kernels for GPUs on CPU tensors, under triton's interpreter: `test_triton.py` runs this file.
+
+What the ops promise everywhere is in `test_ops.py`, which the same run takes parts of. Here is what
+GPUs add: launches with caps, rows in parts, strides, and offsets that 32 bits cannot hold.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from graphkit import Graph
+from graphkit.ops.attention import attention_reference
+from graphkit.ops.extreme import spmm_extreme_reference
+from graphkit.ops.segment import segment_extreme_reference
+from graphkit.ops.triton import KERNELS, load
+from graphkit.testing import zoo
+
+ranges = load("ranges")
+# sums are in another order than the reference's; storage rounds
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2**-7, torch.float16: 2**-9}
+
+
+def of_lengths(*lengths: int) -> Graph:
+    """A graph whose rows have these lengths, edges in no order, and one source without any."""
+    dst = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+    generator = torch.Generator().manual_seed(3)
+    dst = dst[torch.randperm(len(dst), generator=generator)]
+    # most edges come from two sources, so that rows are long both ways
+    src = torch.randint(9, (len(dst),), generator=generator).clamp(max=4) // 2 * 2
+    return Graph.from_edge_index(torch.stack([src, dst]), num_src=7, num_dst=len(lengths))
+
+
+GRAPHS = dict(zoo()) | {"lengths": of_lengths(0, 1, 4, 5, 11, 0, 3)}
+# the interpreter takes its time: each graph in one dtype, each dtype on one graph
+CASES = pytest.mark.parametrize(
+    ("name", "dtype", "cut"),
+    [
+        (name, torch.float32, "whole")
+        for name in ("empty", "edgeless", "wide-bipartite", "random", "multi-edges")
+    ]
+    + [("multi-edges", dtype, "whole") for dtype in (torch.float16, torch.float64)]
+    + [("lengths", dtype, "parts") for dtype in (torch.float32, torch.bfloat16)]
+    + [("edgeless", torch.float32, "parts")],
+    indirect=["cut"],
+)
+
+
+@pytest.fixture
+def cut(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """As launched; or long rows in parts of 3 slots, few columns, one program or two."""
+    if request.param == "parts":
+        for name, value in {"HUB": 5, "CHUNK": 3, "CAP": 2, "ELEMENTS": 256, "COLUMNS": 8}.items():
+            monkeypatch.setattr(ranges, name, value)
+    return request.param
+
+
+def values(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+
+
+def close(got: Tensor, want: Tensor) -> None:
+    assert got.dtype == want.dtype and got.shape == want.shape and got.is_contiguous()
+    if not want.is_floating_point():
+        assert torch.equal(got, want)
+        return
+    finite = want.double()[want.isfinite()]
+    scale = max(1.0, float(finite.abs().max())) if finite.numel() else 1.0
+    tolerance = TOLERANCE[want.dtype] * scale
+    torch.testing.assert_close(got.double(), want.double(), atol=tolerance, rtol=0, equal_nan=True)
+
+
+def both(op: str, *inputs: Any) -> None:
+    """The kernel against the reference."""
+    kernel, reference = kernels()[op]
+    got, want = kernel(*inputs), reference(*inputs)
+    for a, b in zip(
+        *(t if isinstance(t, (tuple, list)) else (t,) for t in (got, want)), strict=True
+    ):
+        close(a, b)
+
+
+@functools.cache
+def kernels() -> dict[str, tuple[Callable[..., Any], Callable[..., Any]]]:
+    return {op._name: (getattr(load(f), name), reference) for op, reference, f, name in KERNELS}
+
+
+def wide(graph: Graph) -> tuple[Tensor | None, ...]:
+    """The parts of a graph with columns and edges in 64 bits."""
+    return tuple(None if t is None else t.long() for t in graph.parts())
+
+
+@CASES
+def test_spmm(name: str, dtype: torch.dtype, cut: str) -> None:
+    graph = GRAPHS[name]
+    x = values(graph.num_src, 2, 3, dtype=dtype)
+    w = values(graph.num_edges, 2, dtype=dtype, seed=1)
+    both("spmm", *graph.parts(), x, w, False)
+    both("spmm", *wide(graph), x, w[:, :1], True)
+    acc = torch.promote_types(dtype, torch.float32)
+    left, right = (values(n, dtype=acc) for n in (graph.num_dst, graph.num_src))
+    diagonal = left.flip(0) if graph.num_src == graph.num_dst else None
+    both("spmm", *graph.parts(), x, None, False, left, right, diagonal)
+
+
+@CASES
+def test_sddmm(name: str, dtype: torch.dtype, cut: str) -> None:
+    graph = GRAPHS[name]
+    a = values(graph.num_dst, 2, 5, dtype=dtype)
+    b = values(graph.num_src, 2, 5, dtype=dtype, seed=1)
+    both("sddmm", *graph.parts(), a, b)
+    both("sddmm", *wide(graph), a[:, :1], b[:, 1:])
+
+
+@CASES
+def test_segments(name: str, dtype: torch.dtype, cut: str) -> None:
+    rows = GRAPHS[name].by_dst
+    v, x = values(rows.num_edges, 3, dtype=dtype), values(rows.num_rows, 3, dtype=dtype)
+    for eid in (rows.eid, None):
+        both("gather", rows.indptr, eid, x, rows.num_edges)
+        both("segment_reduce", rows.indptr, eid, v, True)
+        both("segment_softmax", rows.indptr, eid, v)
+        both("segment_softmax_backward", rows.indptr, eid, v, v.flip(0))
+
+
+def attention_inputs(graph: Graph, second: bool, loops: bool, p: float, dtype: Any) -> list[Any]:
+    acc, n = torch.promote_types(dtype, torch.float32), min(graph.num_src, graph.num_dst)
+
+    def some(*shape: int) -> Tensor:
+        return values(*shape, dtype=acc, seed=len(shape) + shape[0])
+
+    scores: list[Tensor | None] = [some(graph.num_src, 2), some(graph.num_dst, 2)]
+    scores += [some(graph.num_edges, 2), some(n, 2) if loops else None]
+    pair = [values(graph.num_dst, 2, 5, dtype=dtype, seed=8), values(2, 5, dtype=dtype, seed=9)]
+    given = [*[None] * 4, *pair] if second else [*scores, None, None]
+    seed = torch.tensor(11) if p else None
+    return [*graph.parts(), values(graph.num_src, 2, 5, dtype=dtype), *given, loops, 0.2, p, seed]
+
+
+@CASES
+def test_attention(name: str, dtype: torch.dtype, cut: str) -> None:
+    graph = GRAPHS[name]
+    for second, loops, p in ((False, True, 0.4), (False, False, 0.0), (True, True, 0.4)):
+        given = attention_inputs(graph, second, loops, p, dtype)
+        both("attention", *given)
+        _, top, total = attention_reference(*given)
+        dy = values(graph.num_dst, 2, 5, dtype=dtype, seed=3)
+        both("attention_backward", *given, top, total, dy)
+
+
+def test_attention_of_extreme_scores() -> None:
+    """Rows without edges, with none that counts, of scores that overflow, and with a nan."""
+    ends = torch.tensor([[0, 1, 2, 0, 1, 2, 0], [1, 1, 2, 3, 3, 3, 4]])
+    graph = Graph.from_edge_index(ends, num_src=5, num_dst=5)
+    edge = torch.tensor([-torch.inf, -torch.inf, 3.0, 1e30, 1e30, -1e30, torch.nan]).unsqueeze(1)
+    h, src = values(5, 1, 3), torch.zeros(5, 1)
+    for loops in (False, True):
+        rest = (h, src, None, edge, None, None, None, loops, 1.0, 0.0, None)
+        got, want = (form(*graph.parts(), *rest)[0] for form in kernels()["attention"])
+        close(got, want)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("relu", [False, True])
+def test_dropout_has_the_bits_of_the_definition(
+    dtype: torch.dtype, relu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranges, "CAP", 2)
+    run, reference = kernels()["dropout"]
+    back, back_reference = kernels()["relu_dropout_backward"]
+    # where a GPU rounds to bfloat16 the interpreter cuts bits off
+    exact = {"rtol": 2**-7 if dtype == torch.bfloat16 else 0, "atol": 0, "equal_nan": True}
+    for size in (0, 1, 2, 17, 5 * 1024 + 33):
+        x, dy = values(size, dtype=dtype), values(size, dtype=dtype, seed=1)
+        x[2:3], dy[:1] = torch.nan, torch.inf
+        for p, seed in ((0.5, 7), (0.1, 2**63 - 2), (1e-12, 3), (1.0, 5)):
+            given = torch.tensor(seed), p, relu
+            y = run(x, *given)
+            assert y.dtype == dtype
+            torch.testing.assert_close(y, reference(x, *given), **exact)
+            got, want = (form(dy, y, 1 / 0.7) for form in (back, back_reference))
+            torch.testing.assert_close(got, want, **exact)
+    x = values(40, 6, dtype=dtype)[::2, 1:4]
+    both("dropout", x, torch.tensor(3), 0.4, relu)
+    both("relu_dropout_backward", x, x.flip(0), 2.0)
+
+
+@pytest.mark.parametrize("name", ["multi-edges", "self-loops", "isolated-ends", "random"])
+def test_common_neighbors(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranges, "CAP", 1)
+    side, num_nodes = GRAPHS[name].by_dst, GRAPHS[name].num_dst
+    generator = torch.Generator().manual_seed(4)
+    pairs = torch.randint(num_nodes, (2, 150 if name == "random" else 9), generator=generator)
+    for score in ("count", "adamic_adar", "resource_allocation"):
+        both("common_neighbors", side.indptr, side.indices, pairs, score)
+    both("common_neighbors", side.indptr, side.indices.long(), pairs[:, ::2].int(), "count")
+    both("common_neighbors", side.indptr, side.indices, pairs[:, :0], "count")
+
+
+def with_ties(x: Tensor) -> Tensor:
+    """Few values, so that there are equals, and a nan."""
+    x = (2 * x).round().clamp(-2, 2)
+    if x.numel():
+        x.view(-1)[0] = torch.nan
+    return x
+
+
+@CASES
+def test_extremes(name: str, dtype: torch.dtype, cut: str) -> None:
+    graph = GRAPHS[name]
+    x = with_ties(values(graph.num_src, 2, 9, dtype=dtype))
+    w = with_ties(values(graph.num_edges, 2, dtype=dtype, seed=1)).nan_to_num()
+    dy = values(graph.num_dst, 2, 9, dtype=dtype, seed=2)
+    sides, shared = graph.parts(), w[:, :1]
+    for weights, minimum in ((None, False), (w, True), (shared, True)):
+        both("spmm_extreme", *sides, x, weights, minimum, weights is not shared)
+    for weights in (None, w):
+        _, won, tied = spmm_extreme_reference(*sides, x, weights, True, True)
+        both("spmm_extreme_backward", *sides, dy, None, weights, None, won, tied, graph.num_src)
+    out, _, _ = spmm_extreme_reference(*sides, x, shared, True, False)
+    both("spmm_extreme_backward", *sides, dy, x, shared, out, None, None, graph.num_src)
+    both("spmm_extreme_weights", *sides[:3], dy, x, shared, out)
+
+
+@CASES
+def test_extremes_of_segments(name: str, dtype: torch.dtype, cut: str) -> None:
+    rows = GRAPHS[name].by_dst
+    v = with_ties(values(rows.num_edges, 3, dtype=dtype))
+    for eid in (rows.eid, None):
+        both("segment_extreme", rows.indptr, eid, v, True)
+        best = segment_extreme_reference(rows.indptr, eid, v, False)
+        both("segment_share", rows.indptr, eid, v, best, values(rows.num_rows, 3, dtype=dtype))
+
+
+# -- what kernels for GPUs are known to get wrong --------------------------------------------------
+
+
+def test_widths_that_are_no_multiple_of_the_tile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranges, "COLUMNS", 8)
+    graph = GRAPHS["multi-edges"]
+    for width in (1, 7, 8, 9, 17):
+        x, w = values(3, 1, width), values(6, 1, seed=1)
+        both("spmm", *graph.parts(), x, w, False)
+        both("spmm_extreme", *graph.parts(), x, w, False, True)
+        both("sddmm", *graph.parts(), x, x)
+    for shape in ((3, 1, 0), (3, 0, 4)):
+        assert kernels()["spmm"][0](*graph.parts(), torch.ones(shape), None, False).shape == shape
+
+
+def test_inputs_that_are_not_contiguous() -> None:
+    """Rows apart, columns apart, an offset, one row expanded to all."""
+    graph, room = GRAPHS["lengths"], values(20, 4, 6)
+    for x in (room[3:10, :2], room[:7].mT, room[0].expand(7, 4, 6), room[:14:2, 1:, ::2]):
+        w = values(graph.num_edges, 2, x.size(1)).select(1, 1)
+        dy = values(x.size(1), x.size(2), 7).permute(2, 0, 1)
+        both("spmm", *graph.parts(), x, w, False)
+        both("sddmm", *graph.parts(), dy, x)
+        both("spmm_extreme", *graph.parts(), x, w[:, :1], True, True)
+        out, won, tied = spmm_extreme_reference(*graph.parts(), x, w, False, True)
+        both("spmm_extreme_backward", *graph.parts(), dy, x, w, out, None, None, 7)
+        both("spmm_extreme_backward", *graph.parts(), dy, None, w, None, won, tied, 7)
+    rows, v = graph.by_dst, values(5, graph.num_edges).t()
+    for op in ("segment_reduce", "segment_extreme"):
+        both(op, rows.indptr, rows.eid, v, True)
+    both("segment_softmax", rows.indptr, rows.eid, v)
+    both("segment_softmax_backward", rows.indptr, rows.eid, v, v[:1].expand_as(v))
+    both("gather", rows.indptr, rows.eid, room[:7, 0, ::2], rows.num_edges)
+    both("segment_reduce", torch.tensor([0, 9, 2, 9, 5])[::2], None, v[:5], False)
+
+
+def test_offsets_that_32_bits_cannot_hold() -> None:
+    """In memory that is never touched but for some pages."""
+    far = torch.empty(2**31 + 1000, dtype=torch.bfloat16)
+    x = far.as_strided((3, 1, 8), (2**30, 8, 1))
+    x[:] = values(3, 1, 8, dtype=torch.bfloat16)
+    graph = Graph.from_edge_index(torch.tensor([[2, 1, 2], [0, 0, 1]]), num_src=3, num_dst=2)
+    assert graph.by_src is not None
+    w = values(3, 1, dtype=torch.bfloat16)
+    both("spmm", *graph.parts(), x, w, False)
+    both("spmm_extreme", *graph.parts(), x, w, False, True)
+    both("sddmm", *graph.parts(), x[1:], x)
+    both("gather", graph.by_src.indptr, graph.by_src.eid, x[:, 0], 3)
+    both("segment_softmax", torch.tensor([0, 1, 3]), None, x[:, 0])
+
+
+def test_the_same_bits_wherever_a_row_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row is cut by its length alone, and no launch has a say in the order of its sum."""
+    monkeypatch.setattr(ranges, "HUB", 6)
+    monkeypatch.setattr(ranges, "CHUNK", 5)
+    long, x = torch.randperm(50)[:23], values(50, 1, 3)
+    found = []
+    for before, cap in ((0, 2**20), (1, 1), (4, 2), (13, 3)):
+        monkeypatch.setattr(ranges, "CAP", cap)
+        idx = torch.cat([torch.arange(before), long])
+        ptr = torch.tensor([0, before, before + 23])
+        sums = kernels()["spmm"][0](ptr, idx, None, None, None, None, x, None, False)
+        found.append(sums[1])
+        both("spmm", ptr, idx, None, None, None, None, x, None, False)
+    assert all(torch.equal(one, found[0]) for one in found)
+
+
+def test_parts_of_rows_never_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of the least lengths that are cut, beginning at every distance from a chunk."""
+    monkeypatch.setattr(ranges, "CHUNK", 4)
+    for hub in (4, 7):
+        monkeypatch.setattr(ranges, "HUB", hub)
+        for first in range(5):
+            lengths = torch.tensor([first, hub, hub, 0, 0, hub + 1, 3, 2 * hub, 1, 17, 0])
+            ptr = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+            part = ranges.rows_of(ptr, int(ptr[-1])).part
+            assert part is not None
+            got = part[part >= 0].bincount(minlength=len(lengths))
+            assert torch.equal(got, torch.where(lengths >= hub, lengths // 4, 0))
+
+
+def test_sums_of_float16_beyond_its_range() -> None:
+    """Half of it is 100,000, more than float16 holds."""
+    v = torch.full((2000, 1), 100.0, dtype=torch.float16)
+    v[1000:], v[0] = -100, 4
+    assert kernels()["segment_reduce"][0](torch.tensor([0, 2000]), None, v, False).item() == -96
