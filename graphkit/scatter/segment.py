@@ -56,9 +56,19 @@ def _csr(
         check_out(op, src, out, ptr.dim() - 1, ptr.size(-1) - 1)
     if reduce in ("min", "max"):
         value, arg = csr_best(src, ptr, reduce == "min")
+    elif reduce == "mean" and not src.is_floating_point():
+        count = ptr.diff(dim=-1).clamp_(min=1)
+        count = count.view(*count.shape, *[1] * (src.dim() - count.dim()))
+        value = _towards_zero(csr_reduce(src, ptr, "sum"), count)
     else:
         value = csr_reduce(src, ptr, "sum" if reduce == "add" else reduce)
     return value if out is None else out.copy_(value), arg
+
+
+def _towards_zero(total: Tensor, count: Tensor) -> Tensor:
+    """The mean of whole numbers, rounded as torch_scatter rounds it here; its scatter_mean rounds
+    down."""
+    return total.div(count, rounding_mode="trunc").to(total.dtype)
 
 
 def _pair(found: tuple[Tensor, Tensor | None]) -> tuple[Tensor, Tensor]:
@@ -88,7 +98,7 @@ def segment_add_csr(src: Tensor, indptr: Tensor, out: Tensor | None = None) -> T
 
 
 def segment_mean_csr(src: Tensor, indptr: Tensor, out: Tensor | None = None) -> Tensor:
-    """The mean of each row, whole numbers rounded down; see :func:`segment_sum_csr`."""
+    """The mean of each row, whole numbers rounded towards 0; see :func:`segment_sum_csr`."""
     return _csr("segment_mean_csr", src, indptr, out, "mean")[0]
 
 
@@ -166,12 +176,15 @@ def _coo(
         return (
             (value, arg) if out is None else joined(out, value, arg, src.size(dim), reduce == "min")
         )
-    if out is None:
+    whole = not src.is_floating_point()
+    if out is None and not (reduce == "mean" and whole):
         return reduced(src, index, dim, rows, "mean" if reduce == "mean" else "sum"), None
-    out.add_(reduced(src, index, dim, rows, "sum"))
+    total = reduced(src, index, dim, rows, "sum")
+    total = total if out is None else out.add_(total)
     if reduce == "mean":
-        out.copy_(divided(out, row_counts(index, dim, rows, src.dim())))
-    return out, None
+        count = row_counts(index, dim, rows, src.dim())
+        total.copy_(_towards_zero(total, count) if whole else divided(total, count))
+    return total, None
 
 
 def segment_sum_coo(
@@ -195,7 +208,7 @@ def segment_add_coo(
 def segment_mean_coo(
     src: Tensor, index: Tensor, out: Tensor | None = None, dim_size: int | None = None
 ) -> Tensor:
-    """The mean of each row; see :func:`segment_sum_coo`."""
+    """The mean of each row, whole numbers rounded towards 0; see :func:`segment_sum_coo`."""
     return _coo("segment_mean_coo", src, index, out, dim_size, "mean")[0]
 
 

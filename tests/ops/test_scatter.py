@@ -59,7 +59,9 @@ def numbers(rows: int, *shape: int, seed: int = 1) -> Tensor:
     return torch.randint(rows, shape, generator=torch.Generator().manual_seed(seed))
 
 
-def by_loop(src: Tensor, index: Tensor, dim: int, rows: int, reduce: str) -> tuple[Tensor, Tensor]:
+def by_loop(
+    src: Tensor, index: Tensor, dim: int, rows: int, reduce: str, rounding: str = "floor"
+) -> tuple[Tensor, Tensor]:
     """What comes out in each place, and the place of the value that won, one number at a time."""
     dim = dim + src.dim() if dim < 0 else dim
     if index.dim() == 1:
@@ -82,14 +84,14 @@ def by_loop(src: Tensor, index: Tensor, dim: int, rows: int, reduce: str) -> tup
             out[to] = row.prod()
         else:
             total = row.sum()
-            out[to] = total if reduce == "sum" else _mean(total, len(entries), src.dtype)
+            out[to] = total if reduce == "sum" else _mean(total, len(entries), src.dtype, rounding)
     return out.to(src.dtype), arg
 
 
-def _mean(total: Tensor, count: int, dtype: torch.dtype) -> Tensor:
+def _mean(total: Tensor, count: int, dtype: torch.dtype, rounding: str) -> Tensor:
     if dtype.is_floating_point:
         return total / count
-    return total.to(dtype).to(torch.int64).div(count, rounding_mode="floor")
+    return total.to(dtype).to(torch.int64).div(count, rounding_mode=rounding)
 
 
 def same(got: Tensor, want: Tensor) -> None:
@@ -123,6 +125,8 @@ def test_every_dtype(reduce: str, dtype: torch.dtype) -> None:
     same(gs.scatter(src, index, 0, dim_size=6, reduce=reduce), want)
     if reduce == "mul":
         return
+    # of whole numbers, as in torch_scatter: scatter_mean rounds down, segment_mean towards 0
+    want, _ = by_loop(src, index, 0, 6, reduce, "trunc")
     coo = getattr(gs, f"segment_{reduce}_coo")(src, index, None, 6)
     csr = getattr(gs, f"segment_{reduce}_csr")(src, ptr)
     if reduce in ("min", "max"):
@@ -790,4 +794,10 @@ def test_as_torch_scatter(name: str) -> None:
                     pair += torch.autograd.grad(pair[0], leaf, dy)
                 found.append(pair)
             for want, got in zip(*found, strict=True):
-                same(got.detach(), want.detach())
+                # torch_scatter's gradient goes through the largest value too, which eps shifts by
+                # 1e-12 of it; the deviation of a single value has the gradient nan in both
+                assert torch.equal(got.isnan(), want.isnan())
+                off = (got - want).detach().nan_to_num().double()
+                largest = want.detach().nan_to_num().double().abs().max().clamp(min=1)
+                allowed = 10 * TOLERANCE[dtype] if dtype.is_floating_point else 0
+                assert got.dtype == want.dtype and off.abs().max() <= allowed * largest
