@@ -99,7 +99,7 @@ def test_without_triton_the_references_serve(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.gpu
 def test_on_a_gpu() -> None:
-    """The cases and the shared tests once more, on the device: not run yet."""
+    """The sums and extremes of spmm on the device; not run yet."""
     from graphkit.testing import zoo
 
     for _, graph in zoo():
