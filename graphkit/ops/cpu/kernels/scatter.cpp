@@ -208,7 +208,7 @@ struct Direct {
     const int64_t none = a.edges;
     const Memory<int64_t> own(a.arg ? 0 : size());
     int64_t* arg = a.arg ? a.arg + b * size() : own.at;
-    std::memset(to, 0, size() * sizeof(T));
+    if (size()) std::memset(to, 0, size() * sizeof(T));
     for (int64_t i = 0; i < size(); ++i) arg[i] = none;
     return each(b, [&](int64_t at, int64_t i, int64_t e) {
       const A value = take_one(from + i);
@@ -688,7 +688,7 @@ void segments_spread(const ScatterArgs& given, const int64_t* ptr, int64_t ptr_s
                      int64_t bytes) {
   const ScatterArgs a = alone_if_few(given);
   const int64_t row = a.width * bytes;
-  if (row == 0) return;
+  if (row * a.edges == 0) return;
   for (int64_t b = 0; b < a.batches; ++b) {
     SegmentArgs copy{};
     copy.side = Side{ptr + b * ptr_stride, nullptr, nullptr, false, false, a.rows};
