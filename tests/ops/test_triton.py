@@ -65,7 +65,6 @@ def test_the_kernels_under_the_interpreter() -> None:
     print(interpreted(str(HERE / "triton_cases.py")))
 
 
-@pytest.mark.slow
 def test_what_holds_for_every_op_under_the_interpreter() -> None:
     print(interpreted(str(HERE / "test_ops.py"), "-k", SHARED))
 

@@ -37,6 +37,7 @@ from .ranges import (
     SLOTS,
     acc_of,
     bits_of_float,
+    columns_of,
     factor_of,
     launch,
     leaky,
@@ -44,6 +45,7 @@ from .ranges import (
     ranges_of,
     rows_of,
     shape_of,
+    slots_of,
 )
 from .sddmm import pair_scores
 from .segment import exp_less
@@ -147,8 +149,7 @@ def attention_kernel(
         sums = tl.zeros((ROWS, SLOTS), ACC)
         y = tl.zeros((ROWS, SLOTS, BLOCK), ACC)
         for at in range(0, tl.max(end - begin, 0), SLOTS):
-            slot = begin[:, None] + at + tl.arange(0, SLOTS)[None, :]
-            is_slot = slot < end[:, None]
+            slot, is_slot = slots_of(begin, end, at, SLOTS)
             is_read = is_slot[:, :, None] & is_column[None, None, :]
             if WHAT == 2:
                 place = slot * heads + head
@@ -252,10 +253,7 @@ def pair_sums_kernel(
     slope = factor_of(slope_bits, ACC)
     for work in range(tl.program_id(0).to(tl.int64), total, tl.num_programs(0)):
         group = work % groups
-        head = work // groups // tiles
-        inner = (work // groups % tiles) * BLOCK + tl.arange(0, BLOCK)
-        is_column = inner < channels
-        column = head * channels + inner
+        head, inner, is_column, column = columns_of(work // groups, tiles, channels, BLOCK)
         number, row, _, _, begin, end, is_in = ranges_of(
             ptr_ptr, part_ptr, group, count, WHAT, ROWS, CHUNK, HUB
         )
@@ -265,8 +263,7 @@ def pair_sums_kernel(
             mine = tl.load(mine_ptr + here, mask=is_one, other=0).to(ACC)
         y = tl.zeros((ROWS, SLOTS, BLOCK), ACC)
         for at in range(0, tl.max(end - begin, 0), SLOTS):
-            slot = begin[:, None] + at + tl.arange(0, SLOTS)[None, :]
-            is_slot = slot < end[:, None]
+            slot, is_slot = slots_of(begin, end, at, SLOTS)
             is_read = is_slot[:, :, None] & is_column[None, None, :]
             if WHAT == 2:
                 place = slot[:, :, None] * width + column[None, None, :]

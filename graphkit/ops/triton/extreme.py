@@ -26,11 +26,13 @@ from .ranges import (
     Rows,
     acc_of,
     checked,
+    columns_of,
     launch,
     numbers_of,
     ranges_of,
     rows_of,
     shape_of,
+    slots_of,
 )
 
 _COUNTS = ["count", "groups", "total"]
@@ -96,17 +98,13 @@ def best_kernel(
     """The largest message of each row, nan if there is one; 0 for empty rows."""
     for work in range(tl.program_id(0).to(tl.int64), total, tl.num_programs(0)):
         group = work % groups
-        head = work // groups // tiles
-        inner = (work // groups % tiles) * BLOCK + tl.arange(0, BLOCK)
-        is_column = inner < channels
-        column = head * channels + inner
+        head, inner, is_column, column = columns_of(work // groups, tiles, channels, BLOCK)
         number, row, length, _, begin, end, is_in = ranges_of(
             ptr_ptr, part_ptr, group, count, WHAT, ROWS, CHUNK, HUB
         )
         best = tl.full((ROWS, SLOTS, BLOCK), -float("inf"), ACC)
         for at in range(0, tl.max(end - begin, 0), SLOTS):
-            slot = begin[:, None] + at + tl.arange(0, SLOTS)[None, :]
-            is_slot = slot < end[:, None]
+            slot, is_slot = slots_of(begin, end, at, SLOTS)
             is_read = is_slot[:, :, None] & is_column[None, None, :]
             if WHAT == 2:
                 place = slot[:, :, None] * width + column[None, None, :]
@@ -173,10 +171,7 @@ def winners_kernel(
     """
     for work in range(tl.program_id(0).to(tl.int64), total, tl.num_programs(0)):
         group = work % groups
-        head = work // groups // tiles
-        inner = (work // groups % tiles) * BLOCK + tl.arange(0, BLOCK)
-        is_column = inner < channels
-        column = head * channels + inner
+        head, inner, is_column, column = columns_of(work // groups, tiles, channels, BLOCK)
         number, row, _, _, begin, end, is_in = ranges_of(
             ptr_ptr, part_ptr, group, count, WHAT, ROWS, CHUNK, HUB
         )
@@ -186,8 +181,7 @@ def winners_kernel(
             best = tl.load(best_ptr + here, mask=is_one, other=0).to(ACC)
         winners = tl.zeros((ROWS, SLOTS, BLOCK), tl.int32)
         for at in range(0, tl.max(end - begin, 0), SLOTS):
-            slot = begin[:, None] + at + tl.arange(0, SLOTS)[None, :]
-            is_slot = slot < end[:, None]
+            slot, is_slot = slots_of(begin, end, at, SLOTS)
             is_read = is_slot[:, :, None] & is_column[None, None, :]
             if WHAT == 2:
                 place = slot[:, :, None] * width + column[None, None, :]
@@ -258,10 +252,7 @@ def to_sources_kernel(
     """``dx[j] = sum of w[e] share[i]`` over the edges of ``j`` that won: rows are sources."""
     for work in range(tl.program_id(0).to(tl.int64), total, tl.num_programs(0)):
         group = work % groups
-        head = work // groups // tiles
-        inner = (work // groups % tiles) * BLOCK + tl.arange(0, BLOCK)
-        is_column = inner < channels
-        column = head * channels + inner
+        head, inner, is_column, column = columns_of(work // groups, tiles, channels, BLOCK)
         number, row, _, _, begin, end, is_in = ranges_of(
             ptr_ptr, part_ptr, group, count, WHAT, ROWS, CHUNK, HUB
         )
@@ -271,8 +262,7 @@ def to_sources_kernel(
             mine = tl.load(x_ptr + mine, mask=is_one, other=0)[:, None, :]
         y = tl.zeros((ROWS, SLOTS, BLOCK), ACC)
         for at in range(0, tl.max(end - begin, 0), SLOTS):
-            slot = begin[:, None] + at + tl.arange(0, SLOTS)[None, :]
-            is_slot = slot < end[:, None]
+            slot, is_slot = slots_of(begin, end, at, SLOTS)
             is_read = is_slot[:, :, None] & is_column[None, None, :]
             if WHAT == 2:
                 place = slot[:, :, None] * width + column[None, None, :]
@@ -338,8 +328,7 @@ def to_edges_kernel(
             ptr_ptr, part_ptr, group, count, WHAT, ROWS, CHUNK, HUB
         )
         for at in range(0, tl.max(end - begin, 0), SLOTS):
-            slot = begin[:, None] + at + tl.arange(0, SLOTS)[None, :]
-            is_slot = slot < end[:, None]
+            slot, is_slot = slots_of(begin, end, at, SLOTS)
             source = numbers_of(idx_ptr, slot, is_slot)
             edge = numbers_of(eid_ptr, slot, is_slot)
             dot = tl.zeros((ROWS, SLOTS, BLOCK), ACC)

@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..intersect import check_pairs, neighborhoods, score_weights
-from .ranges import SLOTS, launch
+from .ranges import SLOTS, launch, slots_of
 
 PAIRS = 64
 """Pairs of a program."""
@@ -55,8 +55,7 @@ def common_kernel(
         other_end = tl.where(is_swapped, end_one, end_two)
         sums = tl.zeros((ROWS, SLOTS), tl.float64)
         for at in range(0, tl.max(end - begin, 0), SLOTS):
-            slot = begin[:, None] + at + tl.arange(0, SLOTS)[None, :]
-            is_slot = slot < end[:, None]
+            slot, is_slot = slots_of(begin, end, at, SLOTS)
             node = tl.load(key_ptr + slot, mask=is_slot, other=0) - (row * num_nodes)[:, None]
             wanted = node + (other * num_nodes)[:, None]
             low = other_begin[:, None] + slot * 0

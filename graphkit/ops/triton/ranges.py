@@ -122,6 +122,21 @@ def ranges_of(
 
 
 @triton.jit
+def slots_of(begin, end, at, SLOTS: tl.constexpr):
+    """Of each range the ``SLOTS`` slots from its slot ``at`` on, and which of them it has."""
+    slot = begin[:, None] + at + tl.arange(0, SLOTS)[None, :]
+    return slot, slot < end[:, None]
+
+
+@triton.jit
+def columns_of(tile, tiles, channels, BLOCK: tl.constexpr):
+    """Head, channels, which of them there are, and columns of a tile; a head has ``tiles``."""
+    head = tile // tiles
+    inner = (tile % tiles) * BLOCK + tl.arange(0, BLOCK)
+    return head, inner, inner < channels, head * channels + inner
+
+
+@triton.jit
 def numbers_of(number_ptr, slot, is_slot):
     """The columns of slots, or the numbers of their edges, int64; their own where none are kept."""
     number = slot

@@ -23,6 +23,7 @@ from .ranges import (
     ranges_of,
     rows_of,
     shape_of,
+    slots_of,
 )
 
 
@@ -64,8 +65,7 @@ def sddmm_kernel(
             ptr_ptr, part_ptr, group, count, WHAT, ROWS, CHUNK, HUB
         )
         for at in range(0, tl.max(end - begin, 0), SLOTS):
-            slot = begin[:, None] + at + tl.arange(0, SLOTS)[None, :]
-            is_slot = slot < end[:, None]
+            slot, is_slot = slots_of(begin, end, at, SLOTS)
             source = numbers_of(idx_ptr, slot, is_slot)
             dot = tl.zeros((ROWS, SLOTS, BLOCK), ACC)
             for first in range(0, channels, BLOCK):

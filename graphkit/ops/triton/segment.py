@@ -25,6 +25,7 @@ from .ranges import (
     ranges_of,
     rows_of,
     shape_of,
+    slots_of,
 )
 from .spmm import sum_rows
 
@@ -62,8 +63,7 @@ def spread_kernel(
         value = tl.load(x_ptr + place, mask=is_in[:, None] & is_column[None, :], other=0)
         value = tl.broadcast_to(value[:, None, :], (ROWS, SLOTS, BLOCK))
         for at in range(0, tl.max(end - begin, 0), SLOTS):
-            slot = begin[:, None] + at + tl.arange(0, SLOTS)[None, :]
-            is_slot = slot < end[:, None]
+            slot, is_slot = slots_of(begin, end, at, SLOTS)
             edge = numbers_of(eid_ptr, slot, is_slot)
             to = edge[:, :, None] * width + column[None, None, :]
             tl.store(out_ptr + to, value, mask=is_slot[:, :, None] & is_column[None, None, :])
@@ -148,8 +148,7 @@ def softmax_kernel(
             tops = tl.full((ROWS, SLOTS, BLOCK), -float("inf"), ACC)
             sums = tl.zeros((ROWS, SLOTS, BLOCK), ACC)
             for at in range(0, longest, SLOTS):
-                slot = begin[:, None] + at + tl.arange(0, SLOTS)[None, :]
-                is_slot = slot < end[:, None]
+                slot, is_slot = slots_of(begin, end, at, SLOTS)
                 is_read = is_slot[:, :, None] & is_column[None, None, :]
                 if WHAT == 2:
                     place = slot[:, :, None] * width + column[None, None, :]
@@ -177,8 +176,7 @@ def softmax_kernel(
             # only where all is -inf the sum is 0, and the result
             y = tl.where(y == 0.0, 1.0, y)
             for at in range(0, longest, SLOTS):
-                slot = begin[:, None] + at + tl.arange(0, SLOTS)[None, :]
-                is_slot = slot < end[:, None]
+                slot, is_slot = slots_of(begin, end, at, SLOTS)
                 is_read = is_slot[:, :, None] & is_column[None, None, :]
                 edge = numbers_of(eid_ptr, slot, is_slot)
                 place = edge[:, :, None] * v_stride + column[None, None, :]
@@ -228,8 +226,7 @@ def softmax_backward_kernel(
         else:
             dots = tl.zeros((ROWS, SLOTS, BLOCK), ACC)
             for at in range(0, longest, SLOTS):
-                slot = begin[:, None] + at + tl.arange(0, SLOTS)[None, :]
-                is_slot = slot < end[:, None]
+                slot, is_slot = slots_of(begin, end, at, SLOTS)
                 is_read = is_slot[:, :, None] & is_column[None, None, :]
                 if WHAT == 2:
                     place = slot[:, :, None] * width + column[None, None, :]
@@ -248,8 +245,7 @@ def softmax_backward_kernel(
             tl.store(row_dot_ptr + here, dot, mask=is_one)
         else:
             for at in range(0, longest, SLOTS):
-                slot = begin[:, None] + at + tl.arange(0, SLOTS)[None, :]
-                is_slot = slot < end[:, None]
+                slot, is_slot = slots_of(begin, end, at, SLOTS)
                 is_read = is_slot[:, :, None] & is_column[None, None, :]
                 edge = numbers_of(eid_ptr, slot, is_slot)
                 place = edge[:, :, None] * y_stride + column[None, None, :]

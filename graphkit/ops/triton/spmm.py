@@ -11,7 +11,17 @@ import triton.language as tl
 from torch import Tensor
 
 from ..cpu.native import rows as dense_rows
-from .ranges import JOINS, PARTS, acc_of, launch, numbers_of, ranges_of, rows_of, shape_of
+from .ranges import (
+    JOINS,
+    PARTS,
+    acc_of,
+    launch,
+    numbers_of,
+    ranges_of,
+    rows_of,
+    shape_of,
+    slots_of,
+)
 
 _COUNTS = ["count", "groups", "total"]
 
@@ -62,8 +72,7 @@ def sum_rows_kernel(
         )
         y = tl.zeros((ROWS, SLOTS, BLOCK), ACC)
         for at in range(0, tl.max(end - begin, 0), SLOTS):
-            slot = begin[:, None] + at + tl.arange(0, SLOTS)[None, :]
-            is_slot = slot < end[:, None]
+            slot, is_slot = slots_of(begin, end, at, SLOTS)
             is_read = is_slot[:, :, None] & is_column[None, None, :]
             if WHAT == 2:
                 place = slot[:, :, None] * width + column[None, None, :]
