@@ -272,7 +272,6 @@ def _lift(self: MessagePassing, src: Tensor, index: Tensor) -> Tensor:
     wide = dims > 1 and src.shape[1:].numel() * index.size(0) >= _FEW
     if dim or dims not in (2, 3) or not wide:
         return pick(src, index, dim)
-    # through a reshaped view, so that the message is a tensor of autograd's own
     return _Message.of(src, index)
 
 

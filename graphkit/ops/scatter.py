@@ -235,6 +235,9 @@ def _index_of(ptr: Tensor, size: int, shape: torch.Size) -> Tensor:
 def csr_reduce_reference(src: Tensor, ptr: Tensor, reduce: str) -> Tensor:
     dim = ptr.dim() - 1
     check_ptr(ptr, src.size(dim))
+    if reduce == "mean" and not src.is_floating_point():
+        total = csr_reduce_reference(src, ptr, "sum")
+        return divided(total, row_lengths(ptr, src.dim()), "trunc")
     index, rows = _index_of(ptr, src.size(dim), src.shape), ptr.size(-1)
     out = scatter_reduce_reference(src, index, dim, rows, reduce)
     return out.narrow(dim, 0, rows - 1).contiguous()
@@ -243,7 +246,9 @@ def csr_reduce_reference(src: Tensor, ptr: Tensor, reduce: str) -> Tensor:
 csr_reduce_op = torch.library.custom_op(
     "graphkit::csr_reduce", csr_reduce_reference, mutates_args=()
 )
-"""``out[.., r, ..] = sum`` (mean) of ``src[.., e, ..]`` for e from ``ptr[r]`` to ``ptr[r + 1]``."""
+"""``out[.., r, ..] = sum`` (mean) of ``src[.., e, ..]`` for e from ``ptr[r]`` to ``ptr[r + 1]``.
+
+As in torch_scatter the mean of whole numbers rounds towards 0, that of ``scatter_reduce`` down."""
 
 
 @csr_reduce_op.register_fake
@@ -291,10 +296,10 @@ def _(x: Tensor, ptr: Tensor, size: int) -> Tensor:
 # -- gradients: one set of rules for both ways -----------------------------------------------------
 
 
-def divided(x: Tensor, count: Tensor) -> Tensor:
-    """``x`` over whole numbers, rounded down for whole numbers; float16 cannot hold 65,520."""
+def divided(x: Tensor, count: Tensor, rounding: str = "floor") -> Tensor:
+    """``x`` over whole numbers, with ``rounding`` if it is some; float16 cannot hold 65,520."""
     if not x.is_floating_point():
-        return x.div(count, rounding_mode="floor").to(x.dtype)
+        return x.div(count, rounding_mode=rounding).to(x.dtype)
     return (x.to(_accumulator(x.dtype)) / count).to(x.dtype)
 
 
@@ -304,6 +309,12 @@ def row_counts(index: Tensor, dim: int, rows: int, dims: int) -> Tensor:
         return reduce(torch.ones_like(index), index, dim, rows, "sum").clamp_(min=1)
     count = reduce(torch.ones_like(index), index, 0, rows, "sum").clamp_(min=1)
     return count.view(*[1] * dim, -1, *[1] * (dims - dim - 1))
+
+
+def row_lengths(ptr: Tensor, dims: int) -> Tensor:
+    """:func:`row_counts` of the rows of ``ptr``."""
+    count = ptr.diff(dim=-1).clamp_(min=1)
+    return count.view(*count.shape, *[1] * (dims - count.dim()))
 
 
 def _reduce_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -378,8 +389,7 @@ def _csr_reduce_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None
 def _csr_reduce_backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
     (ptr,) = ctx.saved_tensors
     if ctx.reduce == "mean":
-        count = ptr.diff(dim=-1).clamp_(min=1)
-        dy = divided(dy, count.view(*count.shape, *[1] * (dy.dim() - count.dim())))
+        dy = divided(dy, row_lengths(ptr, dy.dim()))
     return csr_spread(dy, ptr, ctx.size), None, None
 
 

@@ -56,19 +56,9 @@ def _csr(
         check_out(op, src, out, ptr.dim() - 1, ptr.size(-1) - 1)
     if reduce in ("min", "max"):
         value, arg = csr_best(src, ptr, reduce == "min")
-    elif reduce == "mean" and not src.is_floating_point():
-        count = ptr.diff(dim=-1).clamp_(min=1)
-        count = count.view(*count.shape, *[1] * (src.dim() - count.dim()))
-        value = _towards_zero(csr_reduce(src, ptr, "sum"), count)
     else:
         value = csr_reduce(src, ptr, "sum" if reduce == "add" else reduce)
     return value if out is None else out.copy_(value), arg
-
-
-def _towards_zero(total: Tensor, count: Tensor) -> Tensor:
-    """The mean of whole numbers, rounded as torch_scatter rounds it here; its scatter_mean rounds
-    down."""
-    return total.div(count, rounding_mode="trunc").to(total.dtype)
 
 
 def _pair(found: tuple[Tensor, Tensor | None]) -> tuple[Tensor, Tensor]:
@@ -176,14 +166,13 @@ def _coo(
         return (
             (value, arg) if out is None else joined(out, value, arg, src.size(dim), reduce == "min")
         )
-    whole = not src.is_floating_point()
-    if out is None and not (reduce == "mean" and whole):
+    if out is None and (reduce != "mean" or src.is_floating_point()):
         return reduced(src, index, dim, rows, "mean" if reduce == "mean" else "sum"), None
     total = reduced(src, index, dim, rows, "sum")
     total = total if out is None else out.add_(total)
     if reduce == "mean":
-        count = row_counts(index, dim, rows, src.dim())
-        total.copy_(_towards_zero(total, count) if whole else divided(total, count))
+        # whole numbers as by offsets, not as in scatter_mean
+        total.copy_(divided(total, row_counts(index, dim, rows, src.dim()), "trunc"))
     return total, None
 
 

@@ -109,8 +109,7 @@ class _Native:
     def csr_reduce(src: Tensor, ptr: Tensor, reduce: str) -> Tensor:
         if reduce == "mean" and not src.is_floating_point():
             total = _Native.csr_reduce(src, ptr, "sum")
-            count = ptr.diff(dim=-1).clamp_(min=1)
-            return ops.divided(total, count.view(*count.shape, *[1] * (src.dim() - ptr.dim())))
+            return ops.divided(total, ops.row_lengths(ptr, src.dim()), "trunc")
         return _segments(src, ptr, _REDUCES[reduce], None)
 
     @staticmethod
