@@ -54,9 +54,11 @@ __all__ = [
 
 
 def backends() -> dict[str, dict[str, str]]:
-    """Which implementation serves each op on each device, as ``graphkit info`` prints it."""
+    """Which implementation serves each op on each device, as ``graphkit info`` prints it.
+
+    ``scatter`` stands for all that ``graphkit.scatter`` is made of."""
     ops = (name for name in __all__ if name.islower() and name != "backends")
-    names = ("coo_to_csr", *ops)
+    names = ("coo_to_csr", *ops, "scatter")
     native, gpu = cpu.native.serves(), triton.serves()
     return {
         name: {

@@ -26,13 +26,13 @@ DTYPES = (
     torch.float64,
     torch.bfloat16,
     torch.float16,
+    torch.int32,
+    torch.int64,
     torch.uint8,
     torch.int8,
     torch.int16,
-    torch.int32,
-    torch.int64,
 )
-"""What is reduced; their places are the kernels' codes."""
+"""What is reduced; their places are the kernels' codes, which narrow whole numbers do without."""
 
 
 class Kernels(Protocol):
@@ -102,6 +102,21 @@ def check_ptr(ptr: Tensor, size: int) -> None:
     )
 
 
+def check_products(product: Tensor, exact: Tensor) -> None:
+    """Raise :class:`GraphError` where products of whole numbers are none, their dtype being full.
+
+    ``exact`` holds them in float64."""
+    limits = torch.iinfo(product.dtype)
+    # the first number that does not fit is a power of two, which float64 has exactly
+    over = (exact >= limits.max + 1) | (exact < limits.min)
+    if bool(over.any()):
+        where = tuple(map(int, over.nonzero()[0]))
+        raise GraphError(
+            f"the product at {list(where)} is {float(exact[where]):.6g}, but {product.dtype} ends "
+            f"at {limits.max}. Pass src.double(), or a wider dtype."
+        )
+
+
 # -- references ------------------------------------------------------------------------------------
 
 
@@ -127,8 +142,11 @@ def scatter_reduce_reference(
     full, shape = _spread_index(index, dim, src.shape), _with(src.shape, dim, rows)
     values = src.to(_accumulator(src.dtype))
     if reduce == "mul":
-        out = values.new_ones(shape).scatter_reduce_(dim, full, values, "prod")
-        return out.to(src.dtype)
+        out = values.new_ones(shape).scatter_reduce_(dim, full, values, "prod").to(src.dtype)
+        if not src.is_floating_point():
+            exact = torch.ones(shape, dtype=torch.float64, device=src.device)
+            check_products(out, exact.scatter_reduce_(dim, full, src.double(), "prod"))
+        return out
     if reduce == "top":
         out = values.new_full(shape, -torch.inf)
         values = values.masked_fill(values.isnan(), -torch.inf)

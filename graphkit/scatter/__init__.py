@@ -6,6 +6,7 @@ gradients are torch_scatter's. Where they differ:
 - Bad input raises a :class:`graphkit.GraphError` (a ValueError) before anything is written.
 - float16 and bfloat16 are added up in float32, and counts are exact in every dtype.
 - A row whose largest value is -inf has -inf, not 0.
+- Products of whole numbers that do not fit their dtype are bad input; sums wrap, as there.
 - The gradient of a product is right where a value is 0, and second derivatives are everywhere but
   there.
 

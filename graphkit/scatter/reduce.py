@@ -7,7 +7,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..ops.scatter import best, divided, row_counts
+from ..ops.scatter import best, check_products, divided, row_counts
 from ..ops.scatter import reduce as reduced
 from .check import check_reduce, prepare
 
@@ -30,7 +30,7 @@ def scatter_sum(
     a shape that broadcasts to that of ``src`` (missing dimensions are added behind). Returns the
     shape of ``src`` with ``dim_size`` rows along ``dim``: those of ``out`` if it is given, which is
     added to and returned, else the largest index plus one by default. Rows without values get 0;
-    whole numbers wrap.
+    sums of whole numbers wrap.
 
     Gradient: that of each row, at its values; as often as you like. Sums are in float32
     (float64 for float64), in an order that depends on sizes alone. Deterministic on the CPU.
@@ -64,11 +64,16 @@ def scatter_mul(
     """The product of each row, 1 for a row without values; ``out`` is multiplied with.
 
     As :func:`scatter_sum`. Gradient: the product of the row's other values; second derivatives are
-    right where no value is 0.
+    right where no value is 0. Products of whole numbers that their dtype cannot hold raise
+    :class:`GraphError`, where torch_scatter wraps.
     """
     index, dim, rows = prepare("scatter_mul", src, index, dim, out, dim_size)
     result = reduced(src, index, dim, rows, "mul")
-    return result if out is None else out.mul_(result)
+    if out is None:
+        return result
+    if not src.is_floating_point():
+        check_products(out, out.double() * result)
+    return out.mul_(result)
 
 
 def scatter_mean(

@@ -55,6 +55,13 @@ def values(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Te
     return drawn.to(dtype) if dtype.is_floating_point else (drawn * 40).to(torch.int64).to(dtype)
 
 
+def factors(src: Tensor) -> Tensor:
+    """Values whose products fit, however many there are."""
+    if not src.dtype.is_floating_point:
+        return src.sign() + (src == 0)
+    return 1 + src / 1000
+
+
 def numbers(rows: int, *shape: int, seed: int = 1) -> Tensor:
     return torch.randint(rows, shape, generator=torch.Generator().manual_seed(seed))
 
@@ -111,6 +118,8 @@ def same(got: Tensor, want: Tensor) -> None:
 @pytest.mark.parametrize("reduce", REDUCES)
 def test_every_dtype(reduce: str, dtype: torch.dtype) -> None:
     src, index = values(11, 3, dtype=dtype), numbers(5, 11)
+    if reduce == "mul" and dtype in WHOLE:
+        src %= 3  # products that fit
     want, arg = by_loop(src, index, 0, 6, reduce)
     got = getattr(gs, f"scatter_{reduce}")(src, index, 0, None, 6)
     if reduce in ("min", "max"):
@@ -169,6 +178,8 @@ def test_any_shape(way: str, data: st.DataObject) -> None:
     dtype = data.draw(st.sampled_from((torch.float32, torch.int8, torch.bfloat16)))
     full = data.draw(st.booleans())
     src = values(*shape, dtype=dtype)
+    if reduce == "mul" and dtype in WHOLE:
+        src %= 3
     index = numbers(rows, *(shape if full else [shape[dim]]))
     want, _ = by_loop(src, index, dim, rows, reduce)
     same(gs.scatter(src, index, dim, dim_size=rows, reduce=reduce), want)
@@ -205,6 +216,7 @@ def test_the_same_bits_for_any_number_of_threads(
     width: int, reduce: str, dtype: torch.dtype
 ) -> None:
     src, index = values(20_000, width, dtype=dtype), numbers(3000, 20_000)
+    src = factors(src) if reduce == "mul" else src
     ordered = index.sort().values
     ptr = torch.searchsorted(ordered, torch.arange(3001))
     found = []
@@ -235,10 +247,10 @@ def test_the_same_bits_on_every_instruction_set(
         found = []
         for width in (1, 3, 18):
             src = values(9000, width, dtype=dtype)
-            for reduce in REDUCES:
+            found.append(gs.scatter(factors(src), index, 0, reduce="mul"))
+            for reduce in ("sum", "mean", "min", "max"):
                 found.append(gs.scatter(src, index, 0, reduce=reduce))
-                if reduce != "mul":
-                    found.append(gs.segment_csr(src, ptr, reduce=reduce))
+                found.append(gs.segment_csr(src, ptr, reduce=reduce))
         return [t.view(torch.int8) for t in found]
 
     first, *rest = each_way(call).values()
@@ -252,7 +264,7 @@ def test_many_single_numbers(reduce: str, dtype: torch.dtype) -> None:
     edges, rows = 140_001, 500
     src, index = values(edges, dtype=dtype), numbers(rows - 1, edges)
     if reduce == "mul":
-        src = (1 + src / 1000) if dtype.is_floating_point else src.sign() + (src == 0)
+        src = factors(src)
     found = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
@@ -299,14 +311,31 @@ def test_every_float16() -> None:
     assert torch.equal(gs.scatter_sum(pairs.flatten(), torch.arange(8) // 2), want)
 
 
-def test_whole_numbers_wrap() -> None:
+def test_sums_of_whole_numbers_wrap() -> None:
     src = torch.tensor([100, 100, 3, 100], dtype=torch.int8)
     index = torch.tensor([0, 0, 1, 1])
     assert gs.scatter_sum(src, index).tolist() == [-56, 103]
-    assert gs.scatter_mul(src, index).tolist() == [16, 44]
     big = torch.full((3,), 2**62)
-    assert gs.scatter_mul(big, torch.zeros(3, dtype=torch.int64)).tolist() == [0]
     assert gs.scatter_sum(big, torch.zeros(3, dtype=torch.int64)).tolist() == [3 * 2**62 - 2**64]
+
+
+@pytest.mark.parametrize("dtype", WHOLE)
+def test_products_of_whole_numbers_that_do_not_fit(dtype: torch.dtype) -> None:
+    bits = torch.iinfo(dtype).bits - (dtype != torch.uint8)
+    index = torch.zeros(bits, dtype=torch.int64)
+    twos = torch.full((bits,), 2, dtype=dtype)
+    assert gs.scatter_mul(twos[1:], index[1:]).tolist() == [2 ** (bits - 1)]
+    out = torch.tensor([1], dtype=dtype)
+    for call in (
+        lambda: gs.scatter_mul(twos, index),
+        lambda: gs.scatter_mul(twos, index, out=out),
+        lambda: gs.scatter_mul(twos[1:], index[1:], out=out * 2),
+    ):
+        with pytest.raises(GraphError, match=rf"product at \[0\].*{dtype} ends at"):
+            call()
+    # nothing was written, and a factor of 0 makes any product fit
+    assert out.tolist() == [1]
+    assert gs.scatter_mul(torch.cat([twos, twos * 0]), torch.cat([index, index])).tolist() == [0]
 
 
 def test_counts_are_exact_in_small_dtypes() -> None:
@@ -767,6 +796,7 @@ def test_as_torch_scatter(name: str) -> None:
     )
     for dtype in dtypes:
         src = values(4, 30, 5, dtype=dtype)
+        src = factors(src) if name == "scatter_mul" else src
         index, ptr = numbers(6, 30), torch.tensor([0, 3, 3, 20, 30])
         if "csr" in name:
             x = values(4, 4, 5, dtype=dtype) if name.startswith("gather") else src

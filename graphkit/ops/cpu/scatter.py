@@ -23,9 +23,10 @@ from ..scatter import (
 )
 from . import native
 
-SERVED = ()
+SERVED = ("scatter",)
 
-_CODES = {dtype: code for code, dtype in enumerate(DTYPES)}
+_NARROW = (torch.uint8, torch.int8, torch.int16)
+_CODES = {dtype: code for code, dtype in enumerate(DTYPES) if dtype not in _NARROW}
 _REDUCES = {"sum": 0, "mean": 1, "mul": 2, "top": 5}
 _threads = torch.get_num_threads
 
@@ -51,7 +52,10 @@ class _Native:
         if reduce == "mean" and not src.is_floating_point():
             total = _Native.reduce(src, index, dim, rows, "sum")
             return ops.divided(total, ops.row_counts(index, dim, rows, src.dim()))
-        return _scattered(src, index, dim, rows, _REDUCES[reduce], None)
+        out = _scattered(src, index, dim, rows, _REDUCES[reduce], None)
+        if reduce == "mul" and not src.is_floating_point():
+            ops.check_products(out, _Native.reduce(src.double(), index, dim, rows, "mul"))
+        return out
 
     @staticmethod
     def best(
@@ -164,6 +168,9 @@ class _Native:
 def _scattered(
     src: Tensor, index: Tensor, dim: int, rows: int, code: int, arg: Tensor | None
 ) -> Tensor:
+    if src.dtype in _NARROW:
+        # rare, and forms of the kernel for each would take as long to compile as those in use
+        return _scattered(src.int(), index, dim, rows, code, arg).to(src.dtype)
     shape = src.shape
     out = src.new_empty((*shape[:dim], rows, *shape[dim + 1 :]))
     width = shape[dim + 1 :].numel()
@@ -203,6 +210,8 @@ def _valid(ptr: Tensor, size: int) -> Tensor:
 
 
 def _segments(src: Tensor, ptr: Tensor, code: int, arg: Tensor | None) -> Tensor:
+    if src.dtype in _NARROW:
+        return _segments(src.int(), ptr, code, arg).to(src.dtype)
     dim, shape = ptr.dim() - 1, src.shape
     ptr, rows = _valid(ptr, shape[dim]), ptr.size(-1) - 1
     out = src.new_empty((*shape[:dim], rows, *shape[dim + 1 :]))

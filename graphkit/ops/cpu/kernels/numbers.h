@@ -1,5 +1,5 @@
 // Loads and stores of the dtypes that only scatter takes, beside those of simd.h: float16, and
-// whole numbers, which are worked on with at least 32 bits.
+// whole numbers of 32 and 64 bits.
 #pragma once
 #include "simd.h"
 
@@ -12,22 +12,6 @@ struct half {
 template <>
 struct AccOf<half> {
   typedef float type;
-};
-template <>
-struct AccOf<uint8_t> {
-  typedef uint32_t type;
-};
-template <>
-struct AccOf<uint16_t> {
-  typedef uint32_t type;
-};
-template <>
-struct AccOf<int8_t> {
-  typedef int32_t type;
-};
-template <>
-struct AccOf<int16_t> {
-  typedef int32_t type;
 };
 
 template <class To, class From>
@@ -85,10 +69,7 @@ GK_INLINE vec<acc_t<T>, L> take_vector(const T* p) {
   } else {
     vec<T, L> stored;
     std::memcpy(&stored, p, sizeof stored);
-    if constexpr (Same<T, acc_t<T>>::value)
-      return stored;
-    else
-      return __builtin_convertvector(stored, vec<acc_t<T>, L>);
+    return stored;
   }
 }
 
@@ -99,11 +80,8 @@ GK_INLINE void give_vector(T* p, vec<acc_t<T>, L> value) {
   } else if constexpr (Same<T, half>::value) {
     const auto bits = narrow<L>(value);
     std::memcpy(p, &bits, sizeof bits);
-  } else if constexpr (Same<T, acc_t<T>>::value) {
-    std::memcpy(p, &value, sizeof value);
   } else {
-    const auto stored = __builtin_convertvector(value, vec<T, L>);
-    std::memcpy(p, &stored, sizeof stored);
+    std::memcpy(p, &value, sizeof value);
   }
 }
 
@@ -115,7 +93,7 @@ GK_INLINE acc_t<T> take_one(const T* p) {
   else if constexpr (Same<T, half>::value)
     return take_vector<1>(p)[0];
   else
-    return static_cast<acc_t<T>>(*p);
+    return *p;
 }
 
 template <class T>
@@ -123,7 +101,7 @@ GK_INLINE void give_one(T* p, acc_t<T> value) {
   if constexpr (Same<T, bf16>::value || Same<T, half>::value)
     give_vector<1>(p, vec<acc_t<T>, 1>{value});
   else
-    *p = static_cast<T>(value);
+    *p = value;
 }
 
 }  // namespace GK_ISA

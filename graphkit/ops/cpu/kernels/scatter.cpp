@@ -464,9 +464,6 @@ auto with_sum(const ScatterArgs& a, const Body& body) {
     case kBFloat16: return floating(a, body, bf16());
     case kFloat16: return floating(a, body, half());
     // what wraps does not depend on the sign
-    case kUInt8:
-    case kInt8: return body(Add<uint8_t>(), Multiply<uint8_t>(), uint8_t());
-    case kInt16: return body(Add<uint16_t>(), Multiply<uint16_t>(), uint16_t());
     case kInt32: return body(Add<uint32_t>(), Multiply<uint32_t>(), uint32_t());
     default: return body(Add<uint64_t>(), Multiply<uint64_t>(), uint64_t());
   }
@@ -479,9 +476,6 @@ auto with_best(const ScatterArgs& a, const Body& body) {
     case kDouble: return body(Least<double>(), Most<double>(), double());
     case kBFloat16: return body(Least<bf16>(), Most<bf16>(), bf16());
     case kFloat16: return body(Least<half>(), Most<half>(), half());
-    case kUInt8: return body(Least<uint8_t>(), Most<uint8_t>(), uint8_t());
-    case kInt8: return body(Least<int8_t>(), Most<int8_t>(), int8_t());
-    case kInt16: return body(Least<int16_t>(), Most<int16_t>(), int16_t());
     case kInt32: return body(Least<int32_t>(), Most<int32_t>(), int32_t());
     default: return body(Least<int64_t>(), Most<int64_t>(), int64_t());
   }
@@ -508,8 +502,6 @@ int64_t bytes_of(int dtype) {
     case kInt32: return 4;
     case kDouble:
     case kInt64: return 8;
-    case kUInt8:
-    case kInt8: return 1;
     default: return 2;
   }
 }

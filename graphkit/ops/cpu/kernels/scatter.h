@@ -3,7 +3,7 @@
 
 enum ScatterReduce { kSum = 0, kMean = 1, kMul = 2, kMin = 3, kMax = 4, kTop = 5 };
 // the dtypes of common.h, and those that only this family takes
-enum ScatterDType { kFloat16 = 3, kUInt8 = 4, kInt8 = 5, kInt16 = 6, kInt32 = 7, kInt64 = 8 };
+enum ScatterDType { kFloat16 = 3, kInt32 = 4, kInt64 = 5 };
 
 // src [batches, edges, width] is reduced to out [batches, rows, width], all dense. Mean is for
 // floating-point values, and so is the top: the largest, -inf in an empty row. Whole numbers wrap.
