@@ -78,6 +78,50 @@ def edge_vector(layer: str, name: str, w: Tensor | None, graph: Graph) -> Tensor
     return w.reshape(-1)
 
 
+class _WithFirstRows(torch.autograd.Function):
+    """``x`` and its first rows; the gradient of these is added to that of ``x`` where it is."""
+
+    @staticmethod
+    def forward(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        return x.view_as(x), x[:count]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        ctx.rows, ctx.count = inputs[0].size(0), inputs[1]
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, of_all: Tensor | None, of_first: Tensor | None) -> Any:
+        if of_all is None or of_first is None:
+            if of_first is not None:
+                more = of_first.new_zeros(ctx.rows - ctx.count, *of_first.shape[1:])
+                of_all = torch.cat([of_first, more])
+            return of_all, None
+        if torch.is_grad_enabled():
+            of_all = of_all.clone()
+        of_all[: ctx.count] += of_first
+        return of_all, None
+
+
+def with_first_rows(x_src: Tensor, x_dst: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """The same two, of which ``x_dst`` is ``x_src[:n]`` in a sampled block, for a cheaper gradient.
+
+    That of a slice is as large as ``x_src``: torch fills, copies and adds up all of it, a fifth of
+    a training step. For layers that hand ``x_src`` to one op, whose gradient is a new tensor.
+    """
+    if x_dst is None or torch.compiler.is_compiling():
+        return x_src, x_dst
+    of_all, of_slice = x_src.grad_fn, x_dst.grad_fn
+    if of_all is None or of_slice is None or of_slice.name() != "SliceBackward0":
+        return x_src, x_dst
+    source = of_slice.next_functions[0]
+    is_its = source[0] is of_all and source[1] == x_src.output_nr
+    lies = x_dst.data_ptr() == x_src.data_ptr() and x_dst.stride() == x_src.stride()
+    if not (is_its and lies and x_dst.shape[1:] == x_src.shape[1:]):
+        return x_src, x_dst
+    return _WithFirstRows.apply(x_src, x_dst.size(0))  # pyright: ignore[reportReturnType]
+
+
 def sampled_share(layer: str, graph: Graph, whole: Tensor, columns: int) -> Tensor:
     """In-edges in the whole graph for each that a sampled block has, ``[num_dst]``; 0 for none.
 

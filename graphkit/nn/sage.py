@@ -10,7 +10,7 @@ from ..errors import ConfigError, nearest
 from ..graph import Adj
 from ..ops import spmm
 from ..ops.spmm import Reduce
-from .inputs import Channels, Features, edge_vector, read_input
+from .inputs import Channels, Features, edge_vector, read_input, with_first_rows
 from .linear import aggregate_first, is_built, linear, reset
 
 _AGGREGATIONS: dict[str, Reduce] = {
@@ -90,6 +90,8 @@ class SAGEConv(nn.Module):
         edge_mask: Tensor | None = None,
     ) -> Tensor:
         x_src, x_dst, graph = read_input("SAGEConv", x, edge_index, self.in_channels, size)
+        if self.root_weight:
+            x_src, x_dst = with_first_rows(x_src, x_dst)
         if self.project:
             x_src = self.lin(x_src).relu()
         edge_mask = edge_vector("SAGEConv", "edge_mask", edge_mask, graph)
@@ -101,8 +103,11 @@ class SAGEConv(nn.Module):
             out = self.lin_l(spmm(graph, x_src, edge_mask, reduce=reduce))
         if self.root_weight and x_dst is not None:
             if is_built(self.lin_r):
-                # one pass less than a sum behind the map
-                out = torch.addmm(out, x_dst, self.lin_r.weight.t())
+                # one pass less than a sum behind the map; in place unless a hook has seen it, or
+                # autocast has to cast, which it does not for ops in place
+                seen = self.lin_l._forward_hooks or out.dtype != x_dst.dtype
+                add = torch.addmm if seen else Tensor.addmm_
+                out = add(out, x_dst, self.lin_r.weight.t())
             else:
                 out = out + self.lin_r(x_dst)
         return torch.nn.functional.normalize(out, dim=-1) if self.normalize else out

@@ -13,13 +13,15 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 from torch_geometric.data import Data, HeteroData
 
 from graphkit import recipes
 from graphkit.errors import ConfigError, DataError, GraphError
 from graphkit.graph import Graph
-from graphkit.nn import HETERO_MODELS, HeteroStack, build_model
-from graphkit.ops import Key, Sampler
+from graphkit.nn import HETERO_MODELS, HeteroStack, SAGEConv, build_model
+from graphkit.nn.inputs import with_first_rows
+from graphkit.ops import Key, Sampler, spmm
 from graphkit.recipes import node_mini, predict
 from graphkit.recipes.layerwise import Loading, layerwise
 
@@ -117,6 +119,49 @@ def test_gradients_over_blocks_are_those_of_the_graph(graph: Graph) -> None:
         out.square().sum().backward()
         for p, grad in zip(model.parameters(), want, strict=True):
             torch.testing.assert_close(p.grad, grad, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("aggr", ["mean", "max"])
+def test_the_first_rows_of_a_block_get_their_gradient(graph: Graph, aggr: str) -> None:
+    found = Sampler(graph, [-1])(torch.arange(40))
+    block = found.blocks(transpose=True)[0]
+    conv = SAGEConv(6, 5, aggr=aggr).double()
+    inputs = torch.randn(block.num_src, 6, dtype=torch.float64, requires_grad=True)
+
+    def gradients(pair: Any) -> list[Tensor]:
+        x_src, x_dst = pair(inputs * 2)
+        loss = conv((x_src, x_dst), block).square().sum() + x_src.sum()
+        (dx,) = torch.autograd.grad(loss, inputs, create_graph=True)
+        return [dx, *torch.autograd.grad(dx.square().sum(), [inputs, *conv.parameters()])]
+
+    # through a copy there are no first rows to be seen
+    want = gradients(lambda x: (x, x[:40].clone()))
+    for got, expected in zip(gradients(lambda x: (x, x[:40])), want, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+
+    def once(pair: Any) -> Tensor:
+        conv(pair(inputs * 2), block).square().sum().backward()
+        found, inputs.grad = inputs.grad, None
+        return found
+
+    want = once(lambda x: (x, x[:40].clone()))
+    torch.testing.assert_close(once(lambda x: (x, x[:40])), want, rtol=1e-12, atol=1e-12)
+
+
+def test_what_only_looks_like_first_rows_keeps_its_own_gradient(graph: Graph) -> None:
+    block = Sampler(graph, [-1])(torch.arange(40)).blocks(transpose=True)[0]
+    inputs = torch.randn(block.num_src, 6, dtype=torch.float64, requires_grad=True)
+    x = inputs * 2
+    first = with_first_rows(x, x[:40])[1]
+    assert first is not None and type(first.grad_fn).__name__ == "_WithFirstRowsBackward"
+    others = (x.detach()[:40], x[:80:2], x.view_as(x)[:40], x[1:41], x[:40, :5], (x * 1)[:40])
+    for other in others:
+        assert with_first_rows(x, other)[1] is other
+    conv = SAGEConv(6, 5).double()
+    (through,) = torch.autograd.grad(conv((x, x.detach()[:40]), block).sum(), inputs)
+    dy = torch.ones(40, 5, dtype=torch.float64) @ conv.lin_l.weight
+    degree = block.in_degree().clamp(min=1).unsqueeze(1)
+    torch.testing.assert_close(through, 2 * spmm(block.t(), dy / degree))
 
 
 @pytest.mark.parametrize("name", ["gcn", "gin"])
