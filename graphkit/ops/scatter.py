@@ -353,6 +353,8 @@ def _product_gradient(
     dy: Tensor, index: Tensor, dim: int, rows: int, src: Tensor, out: Tensor
 ) -> Tensor:
     """The product of a row without the value: the whole over it, where it is not 0."""
+    if _at_once(src) is not None and bool(src.all()):
+        return pick(dy * out, index, dim) / src
     zero = src == 0
     ratio = pick(dy * out, index, dim) / src.masked_fill(zero, 1)
     others = src.masked_fill(zero, 1)
