@@ -14,14 +14,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from graphkit import Graph
+import graphkit.scatter as gs
+from graphkit import Graph, GraphError
+from graphkit.ops import scatter as scatter_ops
 from graphkit.ops.attention import attention_reference
 from graphkit.ops.extreme import spmm_extreme_reference
 from graphkit.ops.segment import segment_extreme_reference
 from graphkit.ops.triton import KERNELS, load
 from graphkit.testing import zoo
 
-ranges = load("ranges")
+ranges, csr = load("ranges"), load("csr")
 # sums are in another order than the reference's; storage rounds
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2**-7, torch.float16: 2**-9}
 
@@ -62,7 +64,12 @@ def cut(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def values(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+    drawn = torch.randn(*shape, generator=generator, dtype=torch.float64)
+    return drawn.to(dtype) if dtype.is_floating_point else (drawn * 40).to(torch.int64).to(dtype)
+
+
+def numbers(count: int, *shape: int, seed: int = 5) -> Tensor:
+    return torch.randint(count, shape, generator=torch.Generator().manual_seed(seed))
 
 
 def close(got: Tensor, want: Tensor) -> None:
@@ -195,12 +202,19 @@ def test_dropout_has_the_bits_of_the_definition(
 def test_common_neighbors(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranges, "CAP", 1)
     side, num_nodes = GRAPHS[name].by_dst, GRAPHS[name].num_dst
-    generator = torch.Generator().manual_seed(4)
-    pairs = torch.randint(num_nodes, (2, 150 if name == "random" else 9), generator=generator)
+    pairs = numbers(num_nodes, 2, 150 if name == "random" else 9)
     for score in ("count", "adamic_adar", "resource_allocation"):
         both("common_neighbors", side.indptr, side.indices, pairs, score)
     both("common_neighbors", side.indptr, side.indices.long(), pairs[:, ::2].int(), "count")
     both("common_neighbors", side.indptr, side.indices, pairs[:, :0], "count")
+    few = pairs[:, :70]
+    for given, ends, differences in (
+        (few, True, True),
+        (few, False, False),
+        (few[:, :0], True, True),
+    ):
+        both("intersect", side.indptr, side.indices, given, ends, differences)
+    both("intersect", side.indptr, side.indices.long(), few[:, ::2], False, True)
 
 
 def with_ties(x: Tensor) -> Tensor:
@@ -226,6 +240,9 @@ def test_extremes(name: str, dtype: torch.dtype, cut: str) -> None:
     out, _, _ = spmm_extreme_reference(*sides, x, shared, True, False)
     both("spmm_extreme_backward", *sides, dy, x, shared, out, None, None, graph.num_src)
     both("spmm_extreme_weights", *sides[:3], dy, x, shared, out)
+    lean = *sides[:3], None, None, None
+    _, won, tied = spmm_extreme_reference(*lean, x, w, True, True)
+    both("spmm_extreme_backward", *lean, dy, None, w, None, won, tied, graph.num_src)
 
 
 @CASES
@@ -236,6 +253,136 @@ def test_extremes_of_segments(name: str, dtype: torch.dtype, cut: str) -> None:
         both("segment_extreme", rows.indptr, eid, v, True)
         best = segment_extreme_reference(rows.indptr, eid, v, False)
         both("segment_share", rows.indptr, eid, v, best, values(rows.num_rows, 3, dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32])
+def test_coo_to_csr(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csr, "BLOCK", 8)
+    monkeypatch.setattr(ranges, "CAP", 2)
+    edges = torch.stack([numbers(9, 50), numbers(20, 50, seed=6)]).to(dtype)
+    by_dst = edges[:, edges[1].argsort(stable=True)]
+    for given in (edges, by_dst, by_dst.flip(0), edges[:, ::3], edges.t().contiguous().t()):
+        both("coo_to_csr", given, 20, 20, True)
+    both("coo_to_csr", by_dst.flip(0), 20, 9, False)
+    for sizes in ((0, 0), (3, 0), (1, 4)):
+        both("coo_to_csr", edges[:, :0], *sizes, True)
+    for value, message in ((20, r"edge_index\[1, 31\] = 20"), (-1, r"edge_index\[1, 31\] = -1")):
+        wrong = edges.clone()
+        wrong[1, 31] = value
+        with pytest.raises(GraphError, match=message):
+            kernels()["coo_to_csr"][0](wrong, 9, 20, True)
+        both("coo_to_csr", edges, 9, 20, False)
+
+
+SCATTERED = pytest.mark.parametrize(
+    ("dtype", "cut"),
+    [(torch.float32, "whole"), (torch.float32, "parts"), (torch.bfloat16, "parts")]
+    + [(torch.uint8, "parts"), (torch.int64, "parts"), (torch.float64, "whole")],
+    indirect=["cut"],
+)
+
+
+def indexes(shape: tuple[int, ...], dim: int, rows: int) -> dict[str, Tensor]:
+    """For all, sorted, one for each number, and one for each batch that its columns share."""
+    shared = numbers(rows, shape[dim]).clamp(max=rows - 2)
+    full = numbers(rows, *shape)
+    return {
+        "shared": shared,
+        "sorted": shared.sort().values,
+        "full": full,
+        "batches": full[(..., *[slice(1)] * (len(shape) - dim - 1))].expand(shape),
+    }
+
+
+@SCATTERED
+def test_scatter(dtype: torch.dtype, cut: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long rows, and none at the end; all kinds of index before, behind and between batches."""
+    monkeypatch.setattr(load("scatter"), "BLOCK", 16)
+    for shape, dim in (((23, 3), 0), ((2, 11, 3), 1), ((3, 13), 1)):
+        src = values(*shape, dtype=dtype)
+        near = 1 + src / 100 if dtype.is_floating_point else src
+        tied = with_ties(src) if dtype.is_floating_point else src % 4
+        for kind, index in indexes(shape, dim, 4).items():
+            for reduce in ("sum", "mean") if kind == "shared" else ("mean",):
+                both("scatter_reduce", src, index, dim, 4, reduce)
+            both("scatter_reduce", near, index, dim, 4, "mul")
+            for minimum in (False, True) if kind == "shared" else (True,):
+                both("scatter_best", tied, index, dim, 4, minimum)
+            if dtype.is_floating_point and kind != "sorted":
+                both("scatter_reduce", tied, index, dim, 4, "top")
+            rows = values(*shape[:dim], 4, *shape[dim + 1 :], dtype=dtype)
+            both("scatter_pick", rows, index, dim)
+            _, at = scatter_ops.scatter_best_reference(tied, index, dim, 4, False)
+            both("scatter_put", rows, at, dim, shape[dim])
+
+
+@SCATTERED
+def test_segments_of_batches(dtype: torch.dtype, cut: str) -> None:
+    """Offsets for all, for each batch, and values behind the last."""
+    for ptr in ([0, 0, 9, 10, 12], [[0, 4, 4, 11], [0, 1, 9, 9]], [[0, 7, 10]] * 2):
+        given = torch.tensor(ptr)
+        if ptr == [[0, 7, 10]] * 2:
+            given = given[:1].expand(2, 3)
+        shape = (*given.shape[:-1], 12, 3)
+        src = values(*shape, dtype=dtype)
+        both("csr_reduce", src, given, "mean")
+        both("csr_best", src, given, True)
+        rows = values(*given.shape[:-1], given.size(-1) - 1, 3, dtype=dtype)
+        both("csr_spread", rows, given, 12)
+    both("csr_spread", values(2, 2, dtype=dtype), torch.tensor([0, 5, 12]), 12)
+
+
+def test_extremes_of_whole_numbers_at_their_ends() -> None:
+    for dtype in (torch.int8, torch.uint8, torch.int16, torch.int64):
+        ends = torch.iinfo(dtype)
+        src = torch.tensor([ends.max, ends.min, ends.min, ends.max, 0], dtype=dtype)
+        for minimum in (False, True):
+            both("scatter_best", src, torch.tensor([0, 1, 1, 2, 4]), 0, 6, minimum)
+
+
+def test_a_sorted_index_is_not_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csr, "BLOCK", 4)
+    index = torch.tensor([0, 0, 2, 2, 2, 5, 7, 7, 7])
+    assert csr.in_order(index, 8) == (True, True) and csr.in_order(index, 7) == (False, True)
+    assert csr.order_of(index, 8, True)[1] is None
+    monkeypatch.setattr(scatter_ops, "native", None)
+    assert scatter_ops.offsets(index, 8)[1] is None
+    assert scatter_ops.offsets(index.flip(0), 8)[1] is not None
+    for at in range(1, 9):
+        # a fall is seen wherever blocks meet
+        swapped = index.clone()
+        swapped[at - 1] = 8
+        assert csr.in_order(swapped, 9) == (True, at == 9)
+    ptr, order = csr.order_of(index.flip(0), 8, False)
+    assert ptr.tolist() == [0, 2, 2, 5, 5, 5, 6, 6, 9]
+    assert order is not None and order.tolist() == [7, 8, 4, 5, 6, 3, 0, 1, 2]
+
+
+def test_atomic_sums_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    scatter = load("scatter")
+    monkeypatch.setattr(scatter, "BLOCK", 16)
+    monkeypatch.setattr(ranges, "CAP", 2)
+    run, asked = scatter._added, []
+    monkeypatch.setattr(scatter, "_added", lambda *given: asked.append(0) or run(*given))
+    src = values(2, 11, 3, dtype=torch.float16)
+    sorts = kernels()["scatter_reduce"][0](src, numbers(4, 11), 1, 5, "sum")
+    with gs.atomic():
+        for index in indexes(src.shape, 1, 5).values():
+            for reduce in ("sum", "mean"):
+                both("scatter_reduce", src, index, 1, 5, reduce)
+        assert len(asked) == 8
+        both("scatter_reduce", src.long(), numbers(4, 11), 1, 5, "sum")
+        both("scatter_reduce", src, numbers(4, 11), 1, 5, "mul")
+        with pytest.raises(GraphError, match="there are 3 rows"):
+            kernels()["scatter_reduce"][0](src, numbers(4, 11), 1, 3, "sum")
+        torch.use_deterministic_algorithms(True)
+        try:
+            again = kernels()["scatter_reduce"][0](src, numbers(4, 11), 1, 5, "sum")
+        finally:
+            torch.use_deterministic_algorithms(False)
+        assert torch.equal(again, sorts)
+    kernels()["scatter_reduce"][0](src, numbers(4, 11), 1, 5, "sum")
+    assert len(asked) == 8
 
 
 # -- what kernels for GPUs are known to get wrong --------------------------------------------------
@@ -287,6 +434,17 @@ def test_offsets_that_32_bits_cannot_hold() -> None:
     both("sddmm", *graph.parts(), x[1:], x)
     both("gather", graph.by_src.indptr, graph.by_src.eid, x[:, 0], 3)
     both("segment_softmax", torch.tensor([0, 1, 3]), None, x[:, 0])
+
+
+def test_batches_that_32_bits_cannot_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second begins beyond them."""
+    monkeypatch.setattr(ranges, "HUB", 2**40)
+    src = torch.empty(2, 2**31 + 8, dtype=torch.int8)
+    src[:, :3] = torch.tensor([[1, 7, -2], [5, -3, 9]])
+    ptr = torch.tensor([0, 1, 3]).expand(2, 3)
+    assert kernels()["csr_reduce"][0](src, ptr, "sum").tolist() == [[1, 5], [5, 6]]
+    best, at = kernels()["csr_best"][0](src, ptr, False)
+    assert best.tolist() == [[1, 7], [5, 9]] and at.tolist() == [[0, 1], [0, 2]]
 
 
 def test_the_same_bits_wherever_a_row_stands(monkeypatch: pytest.MonkeyPatch) -> None:
