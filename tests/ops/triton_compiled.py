@@ -128,7 +128,9 @@ def calls(everything: bool) -> None:
     kernel("spmm_extreme_backward")(*g.parts(), x, None, w, None, won, tied, 64)
     kernel("spmm_extreme_weights")(*g.parts()[:3], x, x, w, out)
     kernel("sddmm")(*g.parts(), x, x)
-    kernel("attention")(*g.parts(), x, w[:64], None, None, None, None, None, False, 0.2, 0.0, None)
+    for h in (x, torch.ones(64, 1, 300)):
+        given = w[:64], *[None] * 5
+        kernel("attention")(*g.parts(), h, *given, False, 0.2, 0.0, None)
     for dtype in (torch.int8, torch.int64):
         scattered(torch.ones(256, 3, dtype=dtype))
     for dtype in (torch.int32, torch.int64):
