@@ -470,15 +470,19 @@ def test_the_same_bits_wherever_a_row_stands(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(ranges, "HUB", 6)
     monkeypatch.setattr(ranges, "CHUNK", 5)
     long, x = torch.randperm(50)[:23], values(50, 1, 3)
-    found = []
+    found, scattered = [], []
     for before, cap in ((0, 2**20), (1, 1), (4, 2), (13, 3)):
         monkeypatch.setattr(ranges, "CAP", cap)
         idx = torch.cat([torch.arange(before), long])
         ptr = torch.tensor([0, before, before + 23])
         sums = kernels()["spmm"][0](ptr, idx, None, None, None, None, x, None, False)
         found.append(sums[1])
+        index = torch.arange(before + 23).ge(before).long().flip(0)
+        sums = kernels()["scatter_reduce"][0](x[idx].flip(0), index, 0, 2, "sum")
+        scattered.append(sums[1])
         both("spmm", ptr, idx, None, None, None, None, x, None, False)
-    assert all(torch.equal(one, found[0]) for one in found)
+    for rows in (found, scattered):
+        assert all(torch.equal(one, rows[0]) for one in rows)
 
 
 def test_parts_of_rows_never_meet(monkeypatch: pytest.MonkeyPatch) -> None:

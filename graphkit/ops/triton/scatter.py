@@ -161,14 +161,14 @@ def best_place_kernel(
             if WHAT == 2:
                 place = slot[:, :, None] * width + column[None, None, :]
                 value = tl.load(part_best_ptr + place, mask=is_read, other=0)
-                edge = tl.load(part_at_ptr + place, mask=is_read, other=none)
+                edge = tl.load(part_at_ptr + place, mask=is_read, other=0)
             else:
                 edge = numbers_of(eid_ptr, slot, is_slot)[:, :, None]
                 place = edge * inner + of_value[None, None, :]
                 value = tl.load(v_ptr + place, mask=is_read, other=0).to(ACC)
             # what comes first in a row has the smallest number, and only more takes it away
             is_more = value < best if MINIMUM else value > best
-            is_new = is_read & (value == value) & (edge < none) & (is_more | (won == none))
+            is_new = is_read & (value == value) & (is_more | (won == none))
             best = tl.where(is_new, value, best)
             won = tl.where(is_new, edge, won)
         top = tl.min(best, 1) if MINIMUM else tl.max(best, 1)
@@ -294,7 +294,10 @@ def _by_offsets(src: Tensor, ptr: Tensor) -> Laid:
 
 
 def _in_one(ptr: Tensor, size: int) -> Tensor:
-    """The offsets of all batches in one list, each with a row more for what lies behind them."""
+    """The offsets of all batches in one list, each with a row more for what lies behind its last.
+
+    What lies there is read for nothing; usually there is none of it.
+    """
     ptr = ptr.reshape(-1, ptr.size(-1))
     starts = torch.arange(ptr.size(0) + 1, device=ptr.device) * size
     return torch.cat([(ptr + starts[:-1, None]).flatten(), starts[-1:]])
