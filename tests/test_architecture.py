@@ -50,11 +50,13 @@ ORDER = {
     "ops/triton": (
         "rows",
         "ranges",
+        "csr",
         "spmm",
         "extreme",
         "dropout",
         "sddmm",
         "segment",
+        "scatter",
         "attention",
         "intersect",
     ),

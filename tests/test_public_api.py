@@ -45,7 +45,7 @@ PUBLIC = {
         "HETERO_MODELS", "HeteroStack", "MLP", "MODELS", "SAGEConv", "Stack", "build_model",
     ],
     "graphkit.scatter": [
-        "scatter", "gather_coo", "gather_csr", "scatter_log_softmax", "scatter_logsumexp",
+        "atomic", "scatter", "gather_coo", "gather_csr", "scatter_log_softmax", "scatter_logsumexp",
         "scatter_softmax", "scatter_std", "segment_coo", "segment_csr",
         *(f"scatter_{r}" for r in ("sum", "add", "mul", "mean", "min", "max")),
         *(

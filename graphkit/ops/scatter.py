@@ -14,6 +14,8 @@ few microseconds, of which a custom op would be most.
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -115,6 +117,39 @@ def check_products(product: Tensor, exact: Tensor) -> None:
             f"the product at {list(where)} is {float(exact[where]):.6g}, but {product.dtype} ends "
             f"at {limits.max}. Pass src.double(), or a wider dtype."
         )
+
+
+def around(shape: torch.Size, dim: int) -> tuple[int, int, int]:
+    """How many batches there are, the size along ``dim``, and how many columns."""
+    return shape[:dim].numel(), shape[dim], shape[dim + 1 :].numel()
+
+
+# -- additions in any order ------------------------------------------------------------------------
+
+# entered by any thread: what adds to a list and takes from it is whole
+_open: list[None] = []
+
+
+@contextmanager
+def atomic() -> Generator[None]:
+    """Sums and means of floats on CUDA by atomic additions, without a sort: the order, and so the
+    last bits, differ from run to run.
+
+    For all threads while it is open; gradients are sums too, so that it has to be open where they
+    are computed. Not inside what ``torch.compile`` compiles, but around the call. It changes
+    nothing on other devices, for other reductions, for values that stand in order
+    (``segment_csr``), for whole numbers, and under ``torch.use_deterministic_algorithms(True)``.
+    """
+    _open.append(None)
+    try:
+        yield
+    finally:
+        _open.pop()
+
+
+def atomics() -> bool:
+    """Whether :func:`atomic` holds."""
+    return bool(_open) and not torch.are_deterministic_algorithms_enabled()
 
 
 # -- references ------------------------------------------------------------------------------------
@@ -519,8 +554,10 @@ def offsets(index: Tensor, rows: int) -> tuple[Tensor, Tensor | None]:
     if kernels is not None:
         return kernels.offsets(index, rows)
     both = torch.stack([index, index])
-    ptr, _, eid, *_ = torch.ops.graphkit.coo_to_csr(both, rows, rows, False)
-    return ptr, eid
+    ptr, _, eid, *_, is_sorted = torch.ops.graphkit.coo_to_csr(both, rows, rows, False)
+    if torch.compiler.is_compiling() or index.is_meta or not bool(is_sorted[0]):
+        return ptr, eid
+    return ptr, None
 
 
 def softmax(src: Tensor, index: Tensor, dim: int, rows: int) -> Tensor:

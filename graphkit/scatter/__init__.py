@@ -10,14 +10,17 @@ gradients are torch_scatter's. Where they differ:
 - The gradient of a product is right where a value is 0, and second derivatives are everywhere but
   there.
 
-On the CPU graphkit's kernels serve them, elsewhere torch; results are the same for any number of
-threads. An index that is sorted is found to be so.
+On the CPU graphkit's kernels serve them, on GPUs those in triton where it is installed, elsewhere
+torch. Results are the same for any number of threads and from run to run, on GPUs because an index
+is sorted on every call; :func:`atomic` asks for sums there in any order instead. An index that is
+sorted is found to be so, which on GPUs the host waits for.
 """
 
 # pyright: strict
 
 from __future__ import annotations
 
+from ..ops.scatter import atomic
 from .composite import scatter_log_softmax, scatter_logsumexp, scatter_softmax, scatter_std
 from .reduce import (
     scatter,
@@ -46,6 +49,7 @@ from .segment import (
 )
 
 __all__ = [
+    "atomic",
     "gather_coo",
     "gather_csr",
     "scatter",

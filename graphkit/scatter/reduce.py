@@ -33,7 +33,8 @@ def scatter_sum(
     sums of whole numbers wrap.
 
     Gradient: that of each row, at its values; as often as you like. Sums are in float32
-    (float64 for float64), in an order that depends on sizes alone. Deterministic on the CPU.
+    (float64 for float64), in an order that depends on sizes alone. Deterministic on the CPU,
+    and on GPUs where triton is installed.
 
     Raises :class:`GraphError` for wrong types, dtypes, shapes, devices and for an index that is
     negative or beyond the rows, before ``out`` is written to.

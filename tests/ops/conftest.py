@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch._library.custom_ops import CustomOpDef
-from ways import WAYS, served
+from ways import INTERPRETED, WAYS, served
 
 from graphkit import graph, ops
 from graphkit.ops.cpu import native
@@ -25,8 +24,6 @@ def _native_ops() -> list[CustomOpDef]:
     return [op for op in found.values() if "cpu" in op._backend_fns]
 
 
-# under triton's interpreter its kernels take CPU tensors: test_triton.py starts such a run
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 if INTERPRETED:
     for op, *_ in ops.triton.KERNELS:
         op.register_kernel("cpu")(op._backend_fns["cuda"])

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.library import opcheck
+from ways import INTERPRETED
 
 from graphkit import ConfigError, Csr, Graph, GraphError, ops
 from graphkit.ops.cpu import native
@@ -23,11 +24,13 @@ SQUARE = {name: graph for name, graph in zoo() if graph.num_src == graph.num_dst
 SCORES = ("count", "adamic_adar", "resource_allocation")
 
 
-@pytest.fixture(params=["torch", "baseline", "avx2", "avx512"])
+@pytest.fixture(
+    params=["triton"] if INTERPRETED else ["torch", "baseline", "avx2", "avx512"],
+)
 def by(request: pytest.FixtureRequest) -> Iterator[str]:
-    """What serves the op: an instruction set, or ``torch`` for the reference."""
+    """What serves the op: an instruction set, ``torch`` for the reference, the GPUs' kernels."""
     name = request.param
-    if name == "torch":
+    if name in ("torch", "triton"):
         yield name
         return
     if name not in SETS:

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
+from ways import INTERPRETED
 
 import graphkit.scatter as gs
 from graphkit import ConfigError, GraphError
@@ -35,9 +36,13 @@ WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2**-6, torch.float16: 2**-9}
 
 
-@pytest.fixture(params=["kernel", "op", "reference"], autouse=True)
+@pytest.fixture(params=["triton"] if INTERPRETED else ["kernel", "op", "reference"], autouse=True)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The kernel called at once; through the custom op; plain torch."""
+    """The kernel called at once; through the custom op; plain torch. Or the kernels for GPUs."""
+    if INTERPRETED:
+        monkeypatch.setattr(ops, "native", None)
+        yield request.param
+        return
     if request.param != "reference" and native.kernels is None:
         pytest.skip("the native kernels are not built, or switched off")
     with ExitStack() as stack:
@@ -777,7 +782,7 @@ def test_signatures_of_torch_scatter() -> None:
             for r in ("sum", "add", "mean", "min", "max")
         },
     }
-    assert sorted(want) == sorted(gs.__all__)
+    assert sorted([*want, "atomic"]) == sorted(gs.__all__)
     for name, names in want.items():
         parameters = inspect.signature(getattr(gs, name)).parameters
         assert list(parameters) == names
@@ -785,7 +790,7 @@ def test_signatures_of_torch_scatter() -> None:
             assert parameters["dim"].default == -1
 
 
-@pytest.mark.parametrize("name", gs.__all__)
+@pytest.mark.parametrize("name", [name for name in gs.__all__ if name != "atomic"])
 def test_as_torch_scatter(name: str) -> None:
     torch_scatter = pytest.importorskip("torch_scatter")
     theirs, ours = getattr(torch_scatter, name), getattr(gs, name)

@@ -21,6 +21,10 @@ SHARED = (
     "heads or bfloat16_gradients or opcheck or one_dimensional or softmax_of_extremes or "
     "split_their_gradient or keep_nan or (compiles and aot)"
 )
+ALSO = (
+    "opcheck or compiled or empty or offsets_of_batches or nan or wrap or in_halves or bad_input or"
+    " with_zeros or goes_to_the_first or (every_dtype and mean) or of_a_linked_pair or pools"
+)
 
 
 def start(*command: str, **environment: str) -> subprocess.Popen[str]:
@@ -69,6 +73,17 @@ def test_what_holds_for_every_op_under_the_interpreter() -> None:
     print(interpreted(str(HERE / "test_ops.py"), "-k", SHARED))
 
 
+def test_scatter_and_intersections_under_the_interpreter() -> None:
+    files = (str(HERE / f"test_{name}.py") for name in ("scatter", "intersect"))
+    print(interpreted(*files, "-k", ALSO))
+
+
+@pytest.mark.slow
+def test_the_gradients_of_scatter_under_the_interpreter() -> None:
+    some = "test_gradients and (scatter_mean or scatter_mul or full_max or batches)"
+    print(interpreted(str(HERE / "test_scatter.py"), "-k", some))
+
+
 @pytest.mark.slow
 def test_the_gradients_under_the_interpreter() -> None:
     print(interpreted(str(HERE / "test_ops.py"), "-k", "test_gradients and multi-edges"))
@@ -99,7 +114,8 @@ def test_without_triton_the_references_serve(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.gpu
 def test_on_a_gpu() -> None:
-    """The sums and extremes of spmm on the device; not run yet."""
+    """The sums and extremes of spmm and of scatter on the device; not run yet."""
+    import graphkit.scatter as gs
     from graphkit.testing import zoo
 
     for _, graph in zoo():
@@ -109,4 +125,9 @@ def test_on_a_gpu() -> None:
         for reduce in ("sum", "mean", "max", "min"):
             want = ops.spmm(graph, x, w, reduce=reduce)
             got = ops.spmm(device, x.cuda(), w.cuda(), reduce=reduce)
+            torch.testing.assert_close(got.cpu(), want, atol=1e-4, rtol=1e-4)
+        index = graph.edge_index()[1]
+        for reduce in ("sum", "mean", "mul", "max", "min"):
+            want = gs.scatter(w, index, 0, dim_size=graph.num_dst, reduce=reduce)
+            got = gs.scatter(w.cuda(), index.cuda(), 0, dim_size=graph.num_dst, reduce=reduce)
             torch.testing.assert_close(got.cpu(), want, atol=1e-4, rtol=1e-4)

@@ -14,14 +14,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from graphkit import Graph
+import graphkit.scatter as gs
+from graphkit import Graph, GraphError
+from graphkit.ops import scatter as scatter_ops
 from graphkit.ops.attention import attention_reference
 from graphkit.ops.extreme import spmm_extreme_reference
 from graphkit.ops.segment import segment_extreme_reference
 from graphkit.ops.triton import KERNELS, load
 from graphkit.testing import zoo
 
-ranges = load("ranges")
+ranges, csr = load("ranges"), load("csr")
 # sums are in another order than the reference's; storage rounds
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2**-7, torch.float16: 2**-9}
 
@@ -62,7 +64,12 @@ def cut(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def values(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+    drawn = torch.randn(*shape, generator=generator, dtype=torch.float64)
+    return drawn.to(dtype) if dtype.is_floating_point else (drawn * 40).to(torch.int64).to(dtype)
+
+
+def numbers(count: int, *shape: int, seed: int = 5) -> Tensor:
+    return torch.randint(count, shape, generator=torch.Generator().manual_seed(seed))
 
 
 def close(got: Tensor, want: Tensor) -> None:
@@ -129,7 +136,9 @@ def test_segments(name: str, dtype: torch.dtype, cut: str) -> None:
         both("segment_softmax_backward", rows.indptr, eid, v, v.flip(0))
 
 
-def attention_inputs(graph: Graph, second: bool, loops: bool, p: float, dtype: Any) -> list[Any]:
+def attention_inputs(
+    graph: Graph, second: bool, loops: bool, p: float, dtype: Any, channels: int = 5
+) -> list[Any]:
     acc, n = torch.promote_types(dtype, torch.float32), min(graph.num_src, graph.num_dst)
 
     def some(*shape: int) -> Tensor:
@@ -137,10 +146,14 @@ def attention_inputs(graph: Graph, second: bool, loops: bool, p: float, dtype: A
 
     scores: list[Tensor | None] = [some(graph.num_src, 2), some(graph.num_dst, 2)]
     scores += [some(graph.num_edges, 2), some(n, 2) if loops else None]
-    pair = [values(graph.num_dst, 2, 5, dtype=dtype, seed=8), values(2, 5, dtype=dtype, seed=9)]
+    h, right, att = (
+        values(*shape, channels, dtype=dtype, seed=seed)
+        for *shape, seed in ((graph.num_src, 2, 0), (graph.num_dst, 2, 8), (2, 9))
+    )
+    pair = [right, att]
     given = [*[None] * 4, *pair] if second else [*scores, None, None]
     seed = torch.tensor(11) if p else None
-    return [*graph.parts(), values(graph.num_src, 2, 5, dtype=dtype), *given, loops, 0.2, p, seed]
+    return [*graph.parts(), h, *given, loops, 0.2, p, seed]
 
 
 @CASES
@@ -152,6 +165,14 @@ def test_attention(name: str, dtype: torch.dtype, cut: str) -> None:
         _, top, total = attention_reference(*given)
         dy = values(graph.num_dst, 2, 5, dtype=dtype, seed=3)
         both("attention_backward", *given, top, total, dy)
+
+
+@pytest.mark.parametrize("cut", ["parts"], indirect=True)
+def test_attention_of_heads_wider_than_a_tile(cut: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load("attention"), "WIDEST", 4)
+    graph = GRAPHS["lengths"]
+    for second, loops in ((False, False), (True, True)):
+        both("attention", *attention_inputs(graph, second, loops, 0.4, torch.float32, 9))
 
 
 def test_attention_of_extreme_scores() -> None:
@@ -195,12 +216,19 @@ def test_dropout_has_the_bits_of_the_definition(
 def test_common_neighbors(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranges, "CAP", 1)
     side, num_nodes = GRAPHS[name].by_dst, GRAPHS[name].num_dst
-    generator = torch.Generator().manual_seed(4)
-    pairs = torch.randint(num_nodes, (2, 150 if name == "random" else 9), generator=generator)
+    pairs = numbers(num_nodes, 2, 150 if name == "random" else 9)
     for score in ("count", "adamic_adar", "resource_allocation"):
         both("common_neighbors", side.indptr, side.indices, pairs, score)
     both("common_neighbors", side.indptr, side.indices.long(), pairs[:, ::2].int(), "count")
     both("common_neighbors", side.indptr, side.indices, pairs[:, :0], "count")
+    few = pairs[:, :70]
+    for given, ends, differences in (
+        (few, True, True),
+        (few, False, False),
+        (few[:, :0], True, True),
+    ):
+        both("intersect", side.indptr, side.indices, given, ends, differences)
+    both("intersect", side.indptr, side.indices.long(), few[:, ::2], False, True)
 
 
 def with_ties(x: Tensor) -> Tensor:
@@ -226,6 +254,11 @@ def test_extremes(name: str, dtype: torch.dtype, cut: str) -> None:
     out, _, _ = spmm_extreme_reference(*sides, x, shared, True, False)
     both("spmm_extreme_backward", *sides, dy, x, shared, out, None, None, graph.num_src)
     both("spmm_extreme_weights", *sides[:3], dy, x, shared, out)
+    if cut == "parts":
+        return
+    lean = *sides[:3], None, None, None
+    _, won, tied = spmm_extreme_reference(*lean, x, w, True, True)
+    both("spmm_extreme_backward", *lean, dy, None, w, None, won, tied, graph.num_src)
 
 
 @CASES
@@ -236,6 +269,138 @@ def test_extremes_of_segments(name: str, dtype: torch.dtype, cut: str) -> None:
         both("segment_extreme", rows.indptr, eid, v, True)
         best = segment_extreme_reference(rows.indptr, eid, v, False)
         both("segment_share", rows.indptr, eid, v, best, values(rows.num_rows, 3, dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32])
+def test_coo_to_csr(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csr, "BLOCK", 8)
+    monkeypatch.setattr(ranges, "CAP", 2)
+    edges = torch.stack([numbers(9, 50), numbers(20, 50, seed=6)]).to(dtype)
+    by_dst = edges[:, edges[1].argsort(stable=True)]
+    for given in (edges, by_dst, by_dst.flip(0), edges[:, ::3], edges.t().contiguous().t()):
+        both("coo_to_csr", given, 20, 20, True)
+    both("coo_to_csr", by_dst.flip(0), 20, 9, False)
+    for sizes in ((0, 0), (3, 0), (1, 4)):
+        both("coo_to_csr", edges[:, :0], *sizes, True)
+    for value, message in ((20, r"edge_index\[1, 31\] = 20"), (-1, r"edge_index\[1, 31\] = -1")):
+        wrong = edges.clone()
+        wrong[1, 31] = value
+        with pytest.raises(GraphError, match=message):
+            kernels()["coo_to_csr"][0](wrong, 9, 20, True)
+        both("coo_to_csr", edges, 9, 20, False)
+
+
+SCATTERED = pytest.mark.parametrize(
+    ("dtype", "cut"),
+    [(torch.float32, "parts"), (torch.uint8, "parts"), (torch.int64, "parts")]
+    + [(torch.bfloat16, "whole"), (torch.float64, "whole")],
+    indirect=["cut"],
+)
+
+
+def indexes(shape: tuple[int, ...], dim: int, rows: int) -> dict[str, Tensor]:
+    """For all, sorted, one for each number, and one for each batch that its columns share."""
+    shared = numbers(rows, shape[dim]).clamp(max=rows - 2)
+    full = numbers(rows, *shape)
+    return {
+        "shared": shared,
+        "sorted": shared.sort().values,
+        "full": full,
+        "batches": full[(..., *[slice(1)] * (len(shape) - dim - 1))].expand(shape),
+    }
+
+
+@SCATTERED
+def test_scatter(dtype: torch.dtype, cut: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long rows, and none at the end; all kinds of index before, behind and between batches."""
+    monkeypatch.setattr(load("scatter"), "BLOCK", 16)
+    for shape, dim in (((23, 2), 0), ((2, 11, 2), 1), ((2, 13), 1)):
+        src = values(*shape, dtype=dtype)
+        near = 1 + src / 100 if dtype.is_floating_point else src
+        tied = with_ties(src) if dtype.is_floating_point else src % 4
+        for kind, index in indexes(shape, dim, 4).items():
+            for reduce in ("sum", "mean") if kind == "shared" else ("mean",):
+                both("scatter_reduce", src, index, dim, 4, reduce)
+            both("scatter_reduce", near, index, dim, 4, "mul")
+            for minimum in (False, True) if kind == "shared" else (True,):
+                both("scatter_best", tied, index, dim, 4, minimum)
+            if dtype.is_floating_point and kind != "sorted":
+                both("scatter_reduce", tied, index, dim, 4, "top")
+            if kind in ("sorted", "batches"):
+                continue
+            rows = values(*shape[:dim], 4, *shape[dim + 1 :], dtype=dtype)
+            both("scatter_pick", rows, index, dim)
+            _, at = scatter_ops.scatter_best_reference(tied, index, dim, 4, False)
+            both("scatter_put", rows, at, dim, shape[dim])
+
+
+@SCATTERED
+def test_segments_of_batches(dtype: torch.dtype, cut: str) -> None:
+    """Offsets for all, for each batch, and values behind the last."""
+    for ptr in ([0, 0, 9, 10, 12], [[0, 4, 4, 11], [0, 1, 9, 9]], [[0, 7, 10]] * 2):
+        given = torch.tensor(ptr)
+        if ptr == [[0, 7, 10]] * 2:
+            given = given[:1].expand(2, 3)
+        shape = (*given.shape[:-1], 12, 3)
+        src = values(*shape, dtype=dtype)
+        both("csr_reduce", src, given, "mean")
+        both("csr_best", src, given, True)
+        rows = values(*given.shape[:-1], given.size(-1) - 1, 3, dtype=dtype)
+        both("csr_spread", rows, given, 12)
+    both("csr_spread", values(2, 2, dtype=dtype), torch.tensor([0, 5, 12]), 12)
+
+
+def test_extremes_of_whole_numbers_at_their_ends() -> None:
+    for dtype in (torch.int8, torch.uint8, torch.int16, torch.int64):
+        ends = torch.iinfo(dtype)
+        src = torch.tensor([ends.max, ends.min, ends.min, ends.max, 0], dtype=dtype)
+        for minimum in (False, True):
+            both("scatter_best", src, torch.tensor([0, 1, 1, 2, 4]), 0, 6, minimum)
+
+
+def test_a_sorted_index_is_not_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csr, "BLOCK", 4)
+    index = torch.tensor([0, 0, 2, 2, 2, 5, 7, 7, 7])
+    assert csr.in_order(index, 8) == (True, True) and csr.in_order(index, 7) == (False, True)
+    assert csr.order_of(index, 8, True)[1] is None
+    monkeypatch.setattr(scatter_ops, "native", None)
+    assert scatter_ops.offsets(index, 8)[1] is None
+    assert scatter_ops.offsets(index.flip(0), 8)[1] is not None
+    for at in range(1, 9):
+        # a fall is seen wherever blocks meet
+        swapped = index.clone()
+        swapped[at - 1] = 8
+        assert csr.in_order(swapped, 9) == (True, at == 9)
+    ptr, order = csr.order_of(index.flip(0), 8, False)
+    assert ptr.tolist() == [0, 2, 2, 5, 5, 5, 6, 6, 9]
+    assert order is not None and order.tolist() == [7, 8, 4, 5, 6, 3, 0, 1, 2]
+
+
+def test_atomic_sums_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    scatter = load("scatter")
+    monkeypatch.setattr(scatter, "BLOCK", 16)
+    monkeypatch.setattr(ranges, "CAP", 2)
+    run, asked = scatter._added, []
+    monkeypatch.setattr(scatter, "_added", lambda *given: asked.append(0) or run(*given))
+    src = values(2, 11, 3, dtype=torch.float16)
+    sorts = kernels()["scatter_reduce"][0](src, numbers(4, 11), 1, 5, "sum")
+    with gs.atomic():
+        for index in indexes(src.shape, 1, 5).values():
+            for reduce in ("sum", "mean"):
+                both("scatter_reduce", src, index, 1, 5, reduce)
+        assert len(asked) == 8
+        both("scatter_reduce", src.long(), numbers(4, 11), 1, 5, "sum")
+        both("scatter_reduce", src, numbers(4, 11), 1, 5, "mul")
+        with pytest.raises(GraphError, match="there are 3 rows"):
+            kernels()["scatter_reduce"][0](src, numbers(4, 11), 1, 3, "sum")
+        torch.use_deterministic_algorithms(True)
+        try:
+            again = kernels()["scatter_reduce"][0](src, numbers(4, 11), 1, 5, "sum")
+        finally:
+            torch.use_deterministic_algorithms(False)
+        assert torch.equal(again, sorts)
+    kernels()["scatter_reduce"][0](src, numbers(4, 11), 1, 5, "sum")
+    assert len(asked) == 8
 
 
 # -- what kernels for GPUs are known to get wrong --------------------------------------------------
@@ -289,20 +454,35 @@ def test_offsets_that_32_bits_cannot_hold() -> None:
     both("segment_softmax", torch.tensor([0, 1, 3]), None, x[:, 0])
 
 
+def test_batches_that_32_bits_cannot_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second begins beyond them."""
+    monkeypatch.setattr(ranges, "HUB", 2**40)
+    src = torch.empty(2, 2**31 + 8, dtype=torch.int8)
+    src[:, :3] = torch.tensor([[1, 7, -2], [5, -3, 9]])
+    ptr = torch.tensor([0, 1, 3]).expand(2, 3)
+    assert kernels()["csr_reduce"][0](src, ptr, "sum").tolist() == [[1, 5], [5, 6]]
+    best, at = kernels()["csr_best"][0](src, ptr, False)
+    assert best.tolist() == [[1, 7], [5, 9]] and at.tolist() == [[0, 1], [0, 2]]
+
+
 def test_the_same_bits_wherever_a_row_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     """A row is cut by its length alone, and no launch has a say in the order of its sum."""
     monkeypatch.setattr(ranges, "HUB", 6)
     monkeypatch.setattr(ranges, "CHUNK", 5)
     long, x = torch.randperm(50)[:23], values(50, 1, 3)
-    found = []
+    found, scattered = [], []
     for before, cap in ((0, 2**20), (1, 1), (4, 2), (13, 3)):
         monkeypatch.setattr(ranges, "CAP", cap)
         idx = torch.cat([torch.arange(before), long])
         ptr = torch.tensor([0, before, before + 23])
         sums = kernels()["spmm"][0](ptr, idx, None, None, None, None, x, None, False)
         found.append(sums[1])
+        index = torch.arange(before + 23).ge(before).long().flip(0)
+        sums = kernels()["scatter_reduce"][0](x[idx].flip(0), index, 0, 2, "sum")
+        scattered.append(sums[1])
         both("spmm", ptr, idx, None, None, None, None, x, None, False)
-    assert all(torch.equal(one, found[0]) for one in found)
+    for rows in (found, scattered):
+        assert all(torch.equal(one, rows[0]) for one in rows)
 
 
 def test_parts_of_rows_never_meet(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from triton.runtime.jit import JITFunction
 
 from graphkit import Csr, Graph
 from graphkit.ops.triton import KERNELS, load
+from graphkit.scatter import atomic
 
 TYPES = {
     torch.float32: "*fp32",
@@ -31,6 +32,8 @@ TYPES = {
     torch.float16: "*fp16",
     torch.int64: "*i64",
     torch.int32: "*i32",
+    torch.int16: "*i16",
+    torch.int8: "*i8",
     torch.uint8: "*u8",
     torch.bool: "*i1",
 }
@@ -106,6 +109,10 @@ def graph(num_edges: int, wide: bool = False) -> Graph:
 
 def calls(everything: bool) -> None:
     """Every launcher, in every form that compiles another kernel."""
+    csr = load("csr")
+    look = csr.look
+    # nothing is computed, so that it finds what memory held: let no index be sorted
+    setattr(csr, "look", lambda *given: (look(*given), torch.tensor([False, True]))[1])  # noqa: B010
     every_op(graph(4096), torch.float32)
     g, wide = graph(256), graph(256, wide=True)
     if everything:
@@ -121,7 +128,13 @@ def calls(everything: bool) -> None:
     kernel("spmm_extreme_backward")(*g.parts(), x, None, w, None, won, tied, 64)
     kernel("spmm_extreme_weights")(*g.parts()[:3], x, x, w, out)
     kernel("sddmm")(*g.parts(), x, x)
-    kernel("attention")(*g.parts(), x, w[:64], None, None, None, None, None, False, 0.2, 0.0, None)
+    for h in (x, torch.ones(64, 1, 300)):
+        given = w[:64], *[None] * 5
+        kernel("attention")(*g.parts(), h, *given, False, 0.2, 0.0, None)
+    for dtype in (torch.int8, torch.int64):
+        scattered(torch.ones(256, 3, dtype=dtype))
+    for dtype in (torch.int32, torch.int64):
+        kernel("coo_to_csr")(torch.zeros(2, 64, dtype=dtype), 9, 9, False)
     scale = torch.ones(64)
     spmm = kernel("spmm")
     spmm(*g.parts(), torch.ones(64, 1, 100), torch.ones(256, 1), True)
@@ -157,10 +170,29 @@ def every_op(g: Graph, dtype: torch.dtype) -> None:
     attention.pair_scores(*parts[:3], x, x, torch.ones(4, 32, dtype=acc), 0.2)
     for slopes in (False, True):
         attention.pair_sums(parts[:3], x, x, w.to(acc), 0.2, slopes)
+    pairs = torch.ones(2, 9, dtype=torch.int64)
     for score in ("count", "adamic_adar"):
-        kernel("common_neighbors")(ptr, parts[1], torch.ones(2, 9, dtype=torch.int64), score)
+        kernel("common_neighbors")(ptr, parts[1], pairs, score)
+    kernel("intersect")(ptr, parts[1], pairs, dtype == torch.bfloat16, True)
+    scattered(w)
     kernel("dropout")(x, torch.tensor(1), 0.5, dtype == torch.bfloat16)
     kernel("relu_dropout_backward")(x, x, 2.0)
+
+
+def scattered(src: Tensor) -> None:
+    """Of an index that is not sorted, but for offsets."""
+    size, inner = src.shape
+    index, ptr = torch.zeros(size, dtype=torch.int64), torch.tensor([0, 1, size])
+    for reduce in ("sum", "mean", "mul"):
+        kernel("scatter_reduce")(src, index, 0, 2, reduce)
+    out, at = kernel("scatter_best")(src, index, 0, 2, src.dtype == torch.int8)
+    kernel("scatter_put")(out, at.zero_(), 0, size)
+    kernel("csr_best")(src, ptr, False)
+    kernel("csr_spread")(src[:2].view(2, 1, inner).expand(2, 2, inner), ptr.expand(2, 3), size)
+    if src.is_floating_point():
+        kernel("scatter_reduce")(src, index, 0, 2, "top")
+        with atomic():
+            kernel("scatter_reduce")(src, index, 0, 2, "sum")
 
 
 def kernel(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ import pytest
 import graphkit.ops  # noqa: F401  (loads the modules that are named below)
 from graphkit.ops.cpu import native
 
+# under triton's interpreter its kernels take CPU tensors: test_triton.py starts such a run
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 SETS = native.kernels.instruction_sets() if native.kernels is not None else []
 WAYS = ("torch", *SETS)
 # of each module the names under which kernels are registered

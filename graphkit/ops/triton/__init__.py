@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from ...errors import need
+from ...graph import coo_to_csr_op, coo_to_csr_reference
 from ..attention import (
     attention_backward_op,
     attention_backward_reference,
@@ -37,7 +38,28 @@ from ..extreme import (
     spmm_extreme_weights_op,
     spmm_extreme_weights_reference,
 )
-from ..intersect import common_neighbors_op, common_neighbors_reference
+from ..intersect import (
+    common_neighbors_op,
+    common_neighbors_reference,
+    intersect_op,
+    intersect_reference,
+)
+from ..scatter import (
+    csr_best_op,
+    csr_best_reference,
+    csr_reduce_op,
+    csr_reduce_reference,
+    csr_spread_op,
+    csr_spread_reference,
+    scatter_best_op,
+    scatter_best_reference,
+    scatter_pick_op,
+    scatter_pick_reference,
+    scatter_put_op,
+    scatter_put_reference,
+    scatter_reduce_op,
+    scatter_reduce_reference,
+)
 from ..sddmm import sddmm_op, sddmm_reference
 from ..segment import (
     gather_op,
@@ -56,6 +78,7 @@ from ..segment import (
 from ..spmm import spmm_op, spmm_reference
 
 _BY_FILE: dict[str, tuple[tuple[Any, Callable[..., Any]], ...]] = {
+    "csr": ((coo_to_csr_op, coo_to_csr_reference),),
     "spmm": ((spmm_op, spmm_reference),),
     "extreme": (
         (spmm_extreme_op, spmm_extreme_reference),
@@ -75,7 +98,19 @@ _BY_FILE: dict[str, tuple[tuple[Any, Callable[..., Any]], ...]] = {
         (attention_op, attention_reference),
         (attention_backward_op, attention_backward_reference),
     ),
-    "intersect": ((common_neighbors_op, common_neighbors_reference),),
+    "scatter": (
+        (scatter_reduce_op, scatter_reduce_reference),
+        (scatter_best_op, scatter_best_reference),
+        (scatter_pick_op, scatter_pick_reference),
+        (scatter_put_op, scatter_put_reference),
+        (csr_reduce_op, csr_reduce_reference),
+        (csr_best_op, csr_best_reference),
+        (csr_spread_op, csr_spread_reference),
+    ),
+    "intersect": (
+        (common_neighbors_op, common_neighbors_reference),
+        (intersect_op, intersect_reference),
+    ),
     "dropout": (
         (dropout_op, dropout_reference),
         (relu_dropout_backward_op, relu_dropout_backward_reference),
@@ -87,6 +122,7 @@ KERNELS = tuple(
 """Ops, their references, and where their kernels are: file and function of the op's name."""
 
 PUBLIC = (
+    "coo_to_csr",
     "spmm",
     "sddmm",
     "gather",
@@ -94,6 +130,7 @@ PUBLIC = (
     "segment_softmax",
     "gat_attention",
     "gatv2_attention",
+    "intersect",
     "common_neighbors",
     "dropout",
     "relu_dropout",

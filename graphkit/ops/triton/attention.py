@@ -51,7 +51,7 @@ from .sddmm import pair_scores
 from .segment import exp_less
 
 WIDEST = 256
-"""The most channels of a head: a program holds all of them."""
+"""The most channels of a head that a program holds; wider heads are read in tiles."""
 
 
 @triton.jit
@@ -105,6 +105,7 @@ def attention_kernel(
     out_ptr,
     count,
     groups,
+    tiles,
     num_edges,
     num_loops,
     heads,
@@ -125,19 +126,21 @@ def attention_kernel(
     CHUNK: tl.constexpr,
     HUB: tl.constexpr,
 ):
-    """``out[i] = sum of softmax(score[e]) h[j]``, one head of some rows at a time."""
+    """``out[i] = sum of softmax(score[e]) h[j]``, one head of some rows at a time.
+
+    Each tile of a head finds the softmax by itself, and all find the same; with ``att`` there is
+    one, because the scores need all channels.
+    """
     slope = factor_of(slope_bits, ACC)
     scale = factor_of(scale_bits, ACC)
-    inner = tl.arange(0, BLOCK)
-    is_column = inner < channels
     for work in range(tl.program_id(0).to(tl.int64), total, tl.num_programs(0)):
         group = work % groups
-        head = work // groups
-        column = head * channels + inner
+        head, _, is_column, column = columns_of(work // groups, tiles, channels, BLOCK)
         number, row, _, _, begin, end, is_in = ranges_of(
             ptr_ptr, part_ptr, group, count, WHAT, ROWS, CHUNK, HUB
         )
         is_one = is_in[:, None] & is_column[None, :]
+        is_told = is_in & (number * 0 + work // groups % tiles == 0)
         if att_ptr is not None:
             att = tl.load(att_ptr + column, mask=is_column, other=0).to(ACC)
             here = row[:, None] * right_stride + column[None, :]
@@ -190,8 +193,8 @@ def attention_kernel(
         out = tl.sum(y * before[:, :, None], 1)
         if WHAT == 1:
             place = number * heads + head
-            tl.store(part_top_ptr + place, top, mask=is_in)
-            tl.store(part_sum_ptr + place, sums_of_row, mask=is_in)
+            tl.store(part_top_ptr + place, top, mask=is_told)
+            tl.store(part_sum_ptr + place, sums_of_row, mask=is_told)
             tl.store(partial_ptr + number[:, None] * width + column[None, :], out, mask=is_one)
         else:
             if LOOPS:
@@ -213,8 +216,9 @@ def attention_kernel(
                 out = out * before[:, None] + term[:, None] * value
                 top = higher
             place = row * heads + head
-            tl.store(top_ptr + place, tl.where(top == -float("inf"), 0.0, top), mask=is_in)
-            tl.store(total_ptr + place, sums_of_row, mask=is_in)
+            top = tl.where(top == -float("inf"), 0.0, top)
+            tl.store(top_ptr + place, top, mask=is_told)
+            tl.store(total_ptr + place, sums_of_row, mask=is_told)
             out = out / tl.where(sums_of_row == 0.0, 1.0, sums_of_row)[:, None]
             tl.store(out_ptr + row[:, None] * width + column[None, :], out, mask=is_one)
 
@@ -290,8 +294,10 @@ def attention(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
     """``graphkit::attention``, as ``ops/attention.py`` defines it."""
     given = Inputs(*inputs)
     num_rows, (_, heads, channels) = given.ptr.numel() - 1, given.h.shape
-    if channels > WIDEST or num_rows * heads * channels == 0:
+    if num_rows * heads * channels == 0:
         return attention_reference(*inputs)
+    if channels > WIDEST and given.att is not None:
+        given, _, _ = scored(given)
     h, right = dense_rows(given.h), None if given.right is None else dense_rows(given.right)
     scores = [
         None if t is None else t.contiguous()
@@ -302,7 +308,8 @@ def attention(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
     top = h.new_empty(num_rows, heads, dtype=accumulator(h.dtype))
     total = torch.empty_like(top)
     rows = rows_of(given.ptr, given.idx.numel())
-    block = max(2, triton.next_power_of_2(channels))
+    block = max(2, triton.next_power_of_2(min(channels, WIDEST)))
+    tiles = triton.cdiv(channels, block)
     partial = (rows.partial(h, heads), rows.partial(h, heads), rows.partial(h, heads * channels))
     shape = shape_of(channels)._replace(BLOCK=block, ROWS=max(1, ELEMENTS // (SLOTS * block * 2)))
     shape = shape._replace(ROWS=min(32, shape.ROWS))
@@ -310,9 +317,9 @@ def attention(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
         groups = triton.cdiv(count, shape.ROWS)
         launch(
             attention_kernel,
-            groups * heads,
+            groups * tiles * heads,
             *(rows.ptr, rows.part, given.idx, given.eid, h, *scores, right, att, given.seed),
-            *(*partial, top, total, out, count, groups, given.idx.numel(), given.num_loops),
+            *(*partial, top, total, out, count, groups, tiles, given.idx.numel(), given.num_loops),
             *(heads, channels, h.stride(0), 0 if right is None else right.stride(0)),
             *(heads * channels, bits_of_float(given.slope)),
             *(keep_below(given.p), bits_of_float(scale_of(given.p))),
@@ -323,6 +330,30 @@ def attention(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
             **rows.constants(),
         )
     return out, top, total
+
+
+def scored(given: Inputs) -> tuple[Inputs, Tensor | None, Tensor | None]:
+    """GATv2 with its scores as those of edges, under a LeakyReLU that does nothing.
+
+    And what the score of loops is made of, before and after its own LeakyReLU.
+    """
+    assert given.att is not None and given.right is not None
+    h, right, n, slope = dense_rows(given.h), dense_rows(given.right), given.num_loops, given.slope
+    acc = accumulator(h.dtype)
+    att = given.att.to(acc)
+    own = bent = None
+    if given.loops:
+        own = right[:n].to(acc) + h[:n].to(acc)
+        bent = leaky_relu(own, slope)
+    plain = given._replace(
+        src=torch.zeros(h.shape[:2], dtype=acc, device=h.device),
+        edge=pair_scores(given.ptr, given.idx, given.eid, right, h, att, slope),
+        loop=None if bent is None else (bent * att).sum(-1),
+        right=None,
+        att=None,
+        slope=1.0,
+    )
+    return plain, own, bent
 
 
 def pair_sums(
@@ -365,20 +396,7 @@ def attention_backward(*inputs: Any) -> list[Tensor]:
         return attention_backward_reference(*inputs)
     h, right, n, slope = dense_rows(given.h), dense_rows(given.right), given.num_loops, given.slope
     att = given.att.to(top.dtype)
-    score = pair_scores(given.ptr, given.idx, given.eid, right, h, att, slope)
-    own = bent = None
-    if given.loops:
-        own = right[:n].to(top.dtype) + h[:n].to(top.dtype)
-        bent = leaky_relu(own, slope)
-    # the scores as those of edges, under a LeakyReLU that does nothing
-    plain = given._replace(
-        src=top.new_zeros(h.size(0), h.size(1)),
-        edge=score,
-        loop=None if bent is None else (bent * att).sum(-1),
-        right=None,
-        att=None,
-        slope=1.0,
-    )
+    plain, own, bent = scored(given)
     d_edge, d_loop, dh = score_gradients(plain, top, total, dy.to(top.dtype))
     d_edge = d_edge.contiguous()
     fwd, bwd = (given.ptr, given.idx, given.eid), (given.tptr, given.tidx, given.teid)

@@ -19,7 +19,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..cpu.native import rows as dense_rows
-from ..extreme import spmm_extreme_backward_reference
+from .csr import other_side
 from .ranges import (
     JOINS,
     PARTS,
@@ -499,18 +499,15 @@ def spmm_extreme_backward(
     tied_D: Tensor | None,
     num_src: int,
 ) -> Tensor:
-    if tptr is None:
-        # without the other side there are no sources whose edges could be followed
-        return spmm_extreme_backward_reference(
-            *(ptr, idx, eid, tptr, tidx, teid),
-            *(dy_DHC, x_SHC, w_EH, out_DHC, won_EHB, tied_D, num_src),
-        )
     dy, w = dy_DHC.contiguous(), None if w_EH is None else w_EH.contiguous()
     x = None if x_SHC is None else dense_rows(x_SHC)
     best = None if out_DHC is None else out_DHC.contiguous()
     dx = dy.new_empty(num_src, dy.size(1), dy.size(2))
     if dx.numel() == 0:
         return dx
+    if tptr is None or tidx is None:
+        # sums follow the edges of each source, which this sorts out on every call
+        tptr, tidx, teid = other_side(ptr, idx, eid, num_src)
     share = shares(rows_of(ptr, idx.numel()), idx, eid, x, w, best, won_EHB, dy)
     rows = rows_of(tptr, idx.numel())
     partial = rows.partial(dy, dy.size(1) * dy.size(2))

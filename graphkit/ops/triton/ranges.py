@@ -44,6 +44,18 @@ _SEARCHED = 128
 WHOLE, PARTS, JOINS, AGAIN = range(4)
 
 
+@triton.jit
+def lower_bound(key_ptr, wanted, low, high, is_asked, steps):
+    """The first place from ``low`` on whose rising key is not less than ``wanted``, or ``high``."""
+    for _ in range(steps):
+        is_open = is_asked & (low < high)
+        middle = (low + high) // 2
+        is_less = tl.load(key_ptr + middle, mask=is_open, other=0) < wanted
+        low = tl.where(is_open & is_less, middle + 1, low)
+        high = tl.where(is_open & (is_less == 0), middle, high)
+    return low
+
+
 # counts that differ from batch to batch compile nothing anew
 @triton.jit(do_not_specialize=["num_rows", "num_parts", "steps", "total"])
 def find_parts_kernel(
@@ -62,14 +74,8 @@ def find_parts_kernel(
         part = work * BLOCK + tl.arange(0, BLOCK).to(tl.int64)
         is_part = part < num_parts
         slot = part * CHUNK
-        low = part * 0
-        high = low + num_rows
         # the last row that begins at the slot or before it; empty ones come before
-        for _ in range(steps):
-            middle = (low + high) // 2
-            is_right = tl.load(ptr_ptr + middle, mask=is_part, other=0) <= slot
-            low = tl.where(is_right, middle, low)
-            high = tl.where(is_right, high, middle)
+        low = lower_bound(ptr_ptr, slot + 1, slot * 0 + 1, slot * 0 + num_rows, is_part, steps) - 1
         begin = tl.load(ptr_ptr + low, mask=is_part, other=0)
         length = tl.load(ptr_ptr + (low + 1), mask=is_part, other=0) - begin
         is_its = (length >= HUB) & (part - tl.cdiv(begin, CHUNK) < length // CHUNK)
@@ -137,6 +143,12 @@ def columns_of(tile, tiles, channels, BLOCK: tl.constexpr):
 
 
 @triton.jit
+def batches_of(column, inner, stride):
+    """Where columns lie whose batches have ``inner`` of them and are ``stride`` apart."""
+    return column // inner * stride + column % inner
+
+
+@triton.jit
 def numbers_of(number_ptr, slot, is_slot):
     """The columns of slots, or the numbers of their edges, int64; their own where none are kept."""
     number = slot
@@ -145,10 +157,14 @@ def numbers_of(number_ptr, slot, is_slot):
     return number
 
 
+def capturing(t: Tensor) -> bool:
+    """Whether a CUDA graph is being made, which cannot wait for what the device finds."""
+    return t.is_cuda and torch.cuda.is_current_stream_capturing()
+
+
 def checked(ptr: Tensor, eid: Tensor | None, num_slots: int) -> Tensor:
     """The offsets, which may be a caller's own where no edge numbers come with them."""
-    # to look is to wait for the device, which a CUDA graph in the making cannot
-    if eid is None and not (ptr.is_cuda and torch.cuda.is_current_stream_capturing()):
+    if eid is None and not capturing(ptr):
         check_indptr(ptr, num_slots)
     return ptr
 
@@ -184,9 +200,14 @@ def shape_of(width: int) -> Shape:
     return Shape(min(32, max(1, ELEMENTS // (SLOTS * block))), SLOTS, block)
 
 
+def sums_in(dtype: torch.dtype) -> torch.dtype:
+    """:func:`accumulator`; whole numbers are added up in 64 bits."""
+    return accumulator(dtype) if dtype.is_floating_point else torch.int64
+
+
 def acc_of(dtype: torch.dtype) -> Any:
-    """:func:`accumulator` in triton's words."""
-    return tl.float64 if accumulator(dtype) == torch.float64 else tl.float32
+    """:func:`sums_in` in triton's words."""
+    return getattr(tl, str(sums_in(dtype)).removeprefix("torch."))
 
 
 class Rows(NamedTuple):
@@ -211,7 +232,7 @@ class Rows(NamedTuple):
 
     def partial(self, like: Tensor, width: int, dtype: torch.dtype | None = None) -> Tensor | None:
         """Room for a result of each part."""
-        dtype = dtype or accumulator(like.dtype)
+        dtype = dtype or sums_in(like.dtype)
         return None if self.part is None else like.new_empty(self.num_parts, width, dtype=dtype)
 
     def constants(self) -> dict[str, int]:

@@ -19,6 +19,7 @@ from .ranges import (
     PARTS,
     Rows,
     acc_of,
+    batches_of,
     checked,
     launch,
     numbers_of,
@@ -32,7 +33,7 @@ from .spmm import sum_rows
 _COUNTS = ["count", "groups", "total"]
 
 
-@triton.jit(do_not_specialize=_COUNTS)
+@triton.jit(do_not_specialize=[*_COUNTS, "x_batch", "out_batch"])
 def spread_kernel(
     ptr_ptr,
     part_ptr,
@@ -42,7 +43,10 @@ def spread_kernel(
     count,
     groups,
     width,
+    inner,
     x_stride,
+    x_batch,
+    out_batch,
     total,
     WHAT: tl.constexpr,
     ROWS: tl.constexpr,
@@ -51,7 +55,7 @@ def spread_kernel(
     CHUNK: tl.constexpr,
     HUB: tl.constexpr,
 ):
-    """``out[e] = x[row of e]``."""
+    """``out[b, e] = x[b, row of e]``."""
     for work in range(tl.program_id(0).to(tl.int64), total, tl.num_programs(0)):
         group = work % groups
         column = (work // groups) * BLOCK + tl.arange(0, BLOCK)
@@ -59,33 +63,43 @@ def spread_kernel(
         _, row, _, _, begin, end, is_in = ranges_of(
             ptr_ptr, part_ptr, group, count, WHAT, ROWS, CHUNK, HUB
         )
-        place = row[:, None] * x_stride + column[None, :]
+        place = row[:, None] * x_stride + batches_of(column, inner, x_batch)[None, :]
         value = tl.load(x_ptr + place, mask=is_in[:, None] & is_column[None, :], other=0)
         value = tl.broadcast_to(value[:, None, :], (ROWS, SLOTS, BLOCK))
+        of_out = batches_of(column, inner, out_batch)
         for at in range(0, tl.max(end - begin, 0), SLOTS):
             slot, is_slot = slots_of(begin, end, at, SLOTS)
             edge = numbers_of(eid_ptr, slot, is_slot)
-            to = edge[:, :, None] * width + column[None, None, :]
+            to = edge[:, :, None] * inner + of_out[None, None, :]
             tl.store(out_ptr + to, value, mask=is_slot[:, :, None] & is_column[None, None, :])
 
 
-def gather(ptr: Tensor, eid: Tensor | None, x_RK: Tensor, num_edges: int) -> Tensor:
-    """``graphkit::gather``, as ``ops/segment.py`` defines it and all that follows."""
-    x = dense_rows(x_RK)
-    out = x.new_empty(num_edges, x.size(1))
-    if out.numel() == 0:
-        return out
-    rows, shape = rows_of(checked(ptr, eid, num_edges), num_edges), shape_of(x.size(1))
+def spread(ptr: Tensor, eid: Tensor | None, x_BRK: Tensor, out_BEK: Tensor) -> Tensor:
+    """The values of each row at all of its places, of every batch; ``out`` is returned."""
+    batches, size, inner = out_BEK.shape
+    if out_BEK.numel() == 0:
+        return out_BEK
+    width, (x_batch, x_stride, _) = batches * inner, x_BRK.stride()
+    rows, shape = rows_of(ptr, size), shape_of(width)
     for what, count in rows.passes(PARTS):
         groups = triton.cdiv(count, shape.ROWS)
         launch(
             spread_kernel,
-            groups * triton.cdiv(x.size(1), shape.BLOCK),
-            *(rows.ptr, rows.part, eid, x, out, count, groups, x.size(1), x.stride(0)),
+            groups * triton.cdiv(width, shape.BLOCK),
+            *(rows.ptr, rows.part, eid, x_BRK, out_BEK),
+            *(count, groups, width, inner, x_stride, x_batch, size * inner),
             WHAT=what,
             **shape._asdict(),
             **rows.constants(),
         )
+    return out_BEK
+
+
+def gather(ptr: Tensor, eid: Tensor | None, x_RK: Tensor, num_edges: int) -> Tensor:
+    """``graphkit::gather``, as ``ops/segment.py`` defines it and all that follows."""
+    x, out = dense_rows(x_RK), x_RK.new_empty(num_edges, x_RK.size(1))
+    if out.numel():
+        spread(checked(ptr, eid, num_edges), eid, x.unsqueeze(0), out.unsqueeze(0))
     return out
 
 
