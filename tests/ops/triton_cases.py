@@ -7,7 +7,9 @@ GPUs add: launches with caps, rows in parts, strides, and offsets that 32 bits c
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,11 +17,11 @@ import torch
 from torch import Tensor
 from ways import seeded
 
-from graphkit import Graph
+from graphkit import ConfigError, Graph
 from graphkit.ops.attention import attention_reference
 from graphkit.ops.extreme import spmm_extreme_reference
 from graphkit.ops.segment import segment_extreme_reference
-from graphkit.ops.triton import KERNELS, load
+from graphkit.ops.triton import KERNELS, load, use_shapes
 from graphkit.testing import zoo
 
 ranges = load("ranges")
@@ -327,3 +329,62 @@ def test_sums_of_float16_beyond_its_range() -> None:
     v = torch.full((2000, 1), 100.0, dtype=torch.float16)
     v[1000:], v[0] = -100, 4
     assert kernels()["segment_reduce"][0](torch.tensor([0, 2000]), None, v, False).item() == -96
+
+
+# -- shapes that were tuned ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def usual() -> Iterator[None]:
+    yield
+    use_shapes(None)
+
+
+@pytest.mark.usefixtures("usual")
+def test_tuned_shapes_are_taken_once_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph, taken = GRAPHS["random"], []
+    x = values(30, 1, 3)
+    given = attention_inputs(graph, False, True, 0.0, torch.float32)
+    keys = [
+        ranges.shape_key(*of, 4, graph.num_dst, graph.num_edges)
+        for of in (("sum", 3), ("attention", 5))
+    ]
+    path = tmp_path / "shapes.json"
+    path.write_text(json.dumps({"this GPU": {keys[0]: [2, 8, 2, 1], keys[1]: [4, 2, 2, 2]}}))
+    for module in (load("spmm"), load("attention")):
+        run = module.launch
+
+        def noting(*arguments: Any, run: Any = run, **constants: Any) -> None:
+            taken.append([constants[name] for name in ranges.Shape._fields])
+            run(*arguments, **constants)
+
+        monkeypatch.setattr(module, "launch", noting)
+    assert use_shapes(path, "another GPU") == 0
+    both("spmm", *graph.parts(), x, None, False)
+    assert use_shapes(path, "this GPU") == 2
+    both("spmm", *graph.parts(), x, None, False)
+    both("attention", *given)
+    # all channels stay in one program: two columns would not hold the five; references may follow
+    assert taken[:3] == [[32, 4, 4, 4], [2, 8, 2, 1], [4, 2, 8, 2]]
+
+
+@pytest.mark.usefixtures("usual")
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is no table of shapes: Expecting property"),
+        ("[]", "is no table of shapes: .*gpu_suite.py --out DIR"),
+        ('{"this": {"k": [3, 4, 4, 4]}}', r"\[3, 4, 4, 4\] are not powers of two"),
+        ('{"this": {"k": [4, 4, 4, 4, 4]}}', "takes from"),
+        ('{"this": {"k": [4, 4, 4, true]}}', "are not powers of two"),
+    ],
+)
+def test_a_table_that_is_none(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "shapes.json"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        use_shapes(path, "this")
+    with pytest.raises(ConfigError, match="no-such.json is no table"):
+        use_shapes(tmp_path / "no-such.json", "this")
