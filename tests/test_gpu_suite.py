@@ -1,0 +1,184 @@
+"""The suite for a GPU, end to end on the CPU, and what it does where a stage goes wrong."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import gpu_cases, gpu_suite, graphs
+from graphkit.errors import BackendError, ConfigError
+
+ROOT = Path(__file__).parent.parent
+CPU = ["--device", "cpu", "--tiny"]
+
+
+def run(out: Path, *words: str) -> dict[str, Any]:
+    code = gpu_suite.main(["--out", str(out), *CPU, *words])
+    found = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    found["code"] = code
+    return found
+
+
+def test_the_whole_suite_under_the_interpreter(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("triton")
+    found = run(tmp_path)
+    stages = found["stages"]
+    assert list(stages) == list(gpu_suite.STAGES) and found["code"] == 0
+    for name, stage in stages.items():
+        assert (stage["status"], stage["reason"]) == ("done", None), name
+        for row in stage["rows"]:
+            assert row.get("status", "ok") in ("ok", "absent"), row
+    assert stages["tests"]["rows"][0]["passed"] >= 3
+    assert {row["op"] for row in stages["timings"]["rows"]} == set(gpu_cases.OPS)
+    assert all(row["differ"] == 0 for row in stages["bits"]["rows"])
+    assert stages["distributed"]["rows"][0]["backend"] == "gloo"
+    # nothing that the interpreter took counts as measured
+    assert {row["verdict"] for row in found["targets"]} == {"not measured"}
+    assert list(json.loads((tmp_path / "shapes.json").read_text(encoding="utf-8"))) == ["cpu"]
+    said = capfd.readouterr().out
+    assert "10 stages in" in said and "Next: commit the results" in said
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"results.json", "shapes.json", "tests-1.txt"}
+
+
+@pytest.mark.parametrize(
+    ("body", "limit", "status", "reason"),
+    [
+        ("run.add(n=1); raise ValueError('no luck')", 20, "failed", "ValueError: no luck"),
+        ("run.add(n=1); os._exit(7)", 20, "ended", "exit code 7"),
+        ("run.add(n=1); time.sleep(60)", 6, "ended", "no end after 7 s"),
+        ("run.add(n=1); run.until = 0; run.tell('more')", 20, "cut short", "no time left before"),
+        ("run.add(n=1); need('no_such_package')", 20, "absent", "needs the package"),
+    ],
+)
+def test_a_stage_that_goes_wrong_keeps_its_rows(
+    body: str, limit: int, status: str, reason: str, tmp_path: Path
+) -> None:
+    """In a process of its own: it may crash, or never end."""
+    script = tmp_path / "suite.py"
+    script.write_text(
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        "import os, time\n"
+        "from benchmarks import gpu_suite\n"
+        "from graphkit.errors import need\n"
+        f"def stage(run):\n    {body}\n"
+        "gpu_suite.STAGES = {'bits': stage}\n"
+        "gpu_suite.GRACE = 1\n"
+        "gpu_suite.__file__ = __file__\n"
+        "sys.exit(gpu_suite.main())\n"
+    )
+    words = [sys.executable, str(script), "--out", str(tmp_path), *CPU, "--limit", str(limit)]
+    began = time.monotonic()
+    done = subprocess.run(words, capture_output=True, text=True, timeout=100)
+    assert done.returncode == int(status in ("failed", "ended")), done.stderr
+    stage = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["stages"]["bits"]
+    assert stage["status"] == status and reason in stage["reason"]
+    assert stage["rows"] == [{"n": 1}]
+    assert "--stages bits" in done.stdout or status == "absent"
+    assert time.monotonic() - began < 50
+
+
+def test_it_needs_torch_triton_and_numpy_alone() -> None:
+    """None in sys.modules is how Python spells a package that cannot be imported."""
+    absent = (
+        "torch_geometric", "scipy", "sklearn", "pandas", "pyarrow", "rich", "requests", "xxhash",
+        "safetensors", "networkx", "ogb", "pymetis", "jsonargparse", "matplotlib", "pytest",
+        "hypothesis", "docstring_parser",
+    )  # fmt: skip
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({absent!r}))\n"
+        "from benchmarks import gpu_suite as suite, graphs\n"
+        "import torch, pathlib, tempfile, time\n"
+        "graphs.on_device('rmat', torch.device('cpu'), 65536)\n"
+        "suite.write(pathlib.Path(tempfile.mkdtemp()) / 'x.json', {})\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "message"),
+    [
+        (["--out", "x", *CPU, "--stages", "bitz"], ConfigError, "'bitz'. Did you mean 'bits'"),
+        (["--out", "x", "--device", "cpu"], ConfigError, "--device cpu .*add --tiny"),
+        ([], ConfigError, "required: --out.*--help"),
+    ],
+)
+def test_wrong_use(words: list[str], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        gpu_suite.main(words)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_without_a_gpu_it_says_how_to_try_it(tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match="no CUDA device.*--device cpu --tiny"):
+        gpu_suite.main(["--out", str(tmp_path)])
+    assert not list(tmp_path.iterdir())
+
+
+# -- verdicts --------------------------------------------------------------------------------------
+
+
+def stages(**of_products: float) -> dict[str, Any]:
+    plain = {"op": "spmm", "dtype": "float32", "width": 128, "passes": "forward", "status": "ok"}
+    rows = [
+        {**plain, "graph": name, "contender": contender, "ratio": ratio}
+        for name in graphs.LARGE
+        for contender, ratio in (("cuSPARSE, int32 CSR", 1.2), ("PyG scatter, edge_index", 4.0))
+    ]
+    rows.append({**plain, "graph": "products", "contender": "graphkit", **of_products})
+    return {"timings": {"rows": rows}}
+
+
+def test_verdicts_of_known_figures() -> None:
+    found = stages(median_ms=12.0, bound_no_reuse_ms=10.0)
+    verdicts = {t.name: t.verdict(found) for t in gpu_suite.TARGETS}
+    by_word = {name: (one["measured"], one["verdict"]) for name, one in verdicts.items()}
+    assert by_word["spmm float32, products, width 128: time over the no-reuse bound"] == (
+        *(1.2, "pass"),
+    )
+    cusparse = "spmm float32 against cached cuSPARSE, geometric mean of six graphs"
+    assert by_word[cusparse] == (1.2, "good")
+    assert by_word["spmm against PyG's scatter, geometric mean"] == (4.0, "pass")
+    # five graphs of six are no mean of six
+    found["timings"]["rows"] = [r for r in found["timings"]["rows"] if r["graph"] != "road"]
+    others = {t.name: t.verdict(found) for t in gpu_suite.TARGETS}
+    assert others[cusparse]["verdict"] == "not measured"
+    slow = stages(median_ms=20.0, bound_no_reuse_ms=10.0)
+    assert [t.verdict(slow)["verdict"] for t in gpu_suite.TARGETS].count("missed") == 1
+    assert {t.verdict({})["verdict"] for t in gpu_suite.TARGETS} == {"not measured"}
+
+
+def test_bytes_by_formula() -> None:
+    """Those of the table in which the bounds for ogbn-products were written down."""
+    params = {"op": "spmm", "dtype": "float32", "width": 128, "passes": "forward"}
+    least, most = gpu_cases.traffic(params, 2_449_029, 123_718_280)
+    assert least / 4.3e12 == pytest.approx(0.70e-3, rel=0.02)
+    assert most / 4.3e12 == pytest.approx(15.1e-3, rel=0.01)
+    both = gpu_cases.traffic({**params, "passes": "forward+backward"}, 2_449_029, 123_718_280)
+    assert both == (2 * least, 2 * most)
+
+
+@pytest.mark.parametrize("name", graphs.LARGE)
+def test_graphs_that_are_drawn_on_a_device(name: str) -> None:
+    ends, num_nodes = graphs.on_device(name, torch.device("cpu"), 4096)
+    assert ends.dtype == torch.int64 and ends.min() >= 0 and ends.max() < num_nodes
+    again, _ = graphs.on_device(name, torch.device("cpu"), 4096)
+    assert torch.equal(ends, again)
+    degree = torch.bincount(ends[1], minlength=num_nodes)
+    if name == "road":
+        assert degree.max() == 4 and torch.equal(degree, torch.bincount(ends[0]))
+    else:
+        assert ends.size(1) == max(64, graphs.LARGE[name][1] // 4096)
+        assert degree.max() > 4 * degree.float().mean()
