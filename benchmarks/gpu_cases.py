@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -409,7 +409,14 @@ def _product_bytes(n: int, e: int, row: int, _: int) -> tuple[int, int]:
 
 def _edge_bytes(n: int, e: int, row: int, _: int) -> tuple[int, int]:
     """Values of edges are read or written once, rows of nodes once."""
-    return (e * row + n * row + 8 * n,) * 2
+    size = e * row + n * row + 8 * n
+    return size, size
+
+
+def _build_bytes(n: int, e: int, *_: int) -> tuple[int, int]:
+    """The ends are read; of each side columns, edge numbers and offsets are written."""
+    size = 16 * e + 2 * (8 * e + 8 * n)
+    return size, size
 
 
 OURS = "graphkit"
@@ -495,7 +502,7 @@ OPS = {
     "dropout": Op(
         lambda n, e, width: [(n, width)],
         dropout_reference,
-        lambda n, e, row, _: (2 * n * row,) * 2,
+        lambda n, e, row, _: (2 * n * row, 2 * n * row),
         {
             OURS: partial(chance, ops.dropout),
             "torch dropout": partial(chance, torch.nn.functional.dropout),
@@ -505,8 +512,7 @@ OPS = {
     "build": Op(
         lambda n, e, width: [],
         build_reference,
-        # the ends are read; of each side columns, edge numbers and offsets are written
-        lambda n, e, row, _: (16 * e + 2 * (8 * e + 8 * n),) * 2,
+        _build_bytes,
         {OURS: build_ours, "PyG EdgeIndex, sorted and filled": build_edge_index},
         tolerance=0.0,
     ),
@@ -628,12 +634,13 @@ def every_call(ends: Tensor, graph: Graph, width: int, dtype: torch.dtype) -> di
         "gatv2_attention": (partial(ops.gatv2_attention, graph), [h, right, some(HEADS, width)]),
     }
     # min is max of the other sign
-    for reduce in ("sum", "mean", "max"):
+    reduces: tuple[Literal["sum", "mean", "max"], ...] = ("sum", "mean", "max")
+    for reduce in reduces:
         functions |= {
             f"spmm {reduce}": (partial(ops.spmm, graph, reduce=reduce), [x]),
             f"spmm {reduce}, weighted": (partial(ops.spmm, graph, reduce=reduce), [x, w]),
             f"segment_reduce {reduce}": (
-                lambda v, r=reduce: ops.segment_reduce(v, graph.by_dst, r),
+                partial(ops.segment_reduce, rows=graph.by_dst, reduce=reduce),
                 [v],
             ),
         }
