@@ -247,7 +247,9 @@ def tests(run: Run) -> None:
             process.kill()
             process.wait()
         said = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        # the summary has reasons, but one that was ended has none
         bad = [line.split(" ")[1] for line in said if line.startswith(("FAILED ", "ERROR "))]
+        bad = bad or [line.split(" ")[0] for line in said if "::" in line and " FAILED" in line]
         counts = {
             word.lower(): sum(f" {word} " in f"{line} " and "::" in line for line in said)
             for word in ("PASSED", "SKIPPED")
@@ -924,6 +926,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "stages": {},
     }
     path = options.out / "results.json"
+    if options.stages and path.exists():
+        # what is repeated takes the place of what was there
+        results["stages"] = json.loads(path.read_text(encoding="utf-8"))["stages"]
     write(path, results)
     with contextlib.ExitStack() as stack:
         # where nothing is timed in earnest, two at a time
@@ -939,7 +944,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             # a stage's rows are in the results now
             with contextlib.suppress(FileNotFoundError):
                 (options.out / f"{name}.json").unlink()
-    conclude(results, path)
+    conclude(options, results, path)
     return int(any(is_bad(stage) for stage in results["stages"].values()))
 
 
@@ -973,6 +978,7 @@ def child(options: argparse.Namespace, began: float, name: str) -> dict[str, Any
     # a group of its own, so that what it started ends with it
     process = subprocess.Popen(words, env=variables, start_new_session=True)
     found: dict[str, Any] = {"status": "ended", "reason": None, "rows": []}
+    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     try:
         code = process.wait(budget + GRACE)
         found["reason"] = f"exit code {code}"
@@ -985,7 +991,7 @@ def child(options: argparse.Namespace, began: float, name: str) -> dict[str, Any
     with contextlib.suppress(FileNotFoundError):
         said = json.loads((options.out / f"{name}.json").read_text(encoding="utf-8"))
         found = {**said, **found} | {"rows": said["rows"]} if said["status"] == "running" else said
-    return found
+    return {**found, "started": at}
 
 
 def prepare(device: torch.device) -> None:
@@ -1016,8 +1022,8 @@ def work(options: argparse.Namespace, device: torch.device) -> int:
     return 0
 
 
-def conclude(results: Mapping[str, Any], path: Path) -> None:
-    print(f"\n{len(results['stages'])} stages in {results['seconds']:.0f} s")
+def conclude(options: argparse.Namespace, results: Mapping[str, Any], path: Path) -> None:
+    print(f"\n{len(options.chosen)} stages in {results['seconds']:.0f} s")
     for name, stage in results["stages"].items():
         bad = [row for row in stage["rows"] if row.get("status") in ("failed", "wrong")]
         text = f"  {name:12} {stage['status']:9} {len(stage['rows'])} rows"

@@ -86,6 +86,11 @@ def test_stages_that_go_wrong_keep_their_rows(tmp_path: Path) -> None:
         assert stage["rows"][0] == {"n": 1}
     assert "--stages environment,bandwidth,beyond,bits" in done.stdout
     assert "models       done      3 rows, 1 failed or wrong" in done.stdout
+    again = subprocess.run([*words, "--stages", "timings"], capture_output=True, timeout=100)
+    kept = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["stages"]
+    assert again.returncode == 1 and list(kept) == list(GONE_WRONG)
+    began = {name: (kept[name]["started"], found[name]["started"]) for name in kept}
+    assert {name for name, (now, before) in began.items() if now != before} == {"timings"}
 
 
 def test_a_peer_may_fail() -> None:
@@ -137,6 +142,42 @@ def test_without_a_gpu_it_says_how_to_try_it(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match="no CUDA device.*--device cpu --tiny"):
         gpu_suite.main(["--out", str(tmp_path)])
     assert not list(tmp_path.iterdir())
+
+
+# -- the device ------------------------------------------------------------------------------------
+
+
+def test_the_time_of_a_call_is_that_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for CUDA's events: the device waits before the first, the host after the last."""
+    log: list[str] = []
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self) -> None:
+            log.append("event")
+
+        def synchronize(self) -> None:
+            log.append("host waits")
+
+        def elapsed_time(self, other: Any) -> float:
+            return 2.5
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "_sleep", lambda cycles: log.append("device waits"))
+    call = lambda: log.append("call") or 7  # noqa: E731
+    assert gpu_cases.once(call, torch.device("cuda")) == (7, 0.0025)
+    assert log == ["device waits", "event", "call", "event", "host waits"]
+
+
+def test_memory_that_is_short_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10e9, 140e9))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 5e9)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 3e9)
+    gpu_cases.spare(torch.device("cuda"), 12e9)
+    with pytest.raises(BackendError, match="about 13 GB of the device's memory, but 12 GB"):
+        gpu_cases.spare(torch.device("cuda"), 13e9)
 
 
 # -- verdicts --------------------------------------------------------------------------------------

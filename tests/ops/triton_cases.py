@@ -349,10 +349,11 @@ def test_tuned_shapes_are_taken_once_they_are_read(
     given = attention_inputs(graph, False, True, 0.0, torch.float32)
     keys = [
         ranges.shape_key(*of, 4, graph.num_dst, graph.num_edges)
-        for of in (("sum", 3), ("attention", 5))
+        for of in (("sum", 3), ("attention", 5), ("stream", 3))
     ]
+    shapes = [2, 8, 2, 1], [4, 2, 2, 2], [1, 2, 4, 8]
     path = tmp_path / "shapes.json"
-    path.write_text(json.dumps({"this GPU": {keys[0]: [2, 8, 2, 1], keys[1]: [4, 2, 2, 2]}}))
+    path.write_text(json.dumps({"this GPU": dict(zip(keys, shapes, strict=True))}))
     for module in (load("spmm"), load("attention")):
         run = module.launch
 
@@ -363,11 +364,12 @@ def test_tuned_shapes_are_taken_once_they_are_read(
         monkeypatch.setattr(module, "launch", noting)
     assert use_shapes(path, "another GPU") == 0
     both("spmm", *graph.parts(), x, None, False)
-    assert use_shapes(path, "this GPU") == 2
+    assert use_shapes(path, "this GPU") == 3
     both("spmm", *graph.parts(), x, None, False)
+    both("segment_reduce", graph.by_dst.indptr, None, values(graph.num_edges, 3), False)
     both("attention", *given)
     # all channels stay in one program: two columns would not hold the five; references may follow
-    assert taken[:3] == [[32, 4, 4, 4], [2, 8, 2, 1], [4, 2, 8, 2]]
+    assert taken[:4] == [[32, 4, 4, 4], shapes[0], shapes[2], [4, 2, 8, 2]]
 
 
 @pytest.mark.usefixtures("usual")
