@@ -197,7 +197,8 @@ def driver() -> str | None:
 
 
 def measured_bandwidth(run: Run) -> dict[str, float]:
-    rows = 2**12 if run.tiny else 2**22
+    # large enough that a rate is never rounded to none
+    rows = 2**15 if run.tiny else 2**22
     return bandwidth(run.device, rows, cases.seconds(run.device))
 
 
