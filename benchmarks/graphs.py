@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from math import log2
+from math import isqrt, log2
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from graphkit.data import load
 from graphkit.errors import BackendError, GraphkitError
 
 # nodes and edges; arxiv and products have those of the data sets of Open Graph Benchmark
@@ -21,6 +20,16 @@ SIZES = {
     "rmat": (2**20, 2**24),
 }
 REAL = ("coauthor-physics", "amazon-photo", "ego-facebook")
+
+# both directions of the edges; the road-like grid and R-MAT as they are drawn
+LARGE = {
+    "arxiv": (169_343, 2_332_486),
+    "products": (2_449_029, 123_718_280),
+    "reddit": (232_965, 114_615_892),
+    "proteins": (132_534, 79_122_504),
+    "road": (2**22, 2**24),
+    "rmat": (2**20, 2**24),
+}
 
 # the powers by which the expected out- and in-degrees fall with the rank
 _POWERS = {"arxiv": (0.35, 2 / 3), "products": (1 / 1.8, 1 / 1.8)}
@@ -73,6 +82,9 @@ def spare(size: float) -> None:
 
 @lru_cache(maxsize=1)
 def _read(name: str) -> tuple[Tensor, int]:
+    # what only draws graphs needs NumPy and torch alone
+    from graphkit.data import load
+
     try:
         found = load(name, download=False)
     except GraphkitError as error:
@@ -122,3 +134,37 @@ def rmat(random: np.random.Generator, num_nodes: int) -> Draw:
         return label[src], label[dst]
 
     return draw
+
+
+def on_device(name: str, device: torch.device, shrink: int = 1) -> tuple[Tensor, int]:
+    """``edge_index`` of a graph of the size ``LARGE[name] / shrink``, drawn on ``device``.
+
+    ``road`` is a grid whose nodes have up to four neighbours and are numbered row by row; the
+    others have Chung-Lu's or R-MAT's degrees as in :func:`graph`, no locality, and parallel edges
+    where the same ends were drawn twice.
+    """
+    num_nodes, num_edges = (max(64, size // shrink) for size in LARGE[name])
+    generator = torch.Generator(device).manual_seed(0)
+    if name == "road":
+        side = isqrt(num_nodes)
+        at = torch.arange(side * side, device=device).view(side, side)
+        pairs = [(at[:, 1:], at[:, :-1]), (at[1:], at[:-1])]
+        ends = torch.cat([torch.stack([a.flatten(), b.flatten()]) for a, b in pairs], 1)
+        return torch.cat([ends, ends.flip(0)], 1), side * side
+    if name == "rmat":
+        ends = torch.zeros(2, num_edges, dtype=torch.int64, device=device)
+        for _ in range(num_nodes.bit_length() - 1):
+            down, right = torch.rand(2, num_edges, generator=generator, device=device)
+            low = down >= float(_UPPER)
+            left = torch.where(low, float(_LEFT[0]), float(_LEFT[1]))
+            ends = 2 * ends + torch.stack([low, right >= left])
+        label = torch.randperm(num_nodes, generator=generator, device=device)
+        return label[ends], num_nodes
+    rank = torch.arange(num_nodes, dtype=torch.float64, device=device) + 0.5
+    sides = []
+    for power in _POWERS.get(name, _POWERS["products"]):
+        label = torch.randperm(num_nodes, generator=generator, device=device)
+        below = (rank**-power)[label].cumsum(0)
+        point = torch.rand(num_edges, dtype=torch.float64, generator=generator, device=device)
+        sides.append(torch.searchsorted(below, point * below[-1], right=True))
+    return torch.stack(sides).clamp_(max=num_nodes - 1), num_nodes

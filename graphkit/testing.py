@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -20,6 +21,11 @@ from .graph import Graph
 __all__ = ["check_layer", "dense_adjacency", "graphs", "zoo"]
 
 
+def _generator(seed: int) -> torch.Generator:
+    """Of torch's default device, where the tensors are made too."""
+    return torch.Generator(torch.get_default_device()).manual_seed(seed)
+
+
 def dense_adjacency(graph: Graph, w: Tensor | None = None) -> Tensor:
     """The float64 matrix ``[num_dst, num_src]`` whose entry (i, j) sums the edges from j to i."""
     src, dst = graph.edge_index()
@@ -29,13 +35,13 @@ def dense_adjacency(graph: Graph, w: Tensor | None = None) -> Tensor:
 
 
 def zoo() -> Iterator[tuple[str, Graph]]:
-    """Named graphs that break careless kernels."""
+    """Named graphs that break careless kernels, on torch's default device."""
 
     def build(edges: list[tuple[int, int]], num_src: int, num_dst: int) -> Graph:
         edge_index = torch.tensor(edges, dtype=torch.int64).reshape(-1, 2).t()
         return Graph.from_edge_index(edge_index, num_src=num_src, num_dst=num_dst)
 
-    generator = torch.Generator().manual_seed(7)
+    generator = _generator(7)
     yield "empty", build([], 0, 0)
     yield "edgeless", build([], 5, 5)
     yield "single-node-loop", build([(0, 0)], 1, 1)
@@ -86,7 +92,7 @@ def check_layer(
     ``torch.compile(fullgraph=True, dynamic=True)`` forward and backward; bfloat16 autocast; typed
     errors for bad input; ``edge_mask`` (where offered) neutral at one and with a gradient; and,
     with PyG, ``Sequential``, ``JumpingKnowledge``, ``HeteroConv``, ``to_hetero`` and an explainer's
-    edge mask.
+    edge mask. All of it on the device of the layer's parameters.
 
     Args:
         layer_or_factory: A module called as ``layer(x, edge_index, ...)``, or what makes one.
@@ -103,7 +109,17 @@ def check_layer(
     width = width[0] if isinstance(width, tuple) else width
     if not isinstance(width, int) or width < 1:
         raise ConfigError("check_layer: pass in_channels, the layer does not tell its own.")
-    case = _Case(copy.deepcopy(layer).eval(), width, edge_dim)
+    device = next((p.device for p in layer.parameters()), torch.get_default_device())
+    # a mode that says what holds already would be one more thing to compile under
+    same = device == torch.get_default_device()
+    with nullcontext() if same else device:
+        case = _Case(copy.deepcopy(layer).eval(), width, edge_dim)
+        _check_laws(case, bipartite, compile_backend, pyg)
+
+
+def _check_laws(
+    case: _Case, bipartite: bool, compile_backend: str | None, pyg: bool | None
+) -> None:
     _check_values(case)
     _check_equivariance(case)
     _check_gradients(case)
@@ -146,7 +162,7 @@ class _Case:
 
 
 def _random_edges(num_nodes: int, num_edges: int, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
+    generator = _generator(seed)
     edges = torch.randint(num_nodes, (2, num_edges), generator=generator)
     edges[:, 0] = 2
     edges[:, 2] = edges[:, 1]
@@ -156,7 +172,7 @@ def _random_edges(num_nodes: int, num_edges: int, seed: int) -> Tensor:
 
 
 def _randn(*shape: int, seed: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(*shape, generator=_generator(seed))
 
 
 def _close(promise: str, got: Tensor, want: Tensor, tolerance: float = 1e-5) -> None:
@@ -185,10 +201,10 @@ def _check_values(case: _Case) -> None:
 
 def _check_equivariance(case: _Case) -> None:
     out = case(case.x, case.edge_index, **case.edges)
-    order = torch.randperm(case.edge_index.size(1), generator=torch.Generator().manual_seed(1))
+    order = torch.randperm(case.edge_index.size(1), generator=_generator(1))
     edges = {name: value[order] for name, value in case.edges.items()}
     _close("edge order", case(case.x, case.edge_index[:, order], **edges), out)
-    place = torch.randperm(case.num_nodes, generator=torch.Generator().manual_seed(2))
+    place = torch.randperm(case.num_nodes, generator=_generator(2))
     moved = torch.empty_like(case.x)
     moved[place] = case.x
     _close("node order", case(moved, place[case.edge_index], **case.edges)[place], out)
@@ -238,7 +254,7 @@ def _check_state(case: _Case) -> None:
 
 def _check_autocast(case: _Case) -> None:
     layer = copy.deepcopy(case.layer)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(case.x.device.type, torch.bfloat16):
         out = layer(case.x, case.edge_index, **case.edges)
     _close("bfloat16 autocast", out.float(), case(case.x, case.edge_index, **case.edges), 0.1)
     out.float().square().sum().backward()

@@ -19,12 +19,20 @@ settings.register_profile(
 )
 settings.load_profile("graphkit")
 
+# laws of ops and layers hold on every device: what they make is then made there
+if device := os.environ.get("GRAPHKIT_TEST_DEVICE"):
+    torch.set_default_device(device)
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # "2/8" is the second of eight processes that share the tests out
+    if share := os.environ.get("GRAPHKIT_TEST_SHARE"):
+        number, count = map(int, share.split("/"))
+        items[:] = items[number - 1 :: count]
     for item in items:
         if "slow" in item.keywords and not config.getoption("--slow"):
             item.add_marker(pytest.mark.skip(reason="slow: run with --slow"))

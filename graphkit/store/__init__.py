@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from .files import atomic, sync, writing
-from .sealed import digest, load_tensors, save_tensors
+
+if TYPE_CHECKING:
+    from .sealed import digest, load_tensors, save_tensors
 
 __all__ = ["atomic", "digest", "load_tensors", "save_tensors", "sync", "writing"]
+
+
+def __getattr__(name: str) -> Any:
+    # these need safetensors and xxhash, which a file that is only written whole does not
+    if name in ("digest", "load_tensors", "save_tensors"):
+        return getattr(importlib.import_module(f"{__name__}.sealed"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

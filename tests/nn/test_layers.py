@@ -141,6 +141,13 @@ def test_check_layer_needs_a_width() -> None:
         check_layer(nn.Identity())
 
 
+def test_check_layer_works_where_the_layer_is() -> None:
+    """Whatever it makes is made there: on the default device of here nothing has a value."""
+    layer = gnn.SAGEConv(8, 4)
+    with torch.device("meta"):
+        check_layer(layer, bipartite=True)
+
+
 # -- PyG's numbers ---------------------------------------------------------------------------------
 
 PAIRS: dict[str, tuple[type, type, tuple, dict[str, Any]]] = {

@@ -114,20 +114,17 @@ def test_without_triton_the_references_serve(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.gpu
 def test_on_a_gpu() -> None:
-    """The sums and extremes of spmm and of scatter on the device; not run yet."""
-    import graphkit.scatter as gs
-    from graphkit.testing import zoo
-
-    for _, graph in zoo():
-        x = torch.randn(graph.num_src, 2, 40)
-        w = torch.randn(graph.num_edges, 2)
-        device = graph.to("cuda")
-        for reduce in ("sum", "mean", "max", "min"):
-            want = ops.spmm(graph, x, w, reduce=reduce)
-            got = ops.spmm(device, x.cuda(), w.cuda(), reduce=reduce)
-            torch.testing.assert_close(got.cpu(), want, atol=1e-4, rtol=1e-4)
-        index = graph.edge_index()[1]
-        for reduce in ("sum", "mean", "mul", "max", "min"):
-            want = gs.scatter(w, index, 0, dim_size=graph.num_dst, reduce=reduce)
-            got = gs.scatter(w.cuda(), index.cuda(), 0, dim_size=graph.num_dst, reduce=reduce)
-            torch.testing.assert_close(got.cpu(), want, atol=1e-4, rtol=1e-4)
+    """The cases of these kernels, and the laws of ops and layers, with tensors of the device."""
+    words = [str(HERE / "triton_cases.py"), str(HERE / "test_ops.py")]
+    words += [str(HERE.parent / "nn" / "test_layers.py") + "::test_promises"]
+    count = 4
+    shares = [
+        start(
+            *("-m", "pytest", "-p", "no:cacheprovider", "-W", "default", *words),
+            GRAPHKIT_TEST_DEVICE="cuda",
+            GRAPHKIT_TEST_SHARE=f"{number}/{count}",
+        )
+        for number in range(1, count + 1)
+    ]
+    for process in shares:
+        print(finished(process))

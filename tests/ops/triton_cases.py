@@ -7,20 +7,23 @@ GPUs add: launches with caps, rows in parts, strides, and offsets that 32 bits c
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from ways import seeded
 
 import graphkit.scatter as gs
-from graphkit import Graph, GraphError
+from graphkit import ConfigError, Graph, GraphError
 from graphkit.ops import scatter as scatter_ops
 from graphkit.ops.attention import attention_reference
 from graphkit.ops.extreme import spmm_extreme_reference
 from graphkit.ops.segment import segment_extreme_reference
-from graphkit.ops.triton import KERNELS, load
+from graphkit.ops.triton import KERNELS, load, use_shapes
 from graphkit.testing import zoo
 
 ranges, csr = load("ranges"), load("csr")
@@ -31,7 +34,7 @@ TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2**-7, t
 def of_lengths(*lengths: int) -> Graph:
     """A graph whose rows have these lengths, edges in no order, and one source without any."""
     dst = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
-    generator = torch.Generator().manual_seed(3)
+    generator = seeded(3)
     dst = dst[torch.randperm(len(dst), generator=generator)]
     # most edges come from two sources, so that rows are long both ways
     src = torch.randint(9, (len(dst),), generator=generator).clamp(max=4) // 2 * 2
@@ -63,17 +66,17 @@ def cut(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def values(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randn(*shape, generator=generator, dtype=torch.float64)
+    drawn = torch.randn(*shape, generator=seeded(seed), dtype=torch.float64)
     return drawn.to(dtype) if dtype.is_floating_point else (drawn * 40).to(torch.int64).to(dtype)
 
 
 def numbers(count: int, *shape: int, seed: int = 5) -> Tensor:
-    return torch.randint(count, shape, generator=torch.Generator().manual_seed(seed))
+    return torch.randint(count, shape, generator=seeded(seed))
 
 
 def close(got: Tensor, want: Tensor) -> None:
     assert got.dtype == want.dtype and got.shape == want.shape and got.is_contiguous()
+    got, want = got.cpu(), want.cpu()
     if not want.is_floating_point():
         assert torch.equal(got, want)
         return
@@ -84,9 +87,11 @@ def close(got: Tensor, want: Tensor) -> None:
 
 
 def both(op: str, *inputs: Any) -> None:
-    """The kernel against the reference."""
+    """The kernel against the reference, which is the CPU's wherever the kernel runs."""
     kernel, reference = kernels()[op]
-    got, want = kernel(*inputs), reference(*inputs)
+    got = kernel(*inputs)
+    with torch.device("cpu"):
+        want = reference(*(t.cpu() if isinstance(t, Tensor) else t for t in inputs))
     for a, b in zip(
         *(t if isinstance(t, (tuple, list)) else (t,) for t in (got, want)), strict=True
     ):
@@ -504,3 +509,64 @@ def test_sums_of_float16_beyond_its_range() -> None:
     v = torch.full((2000, 1), 100.0, dtype=torch.float16)
     v[1000:], v[0] = -100, 4
     assert kernels()["segment_reduce"][0](torch.tensor([0, 2000]), None, v, False).item() == -96
+
+
+# -- shapes that were tuned ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def usual() -> Iterator[None]:
+    yield
+    use_shapes(None)
+
+
+@pytest.mark.usefixtures("usual")
+def test_tuned_shapes_are_taken_once_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph, taken = GRAPHS["random"], []
+    x = values(30, 1, 3)
+    given = attention_inputs(graph, False, True, 0.0, torch.float32)
+    keys = [
+        ranges.shape_key(*of, 4, graph.num_dst, graph.num_edges)
+        for of in (("sum", 3), ("attention", 5), ("stream", 3))
+    ]
+    shapes = [2, 8, 2, 1], [4, 2, 2, 2], [1, 2, 4, 8]
+    path = tmp_path / "shapes.json"
+    path.write_text(json.dumps({"this GPU": dict(zip(keys, shapes, strict=True))}))
+    for module in (load("spmm"), load("attention")):
+        run = module.launch
+
+        def noting(*arguments: Any, run: Any = run, **constants: Any) -> None:
+            taken.append([constants[name] for name in ranges.Shape._fields])
+            run(*arguments, **constants)
+
+        monkeypatch.setattr(module, "launch", noting)
+    assert use_shapes(path, "another GPU") == 0
+    both("spmm", *graph.parts(), x, None, False)
+    assert use_shapes(path, "this GPU") == 3
+    both("spmm", *graph.parts(), x, None, False)
+    both("segment_reduce", graph.by_dst.indptr, None, values(graph.num_edges, 3), False)
+    both("attention", *given)
+    # all channels stay in one program: two columns would not hold the five; references may follow
+    assert taken[:4] == [[32, 4, 4, 4], shapes[0], shapes[2], [4, 2, 8, 2]]
+
+
+@pytest.mark.usefixtures("usual")
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is no table of shapes: Expecting property"),
+        ("[]", "is no table of shapes: .*gpu_suite.py --out DIR"),
+        ('{"this": {"k": [3, 4, 4, 4]}}', r"\[3, 4, 4, 4\] are not powers of two"),
+        ('{"this": {"k": [4, 4, 4, 4, 4]}}', "takes from"),
+        ('{"this": {"k": [4, 4, 4, true]}}', "are not powers of two"),
+    ],
+)
+def test_a_table_that_is_none(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "shapes.json"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        use_shapes(path, "this")
+    with pytest.raises(ConfigError, match="no-such.json is no table"):
+        use_shapes(tmp_path / "no-such.json", "this")

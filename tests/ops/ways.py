@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+import torch
 
 import graphkit.ops  # noqa: F401  (loads the modules that are named below)
 from graphkit.ops.cpu import native
@@ -37,3 +38,8 @@ def served(by: str) -> Iterator[None]:
             yield
         finally:
             native.kernels.choose(before)
+
+
+def seeded(seed: int) -> torch.Generator:
+    """Of the device that the tests run on: a generator of another one cannot fill its tensors."""
+    return torch.Generator(torch.get_default_device()).manual_seed(seed)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import json
+import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from types import ModuleType
@@ -16,7 +18,7 @@ from typing import Any
 
 import torch
 
-from ...errors import need
+from ...errors import ConfigError, need
 from ...graph import coo_to_csr_op, coo_to_csr_reference
 from ..attention import (
     attention_backward_op,
@@ -152,6 +154,46 @@ def present() -> bool:
 def serves() -> str:
     """What serves the ops that have a kernel, in words."""
     return "triton" if present() else "torch reference"
+
+
+def use_shapes(path: str | os.PathLike[str] | None, gpu: str | None = None) -> int:
+    """Have kernels take the shapes that ``benchmarks/gpu_suite.py`` found fastest on this GPU.
+
+    ``path`` is the ``shapes.json`` that it wrote, which holds tables by the names of GPUs; ``gpu``
+    is this one's name if not given. Returns how many shapes there are for it; None as ``path``
+    takes the usual ones again. Sums of neighbours and of segments and attention read the table, by
+    width, bytes of a value and mean degree.
+
+    Nothing is read unless this is called, and no call is ever timed to choose: a shape decides in
+    which order the slots of a row are added, so results with and without it may differ in the last
+    bits. With the same table they are the same in every run.
+
+    Raises :class:`ConfigError` for a file that is not such a table.
+    """
+    tuned: dict[str, Any] = load("ranges").tuned
+    tuned.clear()
+    if path is None:
+        return 0
+    try:
+        with open(path, encoding="utf-8") as file:
+            tables = json.load(file)
+        name = gpu or torch.cuda.get_device_name()
+        found = {key: _shape(numbers) for key, numbers in tables.get(name, {}).items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"use_shapes: {path} is no table of shapes: {error}. Expected is the shapes.json of "
+            "python benchmarks/gpu_suite.py --out DIR."
+        ) from error
+    tuned.update(found)
+    return len(found)
+
+
+def _shape(numbers: Any) -> Any:
+    shape = load("ranges").Shape(*numbers)
+    for number in shape:
+        if type(number) is not int or number < 1 or number & (number - 1):
+            raise ValueError(f"{list(shape)} are not powers of two")
+    return shape
 
 
 def _register(op: Any, reference: Callable[..., Any], file: str, name: str) -> None:

@@ -312,7 +312,9 @@ def attention(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
     tiles = triton.cdiv(channels, block)
     partial = (rows.partial(h, heads), rows.partial(h, heads), rows.partial(h, heads * channels))
     shape = shape_of(channels)._replace(BLOCK=block, ROWS=max(1, ELEMENTS // (SLOTS * block * 2)))
-    shape = shape._replace(ROWS=min(32, shape.ROWS))
+    shape = rows.tuned("attention", channels, h, shape._replace(ROWS=min(32, shape.ROWS)))
+    # a program holds all channels, whatever was tuned
+    shape = shape._replace(BLOCK=block)
     for what, count in rows.passes(PARTS, JOINS):
         groups = triton.cdiv(count, shape.ROWS)
         launch(

@@ -187,11 +187,25 @@ def bits_of_float(value: float) -> int:
 
 
 class Shape(NamedTuple):
-    """How many rows, slots of each and columns a program takes at once."""
+    """How many rows, slots of each and columns a program takes at once, and with how many warps."""
 
     ROWS: int
     SLOTS: int
     BLOCK: int
+    num_warps: int = 4
+
+
+tuned: dict[str, Shape] = {}
+"""Shapes that :func:`graphkit.ops.triton.use_shapes` read, by :func:`shape_key`."""
+
+
+def shape_key(op: str, width: int, size: int, num_rows: int, num_slots: int) -> str:
+    """What shapes are tuned for: widths and mean degrees by powers of two, bytes of a value.
+
+    Counts themselves are left out, so that a batch of another size finds the same shape.
+    """
+    degree = (num_slots // max(1, num_rows)).bit_length()
+    return f"{op}, width {triton.next_power_of_2(max(1, width))}, {size} bytes, degree 2**{degree}"
 
 
 def shape_of(width: int) -> Shape:
@@ -234,6 +248,13 @@ class Rows(NamedTuple):
         """Room for a result of each part."""
         dtype = dtype or sums_in(like.dtype)
         return None if self.part is None else like.new_empty(self.num_parts, width, dtype=dtype)
+
+    def tuned(self, op: str, width: int, like: Tensor, otherwise: Shape) -> Shape:
+        """The shape that was tuned for such rows, or ``otherwise``."""
+        if not tuned:
+            return otherwise
+        key = shape_key(op, width, like.element_size(), self.num_rows, self.num_slots)
+        return tuned.get(key, otherwise)
 
     def constants(self) -> dict[str, int]:
         return {"CHUNK": CHUNK, "HUB": 0 if self.part is None else HUB}

@@ -130,7 +130,8 @@ def sum_rows(
     if out.numel() == 0:
         return out
     rows = rows_of(ptr, num_slots)
-    partial, shape = rows.partial(x, width), shape_of(width)
+    name = "stream" if idx is None else "sum"
+    partial, shape = rows.partial(x, width), rows.tuned(name, width, x, shape_of(width))
     for what, count in rows.passes(PARTS, JOINS):
         groups = triton.cdiv(count, shape.ROWS)
         # what has been summed up once is only joined
