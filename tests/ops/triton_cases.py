@@ -321,7 +321,7 @@ def test_scatter(dtype: torch.dtype, cut: str, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(load("scatter"), "BLOCK", 16)
     for shape, dim in (((23, 2), 0), ((2, 11, 2), 1), ((2, 13), 1)):
         src = values(*shape, dtype=dtype)
-        near = 1 + src / 100 if dtype.is_floating_point else src
+        near = 1 + src / 100 if dtype.is_floating_point else 2 * (src % 2) - 1
         tied = with_ties(src) if dtype.is_floating_point else src % 4
         for kind, index in indexes(shape, dim, 4).items():
             for reduce in ("sum", "mean") if kind == "shared" else ("mean",):
@@ -353,6 +353,14 @@ def test_segments_of_batches(dtype: torch.dtype, cut: str) -> None:
         rows = values(*given.shape[:-1], given.size(-1) - 1, 3, dtype=dtype)
         both("csr_spread", rows, given, 12)
     both("csr_spread", values(2, 2, dtype=dtype), torch.tensor([0, 5, 12]), 12)
+
+
+def test_products_of_whole_numbers_that_do_not_fit() -> None:
+    scatter = load("scatter").scatter_reduce
+    src, index = torch.full((7,), 2, dtype=torch.int8), torch.zeros(7, dtype=torch.int64)
+    both("scatter_reduce", src[1:], index[1:], 0, 1, "mul")
+    with pytest.raises(GraphError, match=r"product at \[0\] is 128, but torch.int8 ends at 127"):
+        scatter(src, index, 0, 1, "mul")
 
 
 def test_extremes_of_whole_numbers_at_their_ends() -> None:
