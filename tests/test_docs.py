@@ -40,7 +40,7 @@ def test_the_docs_layer_keeps_its_promises() -> None:
 def test_ci_runs_the_readmes_own_test_command() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     command = text.split("<!-- tests -->")[1].split("```")[1].removeprefix("bash").strip()
-    assert "pip install -e" in command and command.endswith("python -m pytest")
+    assert "pip install -e" in command and command.endswith("python -m pytest -n 2")
     assert "<!-- tests -->" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 

@@ -105,9 +105,9 @@ class SAGEConv(nn.Module):
             if is_built(self.lin_r):
                 # one pass less than a sum behind the map; in place unless a hook has seen it, or
                 # autocast has to cast, which it does not for ops in place
-                seen = self.lin_l._forward_hooks or out.dtype != x_dst.dtype
-                add = torch.addmm if seen else Tensor.addmm_
-                out = add(out, x_dst, self.lin_r.weight.t())
+                weight = self.lin_r.weight
+                is_seen = self.lin_l._forward_hooks or not out.dtype == x_dst.dtype == weight.dtype
+                out = (torch.addmm if is_seen else Tensor.addmm_)(out, x_dst, weight.t())
             else:
                 out = out + self.lin_r(x_dst)
         return torch.nn.functional.normalize(out, dim=-1) if self.normalize else out

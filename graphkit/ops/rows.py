@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import GraphError
 
-Take = Callable[[Tensor, Tensor, Tensor], None]
+Take = Callable[[Tensor, Tensor, Tensor, bool], None]
 
 
 def _reference(x: Tensor, index: Tensor, out: Tensor) -> None:
@@ -34,7 +34,7 @@ def take_rows(x: Tensor, index: Tensor, out: Tensor | None = None) -> Tensor:
     """``x[index]``: the rows ``index [n]`` (int64 or int32) of ``x [N, ...]``, of any dtype.
 
     ``out [n, ...]``, of the dtype and device of ``x``, is written to and returned; it may be
-    page-locked. On the CPU rows are fetched ahead of their use, and large results are written past
+    page-locked. On the CPU rows are fetched ahead of their use, and a large ``out`` is written past
     the caches; the rows of ``x`` and of ``out`` may stand apart, but each must be dense (``x`` is
     copied otherwise). On other devices this is torch's ``index_select``.
 
@@ -52,6 +52,7 @@ def take_rows(x: Tensor, index: Tensor, out: Tensor | None = None) -> Tensor:
                 "or pass x.detach()."
             )
         return x.index_select(0, index)
+    is_new = out is None
     if out is None:
         out = torch.empty((len(index), *x.shape[1:]), dtype=x.dtype, device=x.device)
     else:
@@ -61,7 +62,7 @@ def take_rows(x: Tensor, index: Tensor, out: Tensor | None = None) -> Tensor:
     is_plain = not (out.is_conj() or out.is_neg())
     if on_cpu and native is not None and is_plain and _has_dense_rows(out):
         dense = x.resolve_conj().resolve_neg()
-        native(dense if _has_dense_rows(dense) else dense.contiguous(), index, out)
+        native(dense if _has_dense_rows(dense) else dense.contiguous(), index, out, is_new)
     else:
         _reference(x, index, out)
     return out

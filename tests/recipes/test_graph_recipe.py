@@ -244,9 +244,9 @@ def test_values_labels_and_numbers_as_features(rings: GraphSet, digests: Digests
     quick: dict[str, Any] = {
         **QUICK,
         "metric": "rmse",
-        "epochs": 30,
+        "epochs": 60,
         "dropout": 0.0,
-        "lr": 0.05,
+        "lr": 0.02,
         "pool": "sum",
     }
     record = graph(data=values, **quick)

@@ -12,8 +12,10 @@ from . import native
 SERVED = ("take_rows",)
 
 
-def take(x: Tensor, index: Tensor, out: Tensor) -> None:
-    """Copy ``x[index]`` to ``out``; both have dense rows, and the index was checked."""
+def take(x: Tensor, index: Tensor, out: Tensor, is_new: bool) -> None:
+    """Copy ``x[index]`` to ``out``; both have dense rows, and the index was checked.
+
+    ``is_new``: nothing was written to the memory of ``out`` yet."""
     size = x.element_size()
     index = index.contiguous()
     native.kernels.take_rows(
@@ -25,6 +27,7 @@ def take(x: Tensor, index: Tensor, out: Tensor) -> None:
         x.shape[1:].numel() * size,
         x.stride(0) * size,
         out.stride(0) * size,
+        is_new,
         native.threads(),
     )
 

@@ -68,6 +68,9 @@ class _Native:
     @staticmethod
     def pick(x: Tensor, index: Tensor, dim: int) -> Tensor:
         shape = x.shape
+        if len(shape) == 1 and index.numel() < ops.FEW:
+            with ops.in_range(index, shape[0]):
+                return x.index_select(0, index)
         edges = index.size(0 if index.dim() == 1 else dim)
         out = x.new_empty((*shape[:dim], edges, *shape[dim + 1 :]))
         width = shape[dim + 1 :].numel()

@@ -121,8 +121,10 @@ struct Rows {
 
   void some(int64_t first, int64_t last) const {
     const int64_t total = a.rows * a.out_stride;
-    if (streams(out, a.bytes, total) && a.out_stride % kLine == 0) return streamed(first, last);
-    if (streams(out, kLine, total) && a.bytes == a.out_stride) return packed(first, last);
+    const bool past = !a.is_new;
+    if (past && streams(out, a.bytes, total) && a.out_stride % kLine == 0)
+      return streamed(first, last);
+    if (past && streams(out, kLine, total) && a.bytes == a.out_stride) return packed(first, last);
     if (a.bytes == 8) return numbers<int64_t>(first, last);
     if (a.bytes == 4) return numbers<int32_t>(first, last);
     if (a.bytes == 1) return numbers<char>(first, last);

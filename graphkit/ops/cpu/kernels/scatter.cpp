@@ -742,7 +742,7 @@ bool scatter_pick(const ScatterArgs& given, const ScatterIndex& index, int64_t b
     }
     if (index.column_stride == 0) {
       if ((b == 0 || index.batch_stride) && !in_range(at, a.edges, a.rows, a.threads)) return false;
-      take_rows(RowsArgs{x, at, to, a.edges, row, row, row, true, a.threads});
+      take_rows(RowsArgs{x, at, to, a.edges, row, row, row, true, true, a.threads});
       continue;
     }
     const uint64_t bad = any_part(a.edges, a.threads, [&](int64_t begin, int64_t end) -> uint64_t {
