@@ -1,4 +1,4 @@
-"""What a benchmark entry is, and how its file is found and read."""
+"""What a benchmark entry is, how its file is found and read, and how a command ends."""
 
 from __future__ import annotations
 
@@ -11,13 +11,26 @@ from typing import Any
 
 from torch import Tensor
 
-from graphkit.errors import ConfigError, nearest
+from graphkit.errors import ConfigError, GraphkitError, nearest
 
 FOLDER = Path(__file__).resolve().parent
 
 Outputs = tuple[Tensor, ...]
 Call = Callable[[], Outputs]
 Params = Mapping[str, Any]
+
+
+def exit_code(main: Callable[[], int], kept: str = "") -> int:
+    """What a command of this folder returns to the shell; errors and Ctrl-C are one line."""
+    try:
+        return main()
+    except GraphkitError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ConfigError) else 1
+    except KeyboardInterrupt:
+        told = f" The {kept} that were finished are kept." if kept else ""
+        print(f"Interrupted.{told}", file=sys.stderr)
+        return 130
 
 
 def _nothing() -> None:

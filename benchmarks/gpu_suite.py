@@ -36,7 +36,7 @@ from torch import Tensor, nn
 
 from benchmarks import gpu_cases as cases
 from benchmarks.bandwidth import bandwidth
-from benchmarks.entry import Entry, Outputs, Prepared
+from benchmarks.entry import Entry, Outputs, Prepared, exit_code
 from benchmarks.measure import Contest, contest, deviation, ratio, spread
 from graphkit import Graph, __version__, ops
 from graphkit.errors import BackendError, ConfigError, GraphkitError, nearest, need
@@ -1046,16 +1046,5 @@ def conclude(options: argparse.Namespace, results: Mapping[str, Any], path: Path
     print(f"Next: {what}: python benchmarks/gpu_suite.py --out DIR{again}")
 
 
-def _shell() -> int:
-    try:
-        return main()
-    except GraphkitError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
-    except KeyboardInterrupt:
-        print("Interrupted. The stages that were finished are kept.", file=sys.stderr)
-        return 130
-
-
 if __name__ == "__main__":
-    sys.exit(_shell())
+    sys.exit(exit_code(main, "stages"))

@@ -20,9 +20,9 @@ from typing import Any, NoReturn
 # the checkout that holds this file is what is shown, whatever is installed
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.entry import FOLDER
+from benchmarks.entry import FOLDER, exit_code
 from benchmarks.show import COLORS, Row, conditions, finish, last_run, sheet
-from graphkit.errors import ConfigError, GraphkitError, StoreError
+from graphkit.errors import ConfigError, StoreError
 
 OUT = Path("roofline.svg")
 # shapes and colours tell the families apart, each alone
@@ -131,13 +131,5 @@ def points(panel: Any, group: Sequence[Row], families: Sequence[str]) -> None:
     panel.spines[["top", "right"]].set_visible(False)
 
 
-def _shell() -> int:
-    try:
-        return main()
-    except GraphkitError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
-
-
 if __name__ == "__main__":
-    sys.exit(_shell())
+    sys.exit(exit_code(main))

@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import machine, memory, peer, show
 from benchmarks.bandwidth import bandwidth
-from benchmarks.entry import FOLDER, Entry, find, read
+from benchmarks.entry import FOLDER, Entry, exit_code, find, read
 from benchmarks.measure import Contest, contest, ratio, spread
 from graphkit.errors import ConfigError, GraphkitError, StoreError, nearest, need
 
@@ -372,16 +372,5 @@ def _say(console: Console, lines: Sequence[str]) -> None:
         console.print(line, soft_wrap=True, markup=False, highlight=False, emoji=False)
 
 
-def _shell() -> int:
-    try:
-        return main()
-    except GraphkitError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
-    except KeyboardInterrupt:
-        print("Interrupted. The cases that were finished are kept.", file=sys.stderr)
-        return 130
-
-
 if __name__ == "__main__":
-    sys.exit(_shell())
+    sys.exit(exit_code(main, "cases"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -50,21 +49,6 @@ def interpreted(*arguments: str) -> str:
     return finished(start(*options, *arguments, TRITON_INTERPRET="1"))
 
 
-@pytest.fixture(scope="module")
-def compiling(
-    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> Iterator[subprocess.Popen[str]]:
-    """What compiles all kernels, beside the tests that interpret them: both take a minute."""
-    forms = ["--all"] if request.config.getoption("--slow") else []
-    cache = str(tmp_path_factory.mktemp("triton"))
-    process = start(str(HERE / "triton_compiled.py"), *forms, TRITON_CACHE_DIR=cache)
-    yield process
-    if process.poll() is None:
-        process.kill()
-        process.communicate()
-
-
-@pytest.mark.usefixtures("compiling")
 def test_the_kernels_under_the_interpreter() -> None:
     print(interpreted(str(HERE / "triton_cases.py")))
 
@@ -90,10 +74,12 @@ def test_the_gradients_under_the_interpreter() -> None:
 
 
 def test_every_kernel_compiles_for_gpus_that_are_not_here(
-    compiling: subprocess.Popen[str],
+    tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """The table of registers and shared memory is shown by pytest's ``-s``."""
-    table = finished(compiling)
+    forms = ["--all"] if request.config.getoption("--slow") else []
+    process = start(str(HERE / "triton_compiled.py"), *forms, TRITON_CACHE_DIR=str(tmp_path))
+    table = finished(process)
     print(table)
     assert table.splitlines()[-1].startswith("compiled ")
 
