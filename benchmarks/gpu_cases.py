@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from torch.nn.functional import leaky_relu
 from benchmarks import graphs
 from benchmarks.entry import Call, Entry, Outputs, Prepared
 from benchmarks.passes import passes
-from graphkit import Csr, Graph, ops
+from graphkit import Csr, Graph, ops, scatter
 from graphkit.errors import BackendError, need
 
 HEADS, SLOPE = 4, 0.2
@@ -184,6 +185,12 @@ def segment_reference(p: Problem) -> Outputs:
     return (sums(torch.arange(len(dst), device=p.device), dst, p.inputs[0], p.num_nodes),)
 
 
+def scatter_reference(p: Problem) -> Outputs:
+    """As ``segment_reference``, in the order of the caller's edges."""
+    dst = p.edge_index[1]
+    return (sums(torch.arange(len(dst), device=p.device), dst, p.inputs[0], p.num_nodes),)
+
+
 def softmax_reference(p: Problem) -> Outputs:
     _, dst, _ = p.sorted_ends()
     # values are small enough to raise to e as they are
@@ -293,10 +300,28 @@ def torch_scatter(reduce: str, gathers: bool, p: Problem) -> Function:
     return lambda x: segment_csr(x.index_select(0, src) if gathers else x, ptr, reduce=reduce)
 
 
-def index_add(p: Problem) -> Function:
+def torch_scatter_unsorted(p: Problem) -> Function:
     """Atomics."""
-    _, dst, _ = p.sorted_ends()
+    need("torch_scatter")
+    from torch_scatter import scatter_sum  # pyright: ignore[reportMissingImports]
+
+    return lambda v: scatter_sum(v, p.edge_index[1], 0, dim_size=p.num_nodes)
+
+
+def index_add(is_sorted: bool, p: Problem) -> Function:
+    """Atomics."""
+    dst = p.sorted_ends()[1] if is_sorted else p.edge_index[1]
     return lambda v: v.new_zeros(p.num_nodes, v.size(1)).index_add_(0, dst, v)
+
+
+def scatter_ours(is_atomic: bool, p: Problem) -> Function:
+    """The order of the sums is the edges', whatever their order; atomics are on request."""
+
+    def call(v: Tensor) -> Tensor:
+        with scatter.atomic() if is_atomic else nullcontext():
+            return scatter.scatter_sum(v, p.edge_index[1], 0, dim_size=p.num_nodes)
+
+    return call
 
 
 def torch_segment_reduce(p: Problem) -> Function:
@@ -449,9 +474,23 @@ OPS = {
         _edge_bytes,
         {
             OURS: lambda p: lambda v: ops.segment_reduce(v, p.graph.by_dst.indptr),
-            "torch index_add": index_add,
+            "torch index_add": partial(index_add, True),
             "torch segment_reduce": torch_segment_reduce,
             "torch_scatter segment_csr": partial(torch_scatter, "sum", False),
+        },
+    ),
+    "scatter": Op(
+        lambda n, e, width: [(e, width)],
+        scatter_reference,
+        lambda n, e, row, width: (
+            e * row + n * row + 8 * e,
+            e * row + n * row + 8 * e,
+        ),
+        {
+            OURS: partial(scatter_ours, False),
+            "graphkit, atomic": partial(scatter_ours, True),
+            "torch index_add": partial(index_add, False),
+            "torch_scatter scatter": torch_scatter_unsorted,
         },
     ),
     "segment_softmax": Op(
@@ -525,6 +564,7 @@ CASES = [
     ("spmm", "products", "float32", 128, FORWARD),
     ("spmm", "products", "bfloat16", 128, FORWARD),
     ("segment_reduce", "products", "float32", 64, FORWARD),
+    ("scatter", "products", "float32", 64, FORWARD),
     ("spmm", "reddit", "float32", 128, FORWARD),
     ("spmm", "proteins", "float32", 128, FORWARD),
     ("spmm", "road", "float32", 128, FORWARD),
@@ -539,6 +579,7 @@ CASES = [
     ("attention", "arxiv", "float32", 128, FORWARD),
     ("attention", "arxiv", "float32", 128, BOTH),
     ("dropout", "arxiv", "float32", 256, FORWARD),
+    ("scatter", "arxiv", "float32", 64, BOTH),
     ("build", "arxiv", "float32", 1, FORWARD),
     ("build", "products", "float32", 1, FORWARD),
     ("segment_softmax", "products", "float32", HEADS, FORWARD),
@@ -644,6 +685,14 @@ def every_call(ends: Tensor, graph: Graph, width: int, dtype: torch.dtype) -> di
                 [v],
             ),
         }
+    dst = ends[1]
+    functions |= {
+        f"scatter {reduce}": (
+            lambda v, reduce=reduce: scatter.scatter(v, dst, 0, dim_size=n, reduce=reduce),
+            [v],
+        )
+        for reduce in ("sum", "mean", "max", "mul")
+    }
     found: dict[str, Call] = {}
     for name, (function, inputs) in functions.items():
         with torch.no_grad():
@@ -715,6 +764,7 @@ class Beyond:
             "gather": (5, self.gather),
             "segment_reduce": (5, self.segment_reduce),
             "segment_reduce max": (5, partial(self.segment_reduce, "max")),
+            "scatter": (9, self.scatter),
             "segment_softmax": (9, self.softmax),
             "attention": (9, self.attention),
             "dropout": (9, self.dropout),
@@ -776,6 +826,15 @@ class Beyond:
             want = mine.sum(0) if reduce == "sum" else mine.amax(0) if len(mine) else mine.sum(0)
             found.append((out[row], want))
         return found
+
+    def scatter(self) -> list[tuple[Tensor, Tensor]]:
+        """Rows of a hundred, whose values lie a hundredth of the whole apart."""
+        v = self.tall()
+        count = len(v) // 100 + 1
+        index = torch.arange(len(v), device=self.device) % count
+        out = scatter.scatter_sum(v, index, 0, dim_size=count)
+        rows = (0, count // 2, count - 1)
+        return [(out[row], v[row::count].double().sum(0)) for row in rows]
 
     def softmax(self) -> list[tuple[Tensor, Tensor]]:
         v = self.tall()

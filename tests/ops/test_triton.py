@@ -87,6 +87,11 @@ def test_every_kernel_compiles_for_gpus_that_are_not_here(
 def test_the_table_says_who_serves() -> None:
     served = {name for name, row in ops.backends().items() if row["cuda"] == "triton"}
     assert served == (set(triton.PUBLIC) if triton.present() else set())
+    # every file of kernels serves some public name
+    files = {"csr": "coo_to_csr", "segment": "segment_reduce", "extreme": "spmm"}
+    files["attention"] = "gat_attention"
+    for file in {file for _, _, file, _ in triton.KERNELS}:
+        assert files.get(file, file) in triton.PUBLIC, file
 
 
 def test_without_triton_the_references_serve(monkeypatch: pytest.MonkeyPatch) -> None:

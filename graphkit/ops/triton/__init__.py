@@ -136,6 +136,7 @@ PUBLIC = (
     "common_neighbors",
     "dropout",
     "relu_dropout",
+    "scatter",
 )
 """The public ops that they serve."""
 
