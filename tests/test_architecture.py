@@ -151,6 +151,7 @@ ORDER = {
         "node_mini",
         "links",
         "link",
+        "direction",
         "graphnet",
         "graph",
         "pairs",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .direction import direction
 from .graph import graph
 from .link import link
 from .node import node
@@ -16,6 +17,7 @@ __all__ = [
     "RECIPES",
     "Record",
     "Row",
+    "direction",
     "graph",
     "link",
     "node",
@@ -23,4 +25,10 @@ __all__ = [
     "predict",
 ]
 
-RECIPES = {"node": node, "node_mini": node_mini, "link": link, "graph": graph}
+RECIPES = {
+    "node": node,
+    "node_mini": node_mini,
+    "link": link,
+    "direction": direction,
+    "graph": graph,
+}

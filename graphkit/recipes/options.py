@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ..data import card, data_root, is_path
+from ..data import LINK_TASKS, card, data_root, is_path
 from ..errors import ConfigError, nearest
 from ..nn import MODELS
 from . import memory, report
@@ -27,6 +27,8 @@ _NUMBERS = {
     "dropout": (lambda x: 0 <= x < 1, "from 0 to below 1"),
     "prefetch_mb": (lambda x: 0 < x < float("inf"), "a number above 0"),
     "clip": (lambda x: 0 <= x < float("inf"), "0 or more"),
+    "num_val": (lambda x: 0 < x < 1, "between 0 and 1"),
+    "num_test": (lambda x: 0 < x < 1, "between 0 and 1"),
 }
 _CHOICES = {
     "amp": (None, "bf16"),
@@ -34,9 +36,11 @@ _CHOICES = {
     "norm": (None, "batch_norm"),
     "pool": ("mean", "sum"),
     "method": ("neighbor", "labor"),
+    "task": tuple(LINK_TASKS),
+    "features": (None, "own", "degree"),
 }
 _SWITCHES = ("compile", "undirected", "row_normalize", "allow_nonfinite", "quiet")
-_SWITCHES += ("drop_input", "virtual_node")
+_SWITCHES += ("drop_input", "virtual_node", "keep_connected")
 _PATH = (str, os.PathLike)
 _TEXTS = {"split": str, "root": _PATH, "out": _PATH, "resume": _PATH, "submission": _PATH}
 
