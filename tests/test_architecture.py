@@ -158,6 +158,7 @@ ORDER = {
         "predictions",
         "predict",
         "presets",
+        "reproduce",
     ),
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

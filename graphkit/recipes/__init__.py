@@ -10,6 +10,7 @@ from .node_mini import node_mini
 from .predict import predict
 from .presets import PRESETS, Preset
 from .report import Record, Row
+from .reproduce import TABLES, reproduce
 
 __all__ = [
     "PRESETS",
@@ -17,12 +18,14 @@ __all__ = [
     "RECIPES",
     "Record",
     "Row",
+    "TABLES",
     "direction",
     "graph",
     "link",
     "node",
     "node_mini",
     "predict",
+    "reproduce",
 ]
 
 RECIPES = {

@@ -22,7 +22,7 @@ from ..store import digest
 from . import memory, plots, report
 from .links import both_ways, check_graph, find_links, link_card
 from .loop import Problem, finite
-from .options import hints, prepare
+from .options import hints, prepare, read_model_options
 from .runs import Job, carry_out
 from .task import Task, task_of
 
@@ -49,6 +49,8 @@ class PairNet(nn.Module):
         dropout: probability between layers, and before the map of pairs.
         norm: as ``graphkit.nn.build_model`` takes it.
         drop_input: the same.
+        num_nodes: the same.
+        model_options: the model's own options.
     """
 
     def __init__(
@@ -62,11 +64,13 @@ class PairNet(nn.Module):
         dropout: float,
         norm: str | None,
         drop_input: bool,
+        num_nodes: int,
+        model_options: Mapping[str, Any],
     ) -> None:
         super().__init__()
         self.dropout = dropout
-        about: dict[str, Any] = dict(norm=norm, drop_input=drop_input)
-        about |= dict(num_layers=num_layers, dropout=dropout)
+        about: dict[str, Any] = dict(norm=norm, drop_input=drop_input, num_nodes=num_nodes)
+        about |= dict(num_layers=num_layers, dropout=dropout, **model_options)
         self.encoder = build_model(model, in_channels, hidden, hidden, **about)
         self.head = nn.Linear(2 * hidden, classes)
 
@@ -147,6 +151,8 @@ def direction(
     dropout: float = 0.5,
     norm: Literal["batch_norm"] | None = None,
     drop_input: bool = False,
+    model_options: "str | Mapping[str, Any]" = "",
+    optimizer: Literal["adam", "adamw"] = "adam",
     lr: float = 0.01,
     weight_decay: float = 5e-4,
     epochs: int = 300,
@@ -192,8 +198,10 @@ def direction(
         dropout: share of the inputs of each layer dropped in training, and of the vectors of nodes
         norm: batch_norm puts one behind every layer but the last
         drop_input: drop features too, not between the layers alone
-        lr: learning rate of Adam
-        weight_decay: L2 penalty of Adam, on all parameters
+        model_options: options of the model's own, such as q=0.1
+        optimizer: adam, or adamw, whose decay does not pass through its averages
+        lr: learning rate
+        weight_decay: L2 penalty, on all parameters
         epochs: most epochs to train
         patience: stop when the validation loss exceeds its mean over so many epochs before; 0 never
         select: keep the weights of the best validation score, or of the lowest validation loss
@@ -228,6 +236,8 @@ def direction(
         "classes": len(names),
         **{name: options[name] for name in ("hidden", "num_layers", "dropout")},
         **{name: options[name] for name in ("norm", "drop_input")},
+        "num_nodes": whole.num_nodes,
+        "model_options": read_model_options(options["model"], options["model_options"]),
     }
     unused = [key for key in ("edge_weight", "edge_attr") if getattr(found, key, None) is not None]
     job = Job(

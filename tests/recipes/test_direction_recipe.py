@@ -27,7 +27,7 @@ from graphkit.store import load_tensors, save_tensors
 MODULE = importlib.import_module("graphkit.recipes.direction")
 CPU = torch.device("cpu")
 QUICK: dict[str, Any] = dict(hidden=16, epochs=6, quiet=True)
-NET: dict[str, Any] = dict(num_layers=2, dropout=0.0, norm=None, drop_input=False)
+NET: dict[str, Any] = dict(num_layers=2, dropout=0.0, norm=None, drop_input=False, num_nodes=9, model_options={})
 OPTIONS: dict[str, Any] = dict(
     num_val=0.05, num_test=0.15, keep_connected=True, undirected=False, amp=None
 )
