@@ -172,9 +172,7 @@ def directed_link_split(
     return messages.to(device), placed
 
 
-def directed_link_label(
-    pairs: Tensor, edge_index: Tensor, num_nodes: int, task: str
-) -> Tensor:
+def directed_link_label(pairs: Tensor, edge_index: Tensor, num_nodes: int, task: str) -> Tensor:
     """The class of each of ``pairs [2, n]`` by all edges, int64 [n]: see ``LINK_TASKS``.
 
     It is -1 where the task has none: for nodes that are joined both ways and asked for a direction,

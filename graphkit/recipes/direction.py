@@ -306,9 +306,7 @@ def divide(whole: Whole, seed: int, options: Mapping[str, Any]) -> Divided:
     named = ("task", "num_val", "num_test", "keep_connected")
     about = {name: options[name] for name in named}
     messages, split = directed_link_split(whole.edge_index, whole.num_nodes, **about, seed=seed)
-    check_directed_links(
-        whole.edge_index, whole.num_nodes, messages, split, task=options["task"]
-    )
+    check_directed_links(whole.edge_index, whole.num_nodes, messages, split, task=options["task"])
     x, graph = whole.observed(messages, options["undirected"])
     pairs, label = {}, {}
     for part, of in split.items():
@@ -318,9 +316,7 @@ def divide(whole: Whole, seed: int, options: Mapping[str, Any]) -> Divided:
     return Divided(x, graph, pairs, label)
 
 
-def logits(
-    model: Any, divided: Divided, pairs: Graph, options: Mapping[str, Any]
-) -> Tensor:
+def logits(model: Any, divided: Divided, pairs: Graph, options: Mapping[str, Any]) -> Tensor:
     """The logits [n, C] of ``pairs``, float32."""
     kind, bf16 = divided.graph.device.type, options["amp"] == "bf16"
     with torch.autocast(kind, dtype=torch.bfloat16, enabled=bf16):

@@ -77,9 +77,9 @@ def predict(
             list of Data for whole graphs (default: that of the run)
         root: folder of downloaded data sets
         seed: whose weights to apply (default: the seed with the best validation score)
-        pairs: for runs of link and direction, file of pairs to score: .csv or .parquet with columns source and
-            target (or called as in the edges of the data) that name nodes as the data does, or .npy
-            of node numbers [n, 2]
+        pairs: for runs of link and direction, file of pairs: .csv or .parquet with columns source
+            and target (or called as in the edges of the data) that name nodes as the data does, or
+            .npy of node numbers [n, 2]
         out: file to write, .parquet, .csv or .npy (default: predictions.parquet in the run folder)
         device: auto, cpu, cuda or cuda:N
         quiet: print nothing
