@@ -9,7 +9,15 @@ import importlib
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from .errors import BackendError, ConfigError, DataError, GraphError, GraphkitError, StoreError
+from .errors import (
+    BackendError,
+    ConfigError,
+    DataError,
+    DirectionWarning,
+    GraphError,
+    GraphkitError,
+    StoreError,
+)
 from .graph import Adj, Csr, Graph, as_graph
 
 if TYPE_CHECKING:
@@ -35,6 +43,7 @@ __all__ = [
     "ConfigError",
     "Csr",
     "DataError",
+    "DirectionWarning",
     "Graph",
     "GraphError",
     "GraphkitError",
