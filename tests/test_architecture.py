@@ -171,6 +171,7 @@ ORDER = {
         "predictions",
         "predict",
         "presets",
+        "reproduce",
     ),
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

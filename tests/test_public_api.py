@@ -10,8 +10,8 @@ import pytest
 PUBLIC = {
     "graphkit": [
         "Adj", "BackendError", "ConfigError", "Csr", "DataError", "DirectionWarning", "Graph",
-        "GraphError", "GraphkitError", "StoreError", "as_graph", "data", "interop", "metrics", "nn", "ops",
-        "recipes", "scatter", "structure", "testing",
+        "GraphError", "GraphkitError", "StoreError", "as_graph", "data", "interop", "metrics", "nn",
+        "ops", "recipes", "scatter", "structure", "testing",
     ],
     "graphkit.ops": [
         "HeteroSampled",
@@ -44,7 +44,7 @@ PUBLIC = {
         "ACMConv", "ACMGCN", "DGCN", "DGCNConv", "DiGCNBlock", "DiGCNConv", "DiGCNIB",
         "DirGATConv", "DirGCNConv", "DirGNN", "DirSAGEConv", "GATConv", "GATv2Conv", "GCNConv",
         "GINConv", "GINEConv", "HETERO_MODELS", "HeteroStack", "MLP", "MODELS", "MagNet",
-        "MagNetConv", "SAGEConv", "Stack", "build_model",
+        "MagNetConv", "SAGEConv", "Stack", "build_model", "own_options",
     ],
     "graphkit.scatter": [
         "atomic", "scatter", "gather_coo", "gather_csr", "scatter_log_softmax", "scatter_logsumexp",
@@ -74,8 +74,8 @@ PUBLIC = {
         "time_split", "unpack",
     ],
     "graphkit.recipes": [
-        "PRESETS", "RECIPES", "Preset", "Record", "Row", "graph", "link", "node", "node_mini",
-        "predict",
+        "PRESETS", "RECIPES", "Preset", "Record", "Row", "TABLES", "graph", "link", "node",
+        "node_mini", "predict", "reproduce",
     ],
     "graphkit.store": ["atomic", "digest", "load_tensors", "save_tensors", "sync", "writing"],
     "graphkit.checkpoint": ["load_state", "random_state", "save_state", "set_random_state"],

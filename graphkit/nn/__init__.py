@@ -11,7 +11,7 @@ from .gin import GINConv, GINEConv
 from .hetero import HETERO_MODELS, HeteroStack
 from .magnet import MagNet, MagNetConv
 from .mlp import MLP
-from .models import MODELS, Stack, build_model
+from .models import MODELS, Stack, build_model, own_options
 from .sage import SAGEConv
 
 __all__ = [
@@ -40,4 +40,5 @@ __all__ = [
     "SAGEConv",
     "Stack",
     "build_model",
+    "own_options",
 ]

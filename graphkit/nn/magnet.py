@@ -57,7 +57,7 @@ class MagNetConv(nn.Module):
         self,
         in_channels: int,
         out_channels: int,
-        K: int = 1,  # noqa: N803
+        K: int = 1,
         q: float = 0.25,
         bias: bool = True,
     ) -> None:
@@ -198,7 +198,7 @@ class MagNet(nn.Module):
         out_channels: int | None,
         num_layers: int = 2,
         dropout: float = 0.5,
-        K: int = 1,  # noqa: N803
+        K: int = 1,
         q: float = 0.25,
         drop_input: bool = False,
     ) -> None:
