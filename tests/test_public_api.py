@@ -9,9 +9,9 @@ import pytest
 
 PUBLIC = {
     "graphkit": [
-        "Adj", "BackendError", "ConfigError", "Csr", "DataError", "Graph", "GraphError",
-        "GraphkitError", "StoreError", "as_graph", "data", "interop", "metrics", "nn", "ops",
-        "recipes", "scatter", "structure", "testing",
+        "Adj", "BackendError", "ConfigError", "Csr", "DataError", "DirectionWarning", "Graph",
+        "GraphError", "GraphkitError", "StoreError", "as_graph", "data", "interop", "metrics", "nn",
+        "ops", "recipes", "scatter", "structure", "testing",
     ],
     "graphkit.ops": [
         "HeteroSampled",
@@ -41,9 +41,10 @@ PUBLIC = {
         "take_rows",
     ],
     "graphkit.nn": [
-        "ACMConv", "ACMGCN", "GATConv", "GATv2Conv", "GCNConv", "GINConv", "GINEConv",
-        "HETERO_MODELS", "HeteroStack", "MLP", "MODELS", "SAGEConv", "Stack", "build_model",
-        "own_options",
+        "ACMConv", "ACMGCN", "DGCN", "DGCNConv", "DiGCNBlock", "DiGCNConv", "DiGCNIB",
+        "DirGATConv", "DirGCNConv", "DirGNN", "DirSAGEConv", "GATConv", "GATv2Conv", "GCNConv",
+        "GINConv", "GINEConv", "HETERO_MODELS", "HeteroStack", "MLP", "MODELS", "MagNet",
+        "MagNetConv", "SAGEConv", "Stack", "build_model", "own_options",
     ],
     "graphkit.scatter": [
         "atomic", "scatter", "gather_coo", "gather_csr", "scatter_log_softmax", "scatter_logsumexp",
@@ -56,7 +57,9 @@ PUBLIC = {
         ),
     ],
     "graphkit.structure": [
-        "gcn_scales", "has_self_loop", "partition", "self_loop_mask", "weighted_in_degree",
+        "TwoSides", "digcn_operator", "directed_scales", "edge_counts", "gcn_scales",
+        "has_self_loop", "is_symmetric", "pagerank", "partition", "proximity", "self_loop_mask",
+        "weighted_in_degree",
     ],
     "graphkit.testing": ["check_layer", "dense_adjacency", "graphs", "zoo"],
     "graphkit.data": [

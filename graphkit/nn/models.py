@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -13,11 +13,14 @@ from ..errors import ConfigError, nearest
 from ..graph import Adj, Graph, as_graph
 from ..ops import dropout, relu_dropout
 from .acm import ACMGCN
+from .digcn import DGCN, DiGCNConv, DiGCNIB
+from .directed import DirGNN
 from .gat import GATConv, GATv2Conv
 from .gcn import GCNConv
 from .gin import GINConv
 from .inputs import over_blocks
 from .linear import reset
+from .magnet import MagNet
 from .mlp import MLP
 from .sage import SAGEConv
 
@@ -160,13 +163,100 @@ def _acm(variant: str) -> Callable[..., ACMGCN]:
     return build
 
 
+def _dir(conv: Literal["gcn", "sage", "gat"]) -> Callable[..., DirGNN]:
+    def build(
+        widths: list[int],
+        dropout: float,
+        norm: str | None = None,
+        drop_input: bool = True,
+        *,
+        alpha: float = 0.5,
+        learn_alpha: bool = False,
+        jk: Literal["max", "cat", "none"] = "max",
+        normalize: bool = False,
+    ) -> DirGNN:
+        _refuse_norm(f"dir-{conv}", norm)
+        sizes = *_ends(widths), len(widths) - 1
+        return DirGNN(*sizes, dropout, conv, alpha, learn_alpha, jk, normalize, drop_input)
+
+    return build
+
+
+def _magnet(
+    widths: list[int],
+    dropout: float,
+    norm: str | None = None,
+    drop_input: bool = True,
+    *,
+    K: int = 1,
+    q: float = 0.25,
+) -> MagNet:
+    _refuse_norm("magnet", norm)
+    return MagNet(*_ends(widths), len(widths) - 1, dropout, K, q, drop_input)
+
+
+def _digcn(
+    widths: list[int],
+    dropout: float,
+    norm: str | None = None,
+    drop_input: bool = True,
+    *,
+    alpha: float = 0.1,
+) -> Stack:
+    build = _stack(lambda a, b, last: DiGCNConv(a, b, alpha))
+    return build(widths, dropout, norm, drop_input)
+
+
+def _digcn_ib(
+    widths: list[int],
+    dropout: float,
+    norm: str | None = None,
+    drop_input: bool = True,
+    *,
+    alpha: float = 0.1,
+    k: int = 2,
+    fusion: Literal["sum", "cat"] = "sum",
+) -> DiGCNIB:
+    _refuse_norm("digcn-ib", norm)
+    return DiGCNIB(*_ends(widths), len(widths) - 1, dropout, alpha, k, fusion, drop_input)
+
+
+def _dgcn(
+    widths: list[int],
+    dropout: float,
+    norm: str | None = None,
+    drop_input: bool = True,
+    *,
+    swapped_degrees: bool = False,
+) -> DGCN:
+    _refuse_norm("dgcn", norm)
+    return DGCN(*_ends(widths), len(widths) - 1, dropout, swapped_degrees, drop_input)
+
+
+def _refuse_norm(name: str, norm: str | None) -> None:
+    if norm is not None:
+        raise ConfigError(f"Model {name!r} has no norm, but norm={norm!r} was asked for.")
+
+
+def _ends(widths: list[int]) -> tuple[int, int, int]:
+    """Width of the input, of what is hidden, of the output."""
+    return widths[0], widths[1], widths[-1]
+
+
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "acm-gcn": _acm("acm"),
     "acmii-gcn": _acm("acmii"),
+    "dgcn": _dgcn,
+    "digcn": _digcn,
+    "digcn-ib": _digcn_ib,
+    "dir-gat": _dir("gat"),
+    "dir-gcn": _dir("gcn"),
+    "dir-sage": _dir("sage"),
     "gat": _stack(_attention(GATConv), act="elu"),
     "gatv2": _stack(_attention(GATv2Conv), act="elu"),
     "gcn": _stack(lambda a, b, last: GCNConv(a, b)),
     "gin": _stack(_gin),
+    "magnet": _magnet,
     "mlp": _mlp,
     "sage": _stack(lambda a, b, last: SAGEConv(a, b)),
 }

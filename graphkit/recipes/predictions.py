@@ -342,7 +342,9 @@ def _node_data(source: Source) -> Any:
     elif node_card(source.name) is None:
         found = read_folder(source.name, allow_nonfinite=nonfinite, labelled=False)
     else:
-        found = load(source.name, source.root, split=source.split)
+        # runs before there was the option have one
+        number = source.options.get("num_splits", 1) if source.same else 1
+        found = load(source.name, source.root, split=source.split, num_splits=number)
     if getattr(found, "y", None) is None:
         found.y = torch.full((found.num_nodes,), -1)
     return found
