@@ -265,6 +265,10 @@ optionally ``norm`` and ``drop_input`` as :func:`build_model` takes them. What e
 keyword alone, are the model's own options; ``num_nodes`` among them is filled in."""
 
 
+# of these None as the last width leaves the classifier on top out
+_WITH_CLASSIFIER = ("dgcn", "dir-gat", "dir-gcn", "dir-sage", "magnet")
+
+
 def own_options(name: str) -> dict[str, inspect.Parameter]:
     """The options that the model ``name`` has of its own, with their types and defaults.
 
@@ -282,7 +286,7 @@ def build_model(
     name: str,
     in_channels: int,
     hidden_channels: int,
-    out_channels: int,
+    out_channels: int | None,
     *,
     num_layers: int = 2,
     dropout: float = 0.5,
@@ -294,14 +298,19 @@ def build_model(
     """The model ``name`` of :data:`MODELS`, called as ``model(x, edge_index_or_graph)``.
 
     ``norm="batch_norm"`` puts one behind every layer but the last; ``drop_input=False`` applies
-    dropout between the layers alone. ``options`` are the model's own (:func:`own_options`);
+    dropout between the layers alone. ``out_channels=None`` asks for vectors of the nodes: what the
+    classifier on top would read where the model has one, of width ``model.out_channels``, else a
+    last layer of width ``hidden_channels``. ``options`` are the model's own (:func:`own_options`);
     ``num_nodes`` is asked for by models with weights for each node.
 
     Raises :class:`ConfigError` for an unknown name (the nearest is offered), an option that the
     model does not have, or impossible sizes.
     """
     builder = _builder(name)
-    if num_layers < 1 or min(in_channels, hidden_channels, out_channels) < 1:
+    if out_channels is None and (num_layers < 2 or name.lower() not in _WITH_CLASSIFIER):
+        out_channels = hidden_channels
+    out_width = hidden_channels if out_channels is None else out_channels
+    if num_layers < 1 or min(in_channels, hidden_channels, out_width) < 1:
         raise ConfigError(
             f"Model {name!r}: widths ({in_channels}, {hidden_channels}, {out_channels}) and "
             f"num_layers={num_layers} must all be at least 1."
@@ -317,7 +326,7 @@ def build_model(
             raise ConfigError(f"Model {name!r}: unknown option {key!r}. {hint}")
     if "num_nodes" in inspect.signature(builder).parameters:
         options["num_nodes"] = num_nodes
-    widths = [in_channels, *[hidden_channels] * (num_layers - 1), out_channels]
+    widths: list[Any] = [in_channels, *[hidden_channels] * (num_layers - 1), out_channels]
     return builder(widths, dropout, norm, drop_input, **options)
 
 

@@ -36,14 +36,17 @@ class PairNet(nn.Module):
     """An encoder of nodes, and a linear map of two of them: ``classify(h, pairs) [n, C]``.
 
     ``W [h_u ; h_v] + b`` for the pair (u, v), as the edge heads of MagNet (Zhang et al. 2021) and
-    of the methods it is compared with. The map of two nodes is the sum of a map of each: both are
-    taken of the nodes, and only the C classes of each pair are ever in memory. Dropout falls on the
-    vectors of the nodes, where the official code drops those of each pair anew.
+    of the methods it is compared with; ``h`` is what a classifier of the model's own would read,
+    such as MagNet's [Re ; Im]. The map of two nodes is the sum of a map of each: both are taken of
+    the nodes, and only the C classes of each pair are ever in memory. So the logits are of the form
+    f(u) + g(v): they tell which nodes links leave and reach, not which nodes belong together, for
+    which there is the recipe link. Dropout falls on the vectors of the nodes, where the official
+    code drops those of each pair anew.
 
     Args:
         model: the encoder, one of ``graphkit.nn.MODELS``.
         in_channels: number of features.
-        hidden: width of the encoder, and of the vectors it makes.
+        hidden: width of the encoder.
         classes: number of classes.
         num_layers: layers of the encoder.
         dropout: probability between layers, and before the map of pairs.
@@ -71,11 +74,11 @@ class PairNet(nn.Module):
         self.dropout = dropout
         about: dict[str, Any] = dict(norm=norm, drop_input=drop_input, num_nodes=num_nodes)
         about |= dict(num_layers=num_layers, dropout=dropout, **model_options)
-        self.encoder = build_model(model, in_channels, hidden, hidden, **about)
-        self.head = nn.Linear(2 * hidden, classes)
+        self.encoder = build_model(model, in_channels, hidden, None, **about)
+        self.head = nn.Linear(2 * getattr(self.encoder, "out_channels", hidden), classes)
 
     def forward(self, x: Tensor, graph: Graph) -> Tensor:
-        """Vectors of the nodes, [N, hidden]."""
+        """Vectors of the nodes, [N, width]."""
         return self.encoder(x, graph)
 
     def classify(self, h: Tensor, pairs: Graph) -> Tensor:
@@ -124,18 +127,12 @@ class Divided:
     pairs: Mapping[str, Graph]
     label: Mapping[str, Tensor]
 
-    def to(self, device: torch.device) -> "Divided":
-        """The same on ``device``."""
-        pairs = {part: graph.to(device) for part, graph in self.pairs.items()}
-        label = {part: value.to(device) for part, value in self.label.items()}
-        return Divided(self.x.to(device), self.graph.to(device), pairs, label)
-
 
 def direction(
     *,
     data: "str | Data" = "cora-ml-directed",
     task: Literal["direction", "existence", "three-class"] = "direction",
-    model: str = "sage",
+    model: str = "dir-sage",
     seeds: "str | int | Sequence[int]" = "0",
     root: str | None = None,
     out: str | None = None,
@@ -157,6 +154,7 @@ def direction(
     weight_decay: float = 5e-4,
     epochs: int = 300,
     patience: int = 100,
+    stop: Literal["mean", "best"] = "mean",
     select: Literal["score", "loss"] = "score",
     metric: str | None = None,
     undirected: bool = False,
@@ -204,6 +202,7 @@ def direction(
         weight_decay: L2 penalty, on all parameters
         epochs: most epochs to train
         patience: stop when the validation loss exceeds its mean over so many epochs before; 0 never
+        stop: mean for that rule; best stops when the epoch that is kept is patience epochs old
         select: keep the weights of the best validation score, or of the lowest validation loss
         metric: accuracy, f1 (macro), rocauc or ap; accuracy if not given
         undirected: send messages along the reverse of every training edge too
@@ -380,13 +379,12 @@ def _announce(
     )
     made = " (made undirected)" if options["undirected"] else ""
     weights = sum(p.numel() for p in model.parameters())
-    shape = first.to(torch.device("meta"))
+    x, graph, label = (t.to("meta") for t in (first.x, first.graph, first.label["train"]))
+    pairs = first.pairs["train"].to("meta")
     predicted = memory.predict_step(
         model,
-        lambda shapes: task.loss(
-            logits(shapes, shape, shape.pairs["train"], options), shape.label["train"]
-        ),
-        whole.device,
+        lambda shapes: task.loss(shapes.classify(shapes(x, graph), pairs), label),
+        first.x.device,
     )
     lines = [
         f"{options['data']}: {whole.num_nodes:,} nodes, {len(src):,} edges, {two_way:,} of them "

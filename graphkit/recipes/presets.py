@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import ConfigError, nearest
 from . import report
+from .direction import direction
 from .graph import graph
 from .link import link
 from .node import node
@@ -125,6 +126,13 @@ def _digcn_rows(data: str, gcn: str, digcn: str, inception: str) -> tuple[Preset
     )
 
 
+def _links(data: str, name: str, **values: Any) -> Preset:
+    """MagNet's protocol for links; --task and --model ask for the other tasks and encoders."""
+    usual = dict(data=data, model="magnet", seeds="0-9", features="degree", lr=0.001, hidden=64)
+    usual |= dict(weight_decay=5e-4, epochs=3000, patience=500, stop="best", select="loss")
+    return Preset(f"direction-{name}", direction, {**usual, **values})
+
+
 def _ogb_node(model: str, data: str, published: str, day: str, **values: Any) -> Preset:
     """Full batch with the settings of OGB's examples, which drop no inputs."""
     usual = dict(hidden=256, num_layers=3, dropout=0.5, drop_input=False, weight_decay=0.0)
@@ -209,6 +217,14 @@ PRESETS = {
         _magnet("citeseer-directed", num_splits=10),
         *_digcn_rows("cora-ml", "53.11 ± 0.8", "77.01 ± 0.4", "80.28 ± 0.5"),
         *_digcn_rows("citeseer", "54.36 ± 0.5", "64.92 ± 0.3", "66.11 ± 0.7"),
+        _links("cora-ml-directed", "cora-ml"),
+        _links("citeseer-directed", "citeseer"),
+        _links("chameleon-directed", "chameleon"),
+        _links("texas", "texas"),
+        _links("wisconsin", "wisconsin"),
+        _links("polblogs", "polblogs"),
+        _links("wiki-vote", "wiki-vote", epochs=1000),
+        _links("p2p-gnutella31", "gnutella", epochs=1000),
         _ogb_node("gcn", "ogbn-arxiv", "71.74 ± 0.29", "1 May 2020", **ARXIV),
         _ogb_node("sage", "ogbn-arxiv", "71.49 ± 0.27", "1 May 2020", **ARXIV),
         _ogb_node("gcn", "ogbn-products", "75.64 ± 0.21", "20 June 2020", epochs=300),
