@@ -41,7 +41,7 @@ PUBLIC = {
         "take_rows",
     ],
     "graphkit.nn": [
-        "ACMConv", "ACMGCN", "DGCN", "DGCNConv", "DiGCNBlock", "DiGCNConv", "DiGCNIB",
+        "ACMConv", "ACMGCN", "DGCN", "DGCNConv", "DiGCN", "DiGCNBlock", "DiGCNConv", "DiGCNIB",
         "DirGATConv", "DirGCNConv", "DirGNN", "DirSAGEConv", "GATConv", "GATv2Conv", "GCNConv",
         "GINConv", "GINEConv", "HETERO_MODELS", "HeteroStack", "MLP", "MODELS", "MagNet",
         "MagNetConv", "SAGEConv", "Stack", "build_model", "own_options",

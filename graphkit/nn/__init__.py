@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .acm import ACMGCN, ACMConv
-from .digcn import DGCN, DGCNConv, DiGCNBlock, DiGCNConv, DiGCNIB
+from .digcn import DGCN, DGCNConv, DiGCN, DiGCNBlock, DiGCNConv, DiGCNIB
 from .directed import DirGATConv, DirGCNConv, DirGNN, DirSAGEConv
 from .gat import GATConv, GATv2Conv
 from .gcn import GCNConv
@@ -19,6 +19,7 @@ __all__ = [
     "ACMGCN",
     "DGCN",
     "DGCNConv",
+    "DiGCN",
     "DiGCNBlock",
     "DiGCNConv",
     "DiGCNIB",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError, nearest
 from ..graph import Adj, Graph
-from ..ops import dropout, spmm
+from ..ops import dropout, relu_dropout, spmm
 from ..ops.loops import count_self_loops
 from ..structure.directed import TwoSides, digcn_operator, edge_counts, once, proximity
 from ..structure.normalize import inverse_root
@@ -76,6 +76,52 @@ class DiGCNConv(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.in_channels}, {self.out_channels}, alpha={self.alpha:g}"
+
+
+class DiGCN(nn.Module):
+    """DiGCN: :class:`DiGCNConv` layers, with ReLU and dropout between.
+
+    Args:
+        in_channels: Features of each node.
+        hidden_channels: Features of every hidden layer.
+        out_channels: Number of classes.
+        num_layers: Number of layers.
+        dropout: Probability behind every hidden layer.
+        alpha: As in :class:`DiGCNConv`.
+        drop_input: Also drop features (the official code does not).
+
+    Shapes: ``x [N, in]``, ``edge_index [2, E]`` or Graph; returns logits ``[N, out]``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        hidden_channels: int,
+        out_channels: int,
+        num_layers: int = 2,
+        dropout: float = 0.5,
+        alpha: float = 0.1,
+        drop_input: bool = False,
+    ) -> None:
+        super().__init__()
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.dropout, self.drop_input = dropout, drop_input
+        widths = [in_channels, *[hidden_channels] * (num_layers - 1), out_channels]
+        pairs = zip(widths[:-1], widths[1:], strict=True)
+        self.convs = nn.ModuleList(DiGCNConv(a, b, alpha) for a, b in pairs)
+
+    def reset_parameters(self) -> None:
+        for conv in self.convs:
+            reset(conv)
+
+    def forward(self, x: Tensor, edge_index: Adj) -> Tensor:
+        x, graph = read_directed("DiGCN", x, edge_index, self.in_channels)
+        if self.drop_input:
+            x = dropout(x, self.dropout, self.training)
+        for number, conv in enumerate(self.convs):
+            x = relu_dropout(x, self.dropout, self.training) if number else x
+            x = conv(x, graph)
+        return x
 
 
 class DiGCNBlock(nn.Module):

@@ -127,7 +127,7 @@ class DirGCNConv(nn.Module):
         return _sum_of_ways(x, w, ways, self.lin_root)
 
     def extra_repr(self) -> str:
-        return f"{self.in_channels}, {self.out_channels}, alpha={float(self.alpha):g}"
+        return f"{self.in_channels}, {self.out_channels}, {_told(self.alpha)}"
 
 
 class DirSAGEConv(nn.Module):
@@ -182,7 +182,7 @@ class DirSAGEConv(nn.Module):
         return _sum_of_ways(x, edge_mask, ways, self.lin_root)
 
     def extra_repr(self) -> str:
-        return f"{self.in_channels}, {self.out_channels}, alpha={float(self.alpha):g}"
+        return f"{self.in_channels}, {self.out_channels}, {_told(self.alpha)}"
 
 
 class DirGATConv(nn.Module):
@@ -249,7 +249,7 @@ class DirGATConv(nn.Module):
         return reduce(torch.add, parts)
 
     def extra_repr(self) -> str:
-        return f"{self.in_channels}, {self.out_channels}, alpha={float(self.alpha):g}"
+        return f"{self.in_channels}, {self.out_channels}, {_told(self.alpha)}"
 
 
 class DirGNN(nn.Module):
@@ -343,6 +343,10 @@ def _share(layer: str, alpha: float, learn: bool) -> tuple[Share, float]:
     if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 <= alpha <= 1:
         raise ConfigError(f"{layer}: alpha is {alpha!r}, but a number from 0 to 1 is expected.")
     return (nn.Parameter(torch.tensor(float(alpha))) if learn else float(alpha)), float(alpha)
+
+
+def _told(alpha: Share) -> str:
+    return f"alpha={alpha.item() if isinstance(alpha, Tensor) else alpha:g}"
 
 
 def _directions(alpha: Share) -> tuple[bool, bool]:

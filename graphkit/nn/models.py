@@ -13,7 +13,7 @@ from ..errors import ConfigError, nearest
 from ..graph import Adj, Graph, as_graph
 from ..ops import dropout, relu_dropout
 from .acm import ACMGCN
-from .digcn import DGCN, DiGCNConv, DiGCNIB
+from .digcn import DGCN, DiGCN, DiGCNIB
 from .directed import DirGNN
 from .gat import GATConv, GATv2Conv
 from .gcn import GCNConv
@@ -202,9 +202,9 @@ def _digcn(
     drop_input: bool = True,
     *,
     alpha: float = 0.1,
-) -> Stack:
-    build = _stack(lambda a, b, last: DiGCNConv(a, b, alpha))
-    return build(widths, dropout, norm, drop_input)
+) -> DiGCN:
+    _refuse_norm("digcn", norm)
+    return DiGCN(*_ends(widths), len(widths) - 1, dropout, alpha, drop_input)
 
 
 def _digcn_ib(
