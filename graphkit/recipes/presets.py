@@ -114,7 +114,7 @@ def _magnet(data: str, published: str = "", **values: Any) -> Preset:
 def _digcn(model: str, data: str, published: str, **values: Any) -> Preset:
     """Twenty splits of 20 nodes per class, of which the paper has one."""
     usual = dict(data=f"{data}-directed", model=model, seeds="0-19", num_splits=20, epochs=1000)
-    usual |= dict(patience=200, stop="best", drop_input=False)
+    usual |= dict(patience=200, stop="best", drop_input=False, row_normalize=True)
     return Preset(f"{model}-{data}-directed", node, {**usual, **values}, published, TONG, "digcn")
 
 

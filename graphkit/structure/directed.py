@@ -92,7 +92,8 @@ def warn_if_symmetric(what: str, given: Adj, graph: Graph) -> None:
             f"{what}: every edge of the graph has its reverse, so that it has no direction to "
             "read. Load the directed edges, or use a model for undirected graphs, such as gcn.",
             DirectionWarning,
-            stacklevel=4,
+            # the line that called the layer or model: torch has two frames between
+            stacklevel=6,
         )
 
 

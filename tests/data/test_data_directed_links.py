@@ -15,7 +15,7 @@ from graphkit.data.links import directed_link_label
 from graphkit.errors import ConfigError, DataError, GraphError
 
 # the first call of a torch function may take longer than hypothesis allows
-pace = settings(deadline=None, max_examples=60)
+pace = settings(deadline=None, max_examples=40)
 SHARES: dict[str, float] = dict(num_val=0.1, num_test=0.2)
 
 

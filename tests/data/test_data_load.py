@@ -118,6 +118,24 @@ def test_the_seed_draws_the_split_and_nothing_else():
         load("digits", seed=-1)
 
 
+def test_several_splits_are_those_of_the_seeds_from_the_first_on():
+    several = load("digits", seed=3, num_splits=4)
+    for column in range(4):
+        one = load("digits", seed=3 + column)
+        for part in ("train_mask", "val_mask", "test_mask"):
+            assert torch.equal(several[part][:, column], one[part])
+    assert check(several) is several
+    for number in (0, True, 2.0):
+        with pytest.raises(ConfigError, match=f"num_splits is {number}, but a whole number"):
+            load("digits", num_splits=number)
+    with pytest.raises(ConfigError, match="texas: num_splits is 2, but split 'geom-gcn' is not"):
+        load("texas", num_splits=2)
+    with pytest.raises(ConfigError, match="ego-facebook: num_splits is 2"):
+        load("ego-facebook", num_splits=2)
+    with pytest.raises(ConfigError, match="root, split and num_splits have no meaning"):
+        load("./here", num_splits=2)
+
+
 def test_a_graph_helps_on_digits():
     """Label spreading over the graph beats the nearest class mean of the pixels by far."""
     data = load("digits")
@@ -380,7 +398,7 @@ def test_a_path_is_read_as_own_data(tmp_path, monkeypatch):
     assert is_path(str(tmp_path)) and is_path("cora/") and not is_path("Cora")
     for options in ({"root": tmp_path}, {"split": "public"}):
         with pytest.raises(
-            ConfigError, match="is a path, for which root and split have no meaning"
+            ConfigError, match="is a path, for which root, split and num_splits have no meaning"
         ):
             load("./cora", **options)
     with pytest.raises(DataError, match="nowhere"):

@@ -76,13 +76,16 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], dict[str, Any]]] = {
     "dir-gnn": (lambda: gnn.DirGNN(8, 6, 4, normalize=True), {}),
     "magnet-conv": (lambda: BothParts(q=0.2), {"in_channels": 8}),
     "magnet-real": (lambda: BothParts(K=3, q=0.0, bias=False), {"in_channels": 8}),
-    "magnet": (lambda: gnn.MagNet(8, 6, 4, K=2, q=0.1), {}),
+    "magnet": (lambda: gnn.MagNet(8, 6, 4, K=2, q=0.1), {"compile_backend": None}),
     "digcn-conv": (lambda: gnn.DiGCNConv(8, 4), {}),
-    "digcn": (lambda: gnn.DiGCN(8, 6, 4, num_layers=3), {}),
+    "digcn": (lambda: gnn.DiGCN(8, 6, 4, num_layers=3), {"compile_backend": None}),
     "digcn-block": (lambda: gnn.DiGCNBlock(8, 4, k=3), {}),
-    "digcn-ib": (lambda: gnn.DiGCNIB(8, 6, 4, num_layers=2, fusion="cat"), {}),
+    "digcn-ib": (
+        lambda: gnn.DiGCNIB(8, 6, 4, num_layers=2, fusion="cat"),
+        {"compile_backend": None},
+    ),
     "dgcn-conv": (lambda: gnn.DGCNConv(8, 4), {}),
-    "dgcn": (lambda: gnn.DGCN(8, 6, 4), {}),
+    "dgcn": (lambda: gnn.DGCN(8, 6, 4), {"compile_backend": None}),
     "stack": (lambda: gnn.Stack([gnn.GCNConv(8, 6), gnn.SAGEConv(6, 4)]), {"in_channels": 8}),
 }
 

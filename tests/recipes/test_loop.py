@@ -157,6 +157,17 @@ def test_the_window_rule_is_that_of_kipf_and_welling(losses: list[int], patience
     assert stalled(history, patience) == expected
 
 
+@pytest.mark.parametrize("select", ["score", "loss"])
+def test_the_rule_of_the_best_epoch_stops_when_that_is_old(nodes: Nodes, select: Any) -> None:
+    training = fit(Linear(0.5), nodes, stop="best", patience=7, select=select, epochs=900)
+    history, best = training.history, training.best
+    assert best and len(history) == best.epoch + 7 < 900
+    for end in range(1, len(history)):
+        keys = [(-e.val_score, e.val_loss)[select == "loss" :] for e in history[:end]]
+        assert end - 1 - keys.index(min(keys)) < 7
+    assert len(fit(Linear(0.5), nodes, stop="best").history) == 60
+
+
 def test_patience_zero_never_stops() -> None:
     assert not stalled([Epoch(i, 0.0, float(i), 0.0) for i in range(100)], 0)
 

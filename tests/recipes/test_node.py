@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import json
 import random
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,11 @@ from safetensors.torch import load_file
 from torch_geometric.data import Data
 
 from graphkit import data as data_sets
-from graphkit.errors import DataError, StoreError
+from graphkit.errors import ConfigError, DataError, DirectionWarning, StoreError
 from graphkit.graph import Graph
 from graphkit.metrics import accuracy
 from graphkit.nn import build_model
-from graphkit.recipes import PRESETS, node
+from graphkit.recipes import PRESETS, node, predict
 
 # the package's attribute of this name is the function
 MODULE = importlib.import_module("graphkit.recipes.node")
@@ -103,6 +104,17 @@ def test_a_seed_trains_on_its_own_split(own: Data, digests: Digests) -> None:
     assert digests(by_seed.run) == digests(by_mask.run)
 
 
+def test_splits_that_are_drawn(own: Data, digests: Digests) -> None:
+    record = node(seeds="0-2", num_splits=2, **QUICK)
+    assert [row.split for row in record.rows] == [0, 1, 0]
+    second = node(data=data_sets.load("digits", seed=1), seeds=1, **QUICK)
+    name = "weights-seed1.safetensors"
+    assert digests(second.run)[name] == digests(record.run)[name]
+    assert predict(record.run, seed=1, quiet=True)["test"] == record.rows[1].test
+    with pytest.raises(ConfigError, match="num_splits is 3, but it is for data sets given by name"):
+        node(data=own, num_splits=3, **QUICK)
+
+
 def test_bad_data_is_refused_before_anything_is_written(own: Data) -> None:
     own.train_mask = None
     with pytest.raises(DataError, match="train_mask"):
@@ -146,11 +158,33 @@ def test_undirected_and_row_normalize(own: Data, capsys: pytest.CaptureFixture[s
     assert "5 edges (made undirected)" in text and "edge_attr are not used" in text
 
 
-@pytest.mark.parametrize("name", ["sage", "gat", "gatv2", "gin", "mlp", "acm-gcn", "acmii-gcn"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("sage", "gat", "gatv2", "gin", "mlp", "acm-gcn", "acmii-gcn"),
+        *("dir-gcn", "dir-sage", "dir-gat", "magnet", "digcn", "digcn-ib", "dgcn"),
+    ],
+)
 def test_every_model_trains(own: Data, name: str) -> None:
     record = node(data=own, model=name, epochs=30, hidden=16, quiet=True, patience=0)
     assert record.model == name
     assert record.rows[0].epochs == 30 and record.val_mean > 0.5
+
+
+def test_a_directed_model_warns_once_of_what_was_made_undirected(own: Data) -> None:
+    options = dict(data=own, model="dir-gcn", model_options="jk=cat,alpha=0.3", **QUICK)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        node(**options, seeds="0-1")
+        assert not caught
+        node(**options, seeds="0-1", undirected=True)
+    assert [one.category for one in caught] == [DirectionWarning]
+
+
+def test_one_class_is_learnt_at_once(own: Data) -> None:
+    own.y = torch.zeros_like(own.y)
+    record = node(data=own, model="magnet", **QUICK)
+    assert record.test_mean == 1
 
 
 def test_bf16(own: Data, digests: Digests) -> None:

@@ -9,7 +9,7 @@ import pytest
 from graphkit import data
 from graphkit.errors import ConfigError
 from graphkit.nn import MODELS
-from graphkit.recipes import PRESETS, RECIPES, report
+from graphkit.recipes import PRESETS, RECIPES, options, report
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -20,6 +20,9 @@ def test_presets_name_what_exists(name: str) -> None:
     assert preset.values["model"] in MODELS
     assert preset.values["data"] in {card.name for card in data.cards()}
     assert bool(preset.published) == bool(preset.source)
+    own = preset.values.get("model_options", "")
+    assert options.settle({**report.defaults(preset.recipe), **preset.values})["model"] in MODELS
+    assert own == "" or options.read_model_options(preset.values["model"], own)
 
 
 def spied(name: str) -> tuple[Any, dict[str, Any]]:
