@@ -23,8 +23,19 @@ import jsonargparse
 import torch
 
 from . import __version__, data, ops
-from .errors import BackendError, ConfigError, DataError, GraphkitError, nearest
-from .recipes import PRESETS, RECIPES, Record, memory, plots, predict, report, reproduce, steady
+from .errors import BackendError, ConfigError, DataError, GraphkitError, StoreError, nearest
+from .recipes import (
+    PRESETS,
+    RECIPES,
+    Record,
+    homophily,
+    memory,
+    plots,
+    predict,
+    report,
+    reproduce,
+    steady,
+)
 from .recipes.presets import listing
 from .recipes.reproduce import listing as listing_of_tables
 
@@ -39,6 +50,7 @@ USAGE = """graphkit: graph learning on PyTorch
   graphkit predict RUN [--data NAME]            apply the weights of a run to data
   graphkit bench NAME [--quick]                 measure speed and memory against the peers
   graphkit plot bench [FILES] [--out FILE]      draw the bandwidth that measured figures reach
+  graphkit plot homophily NAME NAME ...         compare how the labels and edges of sets go together
   graphkit info                                 versions, device, threads, kernels
   graphkit --version
 
@@ -338,11 +350,16 @@ def _data_info(options: Mapping[str, Any]) -> None:
     hosts = {urlsplit(one["url"]).hostname for one in card["downloads"]}
     count = len(card["downloads"])
     pairs["downloads"] = f"{count} from {', '.join(map(str, hosts))}" if count else "none known"
-    found = card["found"] or "nothing: they are not on this machine"
-    if isinstance(found, dict):
-        found = {name: _brief(value) for name, value in found.items()}
-    pairs["files hold"] = found
+    found = card["found"] or {}
+    tables = found.pop("homophily", None)
+    if found.get("reciprocal_share") is not None:
+        found["reciprocal_share"] = f"{100 * found['reciprocal_share']:.1f} % of the edges"
+    shown = {name: _brief(value) for name, value in found.items()}
+    pairs["files hold"] = shown or "nothing: they are not on this machine"
     plots.show_pairs(f"{card['name']}: {card['title']}", pairs)
+    if tables:
+        homophily.show(tables)
+        print(f"Next: graphkit plot homophily {card['name']} NAME compares it with another set.")
 
 
 def _compact(value: Any) -> Any:
@@ -375,14 +392,45 @@ def _bench(argv: list[str]) -> None:
 
 
 def _plot(argv: list[str]) -> None:
-    known = ("bench",)
+    pictures = {"bench": _plot_bench, "homophily": _plot_homophily}
     action = argv[0] if argv else ""
     if action in ("-h", "--help"):
         print(USAGE)
         return
-    if action not in known:
-        raise ConfigError(f"graphkit plot: unknown picture {action!r}. {nearest(action, known)}")
-    _of_checkout("graphkit plot bench", "roofline.py")(argv[1:])
+    if action not in pictures:
+        raise ConfigError(f"graphkit plot: unknown picture {action!r}. {nearest(action, pictures)}")
+    pictures[action](argv[1:])
+
+
+def _plot_bench(argv: list[str]) -> None:
+    _of_checkout("graphkit plot bench", "roofline.py")(argv)
+
+
+def _plot_homophily(argv: list[str]) -> None:
+    """Compare data sets by how their labels and edges go together."""
+    parser = _Parser("graphkit plot homophily NAME ...", inspect.getdoc(_plot_homophily) or "")
+    parser.usage = "graphkit plot homophily NAME ... [options]"
+    parser.add_argument(
+        "names", metavar="NAME", nargs="+", help="a data set, or a path to your own"
+    )
+    parser.add_argument("--root", metavar="DIR", help="folder of downloaded data sets")
+    parser.add_argument(
+        "--out", metavar="FILE", default="homophily.svg", help="svg, png or pdf [%(default)s]"
+    )
+    options = parser.read(argv)
+    out, sets = Path(options["out"]), {}
+    for name in options["names"]:
+        own = data.is_path(name)
+        loaded = data.load(name, None if own else options["root"])
+        sets[Path(name).name if own else name.lower()] = data.homophily_of(loaded, name)
+    try:
+        homophily.draw(out, sets)
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{out} cannot be written: {error}.") from error
+    homophily.show_all(sets)
+    print(f"{len(sets)} data sets, {len(homophily.DRAWN)} measures of each.")
+    print(f"Plot: {os.path.relpath(out)}")
+    print("Next: graphkit data info NAME says what each measure is.")
 
 
 def _of_checkout(command: str, name: str) -> Callable[[list[str]], int]:

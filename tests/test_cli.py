@@ -212,7 +212,9 @@ def test_data_list_and_info(graphkit: Any) -> None:
     assert code == 2 and "Did you mean 'graph'" in err
     assert "graphkit data info NAME" in out and "graphkit train --data NAME" in out
     code, out, _ = graphkit("data", "info", "digits")
-    assert code == 0 and "edge homophily" in out and "12,618" in out
+    assert code == 0 and "12,618" in out and "reciprocal share: 100.0 % of the edges" in out
+    assert "informativeness" in out and "what a neighbour's class tells" in out
+    assert "graphkit plot homophily digits NAME" in out
     assert "not on this machine" in graphkit("data", "info", "cora", "--root", "none")[1]
 
 
@@ -259,6 +261,38 @@ def test_bench_runs_the_harness_of_a_checkout(
     monkeypatch.setattr(cli, "__file__", str(tmp_path / "graphkit" / "cli.py"))
     code, _, err = graphkit("bench", "spmm")
     assert code == 1 and "Clone the repository" in err
+
+
+def test_plot_homophily_compares_sets(graphkit: Any) -> None:
+    folder = Path("my pages")
+    folder.mkdir()
+    (folder / "nodes.csv").write_text("id,x0,y\na,1,u\nb,2,v\nc,3,u\nd,4,v\n")
+    (folder / "edges.csv").write_text("source,target\na,b\nb,c\nc,d\nd,b\n")
+    code, out, err = graphkit("plot", "homophily", "digits", "./my pages", "--out", "both.svg")
+    assert (code, err) == (0, "")
+    lines = [line.split() for line in out.splitlines()]
+    assert ["digits", "0.973"] in [line[:2] for line in lines]
+    assert ["my", "pages", "0.250"] in [line[:3] for line in lines]
+    assert "made undirected" in out and "2 data sets, 8 measures of each." in out
+    assert "Plot: both.svg" in out and "graphkit data info NAME" in out
+    assert Path("both.svg").read_text().lstrip().startswith("<?xml")
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "part"),
+    [
+        (["homophliy"], 2, "unknown picture 'homophliy'. Did you mean 'homophily'"),
+        (["homophily"], 2, "NAME"),
+        (["homophily", "digitz"], 2, "Unknown data set 'digitz'. Did you mean 'digits'?"),
+        (["homophily", "digits", "--oot", "x"], 2, "Unknown option --oot"),
+        (["homophily", "digits", "--out", "x.docx"], 1, "x.docx cannot be written"),
+        (["homophily", "digits", "--out", "no/such.svg"], 1, "no/such.svg cannot be written"),
+    ],
+)
+def test_plots_that_cannot_be(graphkit: Any, argv: list[str], code: int, part: str) -> None:
+    found, out, err = graphkit("plot", *argv)
+    assert (found, out) == (code, "")
+    assert err.startswith("error: ") and err.count("\n") == 1 and part in err
 
 
 def test_info_and_version(graphkit: Any) -> None:

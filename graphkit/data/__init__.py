@@ -12,6 +12,7 @@ from .batch import Batch
 from .cards import Baseline, Card, Download, Split, card, cards
 from .check import check, check_graphs, check_inputs, refuse_other_kinds
 from .check_kinds import check_directed_links, check_events, check_hypergraph, check_links
+from .describe import homophily_of
 from .download import fetch
 from .evaluate import evaluate
 from .graphs import GraphSet
@@ -82,6 +83,7 @@ __all__ = [
     "evaluate",
     "fetch",
     "get",
+    "homophily_of",
     "info",
     "is_path",
     "load",

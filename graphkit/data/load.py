@@ -19,6 +19,7 @@ from ..store import load_tensors, save_tensors
 from .assemble import MASKS, PARTS, assemble, counts, part_sizes
 from .cards import Card, Split, card, cards
 from .check import check as check_data
+from .describe import class_numbers, describe
 from .links import random_link_split, time_split
 from .obtain import obtain
 from .raw import Files, Raw
@@ -133,7 +134,7 @@ def info(name: str, root: str | os.PathLike[str] | None = None) -> dict[str, Any
     there = not _missing(_paths(this, _split(this, this.default_split), folder))
     found = None
     if there:
-        found = _found(this, _load(this, this.default_split, folder, range(1), True, True, False))
+        found = describe(this, _load(this, this.default_split, folder, range(1), True, True, False))
     return {**dataclasses.asdict(this), "location": location, "found": found}
 
 
@@ -349,15 +350,12 @@ def _by_fractions(
 
 
 def _items(this: Card, raw: Raw) -> Tensor | int:
-    """What is divided: its class numbers, or how many items there are where they have no one class.
-
-    PyG gives some classes as a column of floating-point numbers, NaN where they are not known.
-    """
+    """What is divided: its class numbers, or how many items there are if they have no one class."""
     y = raw.tensors.get("y")
     if y is None:
         return raw.meta["num_nodes"]
     if this.task.endswith("classification") and y.numel() == len(y):
-        return y.view(-1).nan_to_num(-1.0).long()
+        return class_numbers(y)
     return len(y)
 
 
@@ -385,22 +383,3 @@ def _unlike(name: str, field: str, expected: object, got: object) -> str:
         f"{name}: {field} is {expected} in the card but {got} in the data. "
         "Correct the card if the files are right; load(..., check=False) skips this comparison."
     )
-
-
-def _found(this: Card, data: Any) -> dict[str, Any]:
-    """What ``graphkit data info`` shows of the files."""
-    found = counts(this.kind, data, None) | (part_sizes(this.kind, data) or {})
-    if this.kind not in ("node", "structure", "link"):
-        return found
-    src, dst = data["edge_index"]
-    connected = torch.cat([src, dst])[(src != dst).repeat(2)]
-    found |= {
-        "isolated_nodes": data.num_nodes - len(connected.unique()),
-        "self_loops": int((src == dst).sum()),
-        "duplicate_edges": len(src) - len(torch.unique(data["edge_index"], dim=1)[0]),
-    }
-    y = getattr(data, "y", None)
-    if this.task == "node-classification" and y is not None:
-        # as PyG counts it: every column of edge_index, self-loops included
-        found["edge_homophily"] = float((y[src] == y[dst]).float().mean())
-    return found

@@ -1,4 +1,4 @@
-"""Graph in, per-node scales, parts or another graph out."""
+"""Graph in, per-node scales, parts, measures or another graph out."""
 
 # pyright: strict
 
@@ -13,19 +13,41 @@ from .directed import (
     pagerank,
     proximity,
 )
+from .homophily import (
+    adjusted_homophily,
+    aggregation_homophily,
+    class_homophily,
+    diversification_distinguishability,
+    edge_homophily,
+    effective_homophily,
+    homophily_table,
+    label_informativeness,
+    node_homophily,
+    product_homophily,
+)
 from .normalize import gcn_scales, has_self_loop, self_loop_mask, weighted_in_degree
 from .partition import partition
 
 __all__ = [
     "TwoSides",
+    "adjusted_homophily",
+    "aggregation_homophily",
+    "class_homophily",
     "digcn_operator",
     "directed_scales",
+    "diversification_distinguishability",
     "edge_counts",
+    "edge_homophily",
+    "effective_homophily",
     "gcn_scales",
     "has_self_loop",
+    "homophily_table",
     "is_symmetric",
+    "label_informativeness",
+    "node_homophily",
     "pagerank",
     "partition",
+    "product_homophily",
     "proximity",
     "self_loop_mask",
     "weighted_in_degree",

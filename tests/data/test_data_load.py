@@ -416,7 +416,8 @@ def test_info_counts_what_is_there(tmp_path):
     assert row["location"] == "embedded in scikit-learn" and row["counts"]["nodes"] == 1797
     found, data = row["found"], load("digits")
     assert found["directed"] is False and found["isolated_nodes"] == found["self_loops"] == 0
-    assert found["edge_homophily"] == pytest.approx(homophily(data.edge_index, data.y))
+    stored = found["homophily"]["stored"]
+    assert stored["edge"] == pytest.approx(homophily(data.edge_index, data.y))
     assert (found["train"], found["val"], found["test"]) == ([200], [300], [1297])
 
 
