@@ -73,12 +73,12 @@ def homophily_of(data: Any, name: str = "data") -> dict[str, dict[str, float]]:
     """
     y, edge_index = (getattr(data, key, None) for key in ("y", "edge_index"))
     plain = isinstance(y, Tensor) and isinstance(edge_index, Tensor)
-    if not plain or y.numel() != data.num_nodes or not bool((y.nan_to_num() % 1 == 0).all()):
+    if not plain or y.numel() != data.num_nodes or not bool((y.nan_to_num() % 1 == 0).all()):  # pyright: ignore[reportOptionalMemberAccess]
         raise DataError(
             f"{name}: homophily is of one graph whose nodes have a class each, which this is not. "
             "See graphkit data list --kind node."
         )
-    return _tables(edge_index, y, edge_facts(edge_index, data.num_nodes)["directed"])
+    return _tables(edge_index, y, edge_facts(edge_index, data.num_nodes)["directed"])  # pyright: ignore[reportArgumentType]
 
 
 def class_numbers(y: Tensor) -> Tensor:

@@ -124,7 +124,7 @@ class DirGCNConv(nn.Module):
             (self.lin_out, graph.t(), self.alpha, out, into),
             (self.lin_in, graph, 1 - self.alpha, into, out),
         )
-        return _sum_of_ways(x, w, ways, self.lin_root)
+        return _sum_of_ways(x, w, ways, self.lin_root)  # pyright: ignore[reportArgumentType]
 
     def extra_repr(self) -> str:
         return f"{self.in_channels}, {self.out_channels}, {_told(self.alpha)}"
@@ -179,7 +179,7 @@ class DirSAGEConv(nn.Module):
             (self.lin_out, graph.t(), self.alpha, out, None),
             (self.lin_in, graph, 1 - self.alpha, into, None),
         )
-        return _sum_of_ways(x, edge_mask, ways, self.lin_root)
+        return _sum_of_ways(x, edge_mask, ways, self.lin_root)  # pyright: ignore[reportArgumentType]
 
     def extra_repr(self) -> str:
         return f"{self.in_channels}, {self.out_channels}, {_told(self.alpha)}"

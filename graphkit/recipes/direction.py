@@ -383,7 +383,7 @@ def _announce(
     pairs = first.pairs["train"].to("meta")
     predicted = memory.predict_step(
         model,
-        lambda shapes: task.loss(shapes.classify(shapes(x, graph), pairs), label),
+        lambda shapes: task.loss(shapes.classify(shapes(x, graph), pairs), label),  # pyright: ignore[reportArgumentType,reportCallIssue]
         first.x.device,
     )
     lines = [

@@ -238,7 +238,7 @@ def of_directions(source: Source) -> Predicted:
     out = class_logits(model, divided, graph, options)
     named = pairs.cpu().numpy() if index is None else index.names[pairs.cpu().numpy()]
     columns = dict(zip(ENDS, named, strict=True))
-    found = _predicted(columns, out, Task(**about["task"]), label, rows, about["class_names"])
+    found = _predicted(columns, out, Task(**about["task"]), label, rows, about["class_names"])  # pyright: ignore[reportArgumentType]
     return found if source.pairs is None else replace(found, test=None)
 
 
@@ -254,12 +254,12 @@ def _asked(
     rows = dict.fromkeys(("train", "val", "test"), torch.empty_like(key[:0]))
     for part, held in divided.pairs.items():
         src, dst = held.edge_index()
-        rows[part] = torch.isin(key, src * size + dst).nonzero().view(-1)
+        rows[part] = torch.isin(key, src * size + dst).nonzero().view(-1)  # pyright: ignore[reportArgumentType]
     label = directed_link_label(pairs, edge_index.to(pairs.device), size, task)
     drawn = torch.zeros_like(label, dtype=torch.bool).index_fill_(0, torch.cat([*rows.values()]), 1)
     if task != "direction":
         label[(label == len(LINK_TASKS[task]) - 1) & ~drawn] = -1
-    return rows, label
+    return rows, label  # pyright: ignore[reportReturnType]
 
 
 def _links(data: Any, source: Source) -> tuple[Joined, bool]:

@@ -6,7 +6,6 @@ with its transpose gathers in-neighbours and is one over ``graph``. Both share t
 """
 
 # torch annotates its library decorators with bare callables
-# pyright: strict, reportUnknownMemberType=false
 
 from __future__ import annotations
 

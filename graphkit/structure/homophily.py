@@ -14,8 +14,6 @@ says so.
 Raises :class:`GraphError` if edges or labels are malformed or do not fit each other.
 """
 
-# pyright: strict
-
 from __future__ import annotations
 
 from collections.abc import Iterator
