@@ -282,7 +282,7 @@ def test_plot_homophily_compares_sets(graphkit: Any) -> None:
     ("argv", "code", "part"),
     [
         (["homophliy"], 2, "unknown picture 'homophliy'. Did you mean 'homophily'"),
-        (["homophily"], 2, "NAME"),
+        (["homophily"], 2, "the following arguments are required: names"),
         (["homophily", "digitz"], 2, "Unknown data set 'digitz'. Did you mean 'digits'?"),
         (["homophily", "digits", "--oot", "x"], 2, "Unknown option --oot"),
         (["homophily", "digits", "--out", "x.docx"], 1, "x.docx cannot be written"),
