@@ -29,6 +29,7 @@ PUBLIC = {
         "gatv2_attention",
         "importance_neighbors",
         "intersect",
+        "mix_channels",
         "ppr",
         "random_walk",
         "relu_dropout",
@@ -41,7 +42,7 @@ PUBLIC = {
         "take_rows",
     ],
     "graphkit.nn": [
-        "ACMConv", "ACMGCN", "GATConv", "GATv2Conv", "GCNConv", "GINConv", "GINEConv",
+        "ACMConv", "ACMGCN", "ACMSGC", "ACMSnowball", "GATConv", "GATv2Conv", "GCNConv", "GINConv", "GINEConv",
         "HETERO_MODELS", "HeteroStack", "MLP", "MODELS", "SAGEConv", "Stack", "build_model",
     ],
     "graphkit.scatter": [
@@ -57,12 +58,12 @@ PUBLIC = {
     "graphkit.structure": [
         "gcn_scales", "has_self_loop", "partition", "self_loop_mask", "weighted_in_degree",
     ],
-    "graphkit.testing": ["check_layer", "dense_adjacency", "graphs", "zoo"],
+    "graphkit.testing": ["CHECKED_NODES", "check_layer", "dense_adjacency", "graphs", "zoo"],
     "graphkit.data": [
         "Baseline", "Batch", "Card", "ClusterData", "ClusterLoader", "Download",
         "GraphSAINTEdgeSampler", "GraphSAINTNodeSampler", "GraphSAINTRandomWalkSampler",
         "GraphSAINTSampler", "GraphSet", "GraphkitSampler", "HostTable", "LinkNeighborLoader",
-        "NeighborLoader", "ShaDowKHopSampler", "Split", "available", "cache_root", "card",
+        "NeighborLoader", "ShaDowKHopSampler", "Split", "available", "balanced_split", "cache_root", "card",
         "cards", "check", "check_events", "check_graphs", "check_hypergraph", "check_inputs",
         "check_links",
         "data_root", "evaluate", "fetch", "get", "info", "is_path", "load", "per_class_split",

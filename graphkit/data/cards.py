@@ -45,7 +45,8 @@ class Split:
     With ``train_per_class`` or ``fractions`` (of train, val and test) it is drawn from a seed; with
     ``files`` it is read from them, one column each; with none it comes with the raw data. A test
     fraction of 0 keeps the test part of the raw data; ``stratified`` gives every part the classes
-    in proportion.
+    in proportion, ``balanced`` the training part as many nodes of each class. ``columns`` are drawn
+    so often, one column of masks each.
     """
 
     train: int | tuple[int, ...]
@@ -57,6 +58,8 @@ class Split:
     path: str
     files: Mapping[str, str]
     stratified: bool = False
+    balanced: bool = False
+    columns: int = 1
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,7 @@ _SIZES = ("train", "val", "test")
 _SPLIT: dict[str, Kind] = dict.fromkeys(_SIZES, (int, list))
 _SPLIT_OPTIONS: dict[str, Kind] = {
     **{"train_per_class": int, "val_per_class": int, "fractions": list, "stratified": bool},
-    **{"path": str, "files": dict},
+    **{"balanced": bool, "columns": int, "path": str, "files": dict},
 }
 _DOWNLOAD_OPTIONS: dict[str, Kind] = {
     **dict.fromkeys(("file", "unpack", "below", "sha256"), str),
@@ -321,8 +324,19 @@ def _split(where: str, prefix: str, table: Any) -> Split:
         raise DataError(
             f"{where}: field '{prefix}fractions' must be three decimal numbers, got {fractions!r}."
         )
-    if found.get("stratified") and fractions is None:
-        raise DataError(f"{where}: field '{prefix}stratified' needs '{prefix}fractions'. Add them.")
+    for name in ("stratified", "balanced"):
+        if found.get(name) and fractions is None:
+            raise DataError(f"{where}: field '{prefix}{name}' needs '{prefix}fractions'. Add them.")
+    if found.get("stratified") and found.get("balanced"):
+        raise DataError(
+            f"{where}: '{prefix}stratified' and '{prefix}balanced' exclude each other. Give one."
+        )
+    columns = found.get("columns", 1)
+    if columns < 1 or (columns > 1 and fractions is None and "train_per_class" not in found):
+        raise DataError(
+            f"{where}: field '{prefix}columns' is {columns}, but it says how often a split is "
+            "drawn, at least once, by '{0}fractions' or '{0}train_per_class'.".format(prefix)
+        )
     return Split(
         *sizes,
         train_per_class=found.get("train_per_class"),
@@ -331,6 +345,8 @@ def _split(where: str, prefix: str, table: Any) -> Split:
         path=found.get("path", ""),
         files=files,
         stratified=found.get("stratified", False),
+        balanced=found.get("balanced", False),
+        columns=columns,
     )
 
 

@@ -23,7 +23,7 @@ from .links import random_link_split, time_split
 from .obtain import obtain
 from .raw import Files, Raw
 from .readers import READERS, SPLIT_READERS, read_masks
-from .splits import per_class_split, random_split
+from .splits import balanced_split, per_class_split, random_split, side_by_side
 from .tables import read_folder
 
 # part of the key of processed files: raise it when a reader changes what it returns
@@ -71,7 +71,8 @@ def load(
     Args:
         root: folder with the layout of PyG's data sets, see :func:`data_root`.
         split: a name in the card's splits; the card's default split if not given.
-        seed: draws the split where the card says it is random; without effect on published splits.
+        seed: draws the split (of S columns those that begin at S times this) where the card says it
+            is random; without effect on published splits.
         check: compare counts with the card and run :func:`graphkit.data.check`. The sha256 of every
             file is verified in any case, before it is parsed.
         cache: keep the processed form below :func:`cache_root`, and read it where it is there. It
@@ -171,7 +172,7 @@ def _load(
     _need(this, files, needed)
     if raw is None:
         raw = _parse(this, files)
-    tensors = {**raw.tensors, **_drawn(this, split, raw, files, seed)}
+    tensors = {**raw.tensors, **_drawn(this, split, which, raw, files, seed)}
     data = assemble(this.kind, Raw(tensors, raw.meta), this.name, this.counts.get("classes"))
     if fresh and check:
         # a split that is drawn leaves only the training edges of a graph for link prediction
@@ -273,15 +274,22 @@ def _parse(this: Card, files: Files) -> Raw:
         ) from error
 
 
-def _drawn(this: Card, split: str, raw: Raw, files: Files, seed: int) -> dict[str, Tensor]:
+def _drawn(
+    this: Card, split: str, which: Split, raw: Raw, files: Files, seed: int
+) -> dict[str, Tensor]:
     """The tensors of a split that is drawn, or read from files of its own; else none."""
     if not split:
         return {}
-    which = this.splits[split]
     if which.files and this.reader in SPLIT_READERS:
         return SPLIT_READERS[this.reader](files.only(which.files), raw, seed)
     if which.files:
         return read_masks((name, files[name]) for name in which.files)
+    if which.columns > 1:
+        once = dataclasses.replace(which, columns=1)
+        first = seed * which.columns
+        return side_by_side(
+            _drawn(this, split, once, raw, files, first + k) for k in range(which.columns)
+        )
     if which.fractions is not None:
         return _by_fractions(this, which, which.fractions, raw, seed)
     if which.train_per_class is not None and isinstance(which.val, int):
@@ -316,6 +324,9 @@ def _by_fractions(
         return {"edge_index": edge_index, **flat}
     if this.kind == "temporal":
         return dict(zip(MASKS, time_split(raw.tensors["t"], fractions=fractions), strict=True))
+    if which.balanced:
+        masks = balanced_split(raw.tensors["y"], fractions=fractions, seed=seed)
+        return dict(zip(MASKS, masks, strict=True))
     masks = random_split(
         _items(this, raw),
         fractions=fractions,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -18,6 +19,12 @@ def _shuffled(node_id: Tensor, seed: int) -> Tensor:
         raise ConfigError(f"seed must lie in 0 .. 2**63 - 1, got {seed}.")
     generator = torch.Generator().manual_seed(seed)
     return node_id[torch.randperm(len(node_id), generator=generator)]
+
+
+def side_by_side(splits: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Named masks [N] of several splits as columns of masks [N, S]."""
+    drawn = list(splits)
+    return {name: torch.stack([masks[name] for masks in drawn], dim=1) for name in drawn[0]}
 
 
 def _labelled(y: Tensor) -> Tensor:
@@ -124,6 +131,37 @@ def random_split(
         _check_classes(y.cpu(), parts[: 2 if test_mask is not None else 3])
     train, val, test = (_mask(size, part, device) for part in parts)
     return train, val, test
+
+
+def balanced_split(
+    y: Tensor, *, fractions: tuple[float, float, float] = (0.6, 0.2, 0.2), seed: int
+) -> Masks:
+    """Bool [N] masks: as many training nodes of each class, so many others, and all the rest.
+
+    Of N labelled nodes in C classes, each class gives ``round(fractions[0] * N / C)`` training
+    nodes, or all it has if they are fewer; of the others ``round(fractions[1] * N)`` are for
+    validation and the rest for the test. The protocol of GPR-GNN's and ACM's "random 60/20/20": a
+    small class is swallowed whole by the training part, and the test part takes what that leaves.
+
+    Raises :class:`DataError` if a part would be empty.
+    """
+    _check_fractions(fractions, False)
+    order = _shuffled(_labelled(y), seed)
+    label = y.cpu()[order]
+    count = torch.bincount(label)
+    each = round(fractions[0] * len(order) / max(len(count), 1))
+    train_id = torch.cat([order[:0], *(order[label == c][:each] for c in range(len(count)))])
+    train = _mask(len(y), train_id, y.device)
+    rest = order[~train.cpu()[order]]
+    num_val = round(fractions[1] * len(order))
+    parts = [train_id, rest[:num_val], rest[num_val:]]
+    if not all(len(part) for part in parts):
+        raise DataError(
+            f"{len(order)} labelled nodes of {len(count)} classes give parts of "
+            f"{[len(part) for part in parts]} nodes for {fractions}, and none may be empty. Use "
+            "other fractions, or random_split."
+        )
+    return train, _mask(len(y), parts[1], y.device), _mask(len(y), parts[2], y.device)
 
 
 def _check_fractions(fractions: tuple[float, float, float], test_is_given: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .acm import ACMGCN, ACMConv
+from .acm import ACMGCN, ACMSGC, ACMConv, ACMSnowball
 from .gat import GATConv, GATv2Conv
 from .gcn import GCNConv
 from .gin import GINConv, GINEConv
@@ -14,6 +14,8 @@ from .sage import SAGEConv
 __all__ = [
     "ACMConv",
     "ACMGCN",
+    "ACMSGC",
+    "ACMSnowball",
     "GATConv",
     "GATv2Conv",
     "GCNConv",
