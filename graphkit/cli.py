@@ -24,8 +24,10 @@ import torch
 
 from . import __version__, data, ops
 from .errors import BackendError, ConfigError, DataError, GraphkitError, nearest
-from .recipes import PRESETS, RECIPES, Record, memory, plots, predict, report, steady
+from .recipes import PRESETS, RECIPES, Record, memory, plots, predict, report, reproduce, steady
+from .recipes.mixing import mixing
 from .recipes.presets import listing
+from .recipes.reproduce import listing as listing_of_tables
 
 USAGE = """graphkit: graph learning on PyTorch
 
@@ -34,15 +36,17 @@ USAGE = """graphkit: graph learning on PyTorch
   graphkit data list                            the data sets, and which of them are here
   graphkit data info NAME                       one data set: its card, and what its files hold
   graphkit data get NAME                        download one data set and check it
+  graphkit reproduce TABLE                      run a table of published figures, ours beside them
   graphkit predict RUN [--data NAME]            apply the weights of a run to data
   graphkit bench NAME [--quick]                 measure speed and memory against the peers
   graphkit plot bench [FILES] [--out FILE]      draw the bandwidth that measured figures reach
+  graphkit plot RUN --mixing                    draw how an ACM run mixes its channels
   graphkit info                                 versions, device, threads, kernels
   graphkit --version
 
 graphkit train --help says more. GRAPHKIT_TRACEBACK=1 shows where an error comes from."""
 
-HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
+HUGE_PAGES, WAITING = "THP_MEM_ALLOC_ENABLE", "OMP_WAIT_POLICY"
 
 # parameters of recipes that are for Python callers
 _NOT_OPTIONS = ("command", "note", "resume")
@@ -50,16 +54,6 @@ _NOT_OPTIONS = ("command", "note", "resume")
 
 class _HelpShown(Exception):
     """``--help`` was given: there is nothing more to do."""
-
-
-def start() -> int:
-    """What the command ``graphkit`` is: :func:`main` in a process of its own, with huge pages.
-
-    torch reads the variable at its first allocation, which no import makes. Page faults of 4 KiB
-    otherwise outweigh most of the work on large tensors; ``THP_MEM_ALLOC_ENABLE=0`` leaves them.
-    """
-    os.environ.setdefault(HUGE_PAGES, "1")
-    return main()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -112,6 +106,7 @@ def _fail(message: str, code: int) -> int:
 def _dispatch(argv: list[str]) -> None:
     commands = {
         "train": _train,
+        "reproduce": _reproduce,
         "predict": _predict,
         "data": _data,
         "bench": _bench,
@@ -387,9 +382,26 @@ def _plot(argv: list[str]) -> None:
     if action in ("-h", "--help"):
         print(USAGE)
         return
+    if "--mixing" in argv:
+        _plot_mixing(argv)
+        return
+    if Path(action).is_dir():
+        raise ConfigError(f"graphkit plot {action}: of a run, say what. Add --mixing.")
     if action not in known:
         raise ConfigError(f"graphkit plot: unknown picture {action!r}. {nearest(action, known)}")
     _of_checkout("graphkit plot bench", "roofline.py")(argv[1:])
+
+
+def _plot_mixing(argv: list[str]) -> None:
+    doc = docstring_parser.parse(inspect.getdoc(mixing) or "")
+    text = f"{doc.short_description}\n\n{doc.long_description}"
+    parser = _Parser("graphkit plot RUN --mixing", text)
+    parser.usage = "graphkit plot RUN --mixing [options]"
+    parser.add_argument("run", metavar="RUN", help="run folder that graphkit train named")
+    _add_signature(parser, mixing, skip=("run",))
+    parser.flag("mixing", "draw the mean mixing weights of each layer and class")
+    options = parser.read(argv)
+    mixing(**{name: value for name, value in options.items() if name != "mixing"})
 
 
 def _of_checkout(command: str, name: str) -> Callable[[list[str]], int]:
@@ -401,6 +413,18 @@ def _of_checkout(command: str, name: str) -> Callable[[list[str]], int]:
             "Clone the repository and run it there, after pip install -e ."
         )
     return runpy.run_path(str(script))["main"]
+
+
+def _reproduce(argv: list[str]) -> None:
+    doc = docstring_parser.parse(inspect.getdoc(reproduce) or "")
+    parser = _Parser(
+        "graphkit reproduce TABLE",
+        f"{doc.short_description}\n\n{doc.long_description}",
+        listing_of_tables(),
+    )
+    parser.add_argument("table", metavar="TABLE", help="name of the table")
+    _add_signature(parser, reproduce, skip=("table",))
+    reproduce(**parser.read(argv))
 
 
 def _predict(argv: list[str]) -> None:
@@ -423,7 +447,9 @@ def _info(argv: list[str]) -> None:
     parser = _Parser("graphkit info", "Versions, device, threads, and which kernel serves each op.")
     parser.read(argv)
     pairs = memory.environment(memory.find_device("auto"))
-    pairs |= {"huge_pages": _huge_pages(), "kernels": ops.backends()}
+    waiting = os.environ.get(WAITING, "not set")
+    pairs |= {"huge_pages": _huge_pages(), "waiting threads": f"{waiting} ({WAITING})"}
+    pairs["kernels"] = ops.backends()
     plots.show_pairs(f"graphkit {__version__}", pairs)
 
 

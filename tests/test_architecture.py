@@ -158,7 +158,10 @@ ORDER = {
         "pairs",
         "predictions",
         "predict",
+        "mixing",
+        "acm_settings",
         "presets",
+        "reproduce",
     ),
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -5,17 +5,14 @@ Luan et al. 2022, arXiv:2210.07606, which ranked its settings by the accuracy on
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 # learning rate, weight decay, dropout, structure channel, published accuracy
-_Row = tuple[float, float, float, bool, str]
+Row = tuple[float, float, float, bool, str]
 
-FIXED_MODELS = ("acm-gcn", "acmii-gcn", "acm-gcn+", "acmii-gcn+", "acm-gcn++", "acmii-gcn++")
-RANDOM_MODELS = ("acm-gcn", "acmii-gcn", "acm-sgc")
+_FIXED_MODELS = ("acm-gcn", "acmii-gcn", "acm-gcn+", "acmii-gcn+", "acm-gcn++", "acmii-gcn++")
+_RANDOM_MODELS = ("acm-gcn", "acmii-gcn", "acm-sgc")
 
-# the ten 48/32/20 splits of geom-gcn, a column for each of FIXED_MODELS
-FIXED: dict[str, tuple[_Row, ...]] = {
+# the ten 48/32/20 splits of geom-gcn, a column for each of _FIXED_MODELS
+_FIXED: dict[str, tuple[Row, ...]] = {
     "cornell": (
         (0.05, 5e-4, 0.5, False, "85.14 ± 6.07"),
         (0.1, 1e-4, 0.0, False, "85.95 ± 5.64"),
@@ -90,9 +87,9 @@ FIXED: dict[str, tuple[_Row, ...]] = {
     ),
 }
 
-# ten random 60/20/20 splits, a column for each of RANDOM_MODELS; the paper contradicts itself about
+# ten random 60/20/20 splits, a column for each of _RANDOM_MODELS; the paper contradicts itself about
 # the settings of ACM-GCN+ and ++ there
-RANDOM: dict[str, tuple[_Row, ...]] = {
+_RANDOM: dict[str, tuple[Row, ...]] = {
     "cornell": (
         (0.05, 1e-2, 0.2, False, "94.75 ± 3.80"),
         (0.1, 1e-2, 0.5, False, "95.90 ± 1.83"),
@@ -139,3 +136,9 @@ RANDOM: dict[str, tuple[_Row, ...]] = {
         (0.05, 5e-6, 0.3, False, "87.75 ± 0.88"),
     ),
 }
+
+TABLES: dict[str, tuple[tuple[str, ...], dict[str, tuple[Row, ...]]]] = {
+    "acm": (_FIXED_MODELS, _FIXED),
+    "acm-random": (_RANDOM_MODELS, _RANDOM),
+}
+"""The models of each table, and for each data set a row of settings for each of them."""

@@ -103,18 +103,39 @@ class Predicted:
     note: str | None = None
 
 
-def of_nodes(source: Source) -> Predicted:
-    """Predictions for the nodes of one graph."""
-    options, found = source.options, _node_data(source)
+@dataclass(frozen=True)
+class NodeModel:
+    """The model of a run of nodes, and what it is to be applied to.
+
+    ``about`` is what is kept beside the weights, ``found`` the data as it was read, ``note`` as in
+    :class:`Predicted`.
+    """
+
+    model: nn.Module
+    about: Mapping[str, Any]
+    nodes: Nodes
+    found: Any
+    note: str | None
+
+    def labels(self) -> Tensor | None:
+        """The class or other label of each node as the weights number them; None if unknown."""
+        names = self.about.get("class_names")
+        own = getattr(self.found, "class_names", None)
+        return _labels(self.found["y"], Task(**self.about["task"]), own, names)
+
+
+def node_model(source: Source) -> NodeModel:
+    """The model and the nodes of ``source``; :class:`DataError` if they do not fit."""
+    found = _node_data(source)
     nodes, note = _nodes(found, source)
-    kept = ("num_layers", "dropout", "norm", "drop_input")
+    kept = ("num_layers", "dropout", "norm", "drop_input", "num_nodes")
 
     def build(about: Mapping[str, Any]) -> nn.Module:
         task, names = read_task(about, about["widths"][2]), about.get("class_names")
         if names is not None and class_names(names, task.width) is None:
             raise ValueError(f"class_names {names!r} do not name {task.width} classes")
         settings = {name: about[name] for name in kept}
-        return build_model(about["model"], *about["widths"], **settings)
+        return build_model(about["model"], *about["widths"], **settings, **about["model_options"])
 
     model, about = source.weights(build)
     width = about["widths"][0]
