@@ -144,15 +144,22 @@ def node_model(source: Source) -> NodeModel:
             f"The weights expect {width} features for each node, but the data has "
             f"{nodes.x.size(1)}. Give data with the features of the run."
         )
-    with torch.autocast(source.device.type, torch.bfloat16, options["amp"] == "bf16"):
-        out = model(nodes.x, nodes.graph).float()
+    return NodeModel(model, about, nodes, found, note)
+
+
+def of_nodes(source: Source) -> Predicted:
+    """Predictions for the nodes of one graph."""
+    this = node_model(source)
+    nodes, about = this.nodes, this.about
+    with torch.autocast(source.device.type, torch.bfloat16, source.options["amp"] == "bf16"):
+        out = this.model(nodes.x, nodes.graph).float()
     columns: dict[str, Any] = {"node": np.arange(len(out))}
     index = None if source.path is None else node_index(source.path)
     columns |= {} if index is None else {"id": index.names}
-    task, names = Task(**about["task"]), about.get("class_names")
-    y = _labels(found["y"], task, getattr(found, "class_names", None), names)
-    predicted = _predicted(columns, out, task, y, nodes.split(source.seed)[1], names)
-    return replace(predicted, note=note)
+    task, rows = Task(**about["task"]), nodes.split(source.seed)[1]
+    names = about.get("class_names")
+    predicted = _predicted(columns, out, task, this.labels(), rows, names)
+    return replace(predicted, note=this.note)
 
 
 def of_graphs(source: Source) -> Predicted:
