@@ -70,9 +70,7 @@ def problem(graph: str, width: int) -> Problem:
 # -- the reference ---------------------------------------------------------------------------------
 
 
-def formula(
-    x: Tensor, weights: list[Tensor], low_pass: Callable[[Tensor], Tensor]
-) -> Tensor:
+def formula(x: Tensor, weights: list[Tensor], low_pass: Callable[[Tensor], Tensor]) -> Tensor:
     """ACM's formulas by torch's own operations, over one product of both filtered channels."""
     att, lin, mix = weights
     width = att.size(1)

@@ -162,10 +162,9 @@ class ACMConv(nn.Module):
         if self.structure is None:
             return degree
         self._check_nodes(graph.num_dst)
-        # float32 has the whole numbers up to 2 ** 24
-        dtype = torch.float32 if graph.num_dst <= 2**24 else torch.float64
-        number = torch.arange(graph.num_dst, device=degree.device, dtype=dtype)
-        return torch.cat([degree.to(dtype), number.unsqueeze(1)], dim=1)
+        # float32 has the whole numbers up to 2 ** 24 alone
+        number = torch.arange(graph.num_dst, device=degree.device, dtype=torch.float64)
+        return torch.stack([degree.squeeze(1).double(), number], dim=1)
 
     def forward(
         self,

@@ -46,8 +46,8 @@ def sparse_rows(x: Tensor) -> SparseRows | None:
     """``x`` as :class:`SparseRows`, where a map of it is then faster; else None.
 
     For whole matrices on the CPU that are no function of a parameter, such as the features of a
-    data set: each is looked through once, and again when it was changed. Not under ``torch.compile``
-    or autocast.
+    data set: each is looked through once, and again when it was changed. Not under autocast or
+    ``torch.compile``.
     """
     if (
         torch.compiler.is_compiling()
@@ -58,7 +58,7 @@ def sparse_rows(x: Tensor) -> SparseRows | None:
         or x.layout != torch.strided
         or x.requires_grad
         or x.is_inference()
-        or torch.is_autocast_cpu_enabled()
+        or torch.is_autocast_enabled("cpu")
         or torch._C._functorch.is_functorch_wrapped_tensor(x)  # pyright: ignore
     ):
         return None
@@ -81,7 +81,12 @@ def _nonzeros(x: Tensor) -> tuple[Graph, Tensor] | None:
 
 def mapped(x: Tensor | SparseRows, lin: nn.Linear) -> Tensor:
     """``lin(x)``."""
-    return lin(x) if isinstance(x, Tensor) else x.mapped(lin.weight, lin.bias)
+    if isinstance(x, Tensor):
+        return lin(x)
+    if x.value.dtype != lin.weight.dtype:
+        # with torch's error
+        return lin(x.source)
+    return x.mapped(lin.weight, lin.bias)
 
 
 def dropped(x: Tensor | SparseRows, p: float, training: bool) -> Any:

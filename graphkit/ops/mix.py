@@ -145,8 +145,8 @@ def mix_backward_reference(
 mix_backward_op = torch.library.custom_op(
     "graphkit::mix_backward", mix_backward_reference, mutates_args=()
 )
-"""The gradients of ``low``, ``rest``, ``structure``, ``att``, ``shift`` and ``mix``; of what is None
-an empty or uninitialised tensor."""
+"""The gradients of ``low``, ``rest``, ``structure``, ``att``, ``shift`` and ``mix``; of what is
+None an empty or uninitialised tensor."""
 
 
 @mix_backward_op.register_fake

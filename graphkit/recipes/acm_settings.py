@@ -87,8 +87,8 @@ _FIXED: dict[str, tuple[Row, ...]] = {
     ),
 }
 
-# ten random 60/20/20 splits, a column for each of _RANDOM_MODELS; the paper contradicts itself about
-# the settings of ACM-GCN+ and ++ there
+# ten random 60/20/20 splits, a column for each of _RANDOM_MODELS; of ACM-GCN+ and ++ the paper
+# contradicts itself about the settings
 _RANDOM: dict[str, tuple[Row, ...]] = {
     "cornell": (
         (0.05, 1e-2, 0.2, False, "94.75 ± 3.80"),

@@ -135,6 +135,9 @@ def _gin(data: str) -> Preset:
     return Preset(f"gin-{data}", graph, values)
 
 
+# tables with a row for each pair of many data sets and models, which the help lists by model
+MANY = ("acm", "acm-random")
+
 ARXIV: dict[str, Any] = dict(epochs=500, undirected=True, norm="batch_norm")
 
 PRESETS = {
@@ -176,8 +179,17 @@ def listing(recipes: Mapping[str, Callable[..., report.Record]]) -> str:
     for name, recipe in recipes.items():
         lines.append(f"  {name:<{width}}{(recipe.__doc__ or '').partition('.')[0]}")
     lines += ["", "presets, whose values are defaults that options override:"]
+    many: dict[str, list[Preset]] = {}
     for name, preset in PRESETS.items():
         what = f"{preset.values['model']} on {preset.values['data']}"
         figure = f"published {preset.published}" if preset.published else ""
-        lines.append(f"  {name:<{width}}{what:<26}{figure}".rstrip())
+        line = f"  {name:<{width}}{what:<26}{figure}".rstrip()
+        if preset.table in MANY:
+            # one line for all data sets of a model
+            many.setdefault(name.replace(preset.values["data"], "DATA"), []).append(preset)
+        else:
+            lines.append(line)
+    for name, rows in many.items():
+        data = ", ".join(preset.values["data"] for preset in rows)
+        lines.append(f"  {name:<{width}}{rows[0].values['model']}, table {rows[0].table}: {data}")
     return "\n".join(lines)

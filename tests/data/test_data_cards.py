@@ -148,6 +148,8 @@ BAD = [
         "'downloads.sha256' must be a sha256",
     ),
     (bad("splits", "one", "fractions", [0.5, 0.5]), "'splits.one.fractions' must be three"),
+    (bad("splits", "one", "balanced", True), "'splits.one.balanced' needs 'splits.one.fractions'"),
+    (bad("splits", "one", "columns", 3), "'splits.one.columns' is 3, but it says how often"),
     (bad("counts", "hyperedges", 3), "unknown field 'counts.hyperedges'"),
     (bad("splits", "one", "files", {"b": 3, "c": "2" * 64}), "'splits.one.files.b' must be str"),
 ]

@@ -24,7 +24,9 @@ NAMES = [name for name in gnn.MODELS if name.startswith("acm")]
 @pytest.fixture
 def case() -> tuple[Tensor, Graph]:
     """Features, and an undirected graph with a loop, parallel edges, and two nodes without any."""
-    edge_index = to_undirected(torch.randint(10, (2, 30), generator=torch.Generator().manual_seed(0)))
+    edge_index = to_undirected(
+        torch.randint(10, (2, 30), generator=torch.Generator().manual_seed(0))
+    )
     more = torch.tensor([[3, 0, 1, 0, 1], [3, 1, 0, 1, 0]])
     return torch.randn(12, 8), Graph.from_edge_index(torch.cat([edge_index, more], 1), 12)
 
@@ -273,16 +275,11 @@ def test_the_structure_channel_of_a_sample_is_unbiased(case: tuple[Tensor, Graph
         found = sampler(seeds, (0, number, 0))
         block = found.blocks()[0]
         pair = x[found.n_id], x[found.n_id][:12]
-        outs.append(layer(pair, block, whole=whole[found.n_id]))
-    mean, want = torch.stack(outs).mean(0), dense_adjacency(graph) @ layer.structure
+        with torch.no_grad():
+            outs.append(layer(pair, block, whole=whole[found.n_id]))
+    mean, want = torch.stack(outs).mean(0), dense_adjacency(graph) @ layer.structure.detach()
     spread = torch.stack(outs).std(0) / 20 + 1e-9
     assert ((mean - want).abs() / spread).max() < 5
-
-
-def test_whole_counts_of_many_nodes_are_exact() -> None:
-    layer = gnn.ACMConv(1, 1, structure_nodes=2**24 + 2)
-    empty = Graph.from_edge_index(torch.zeros(2, 0, dtype=torch.int64), 2**24 + 2)
-    assert layer.of_whole(empty)[-1].tolist() == [0, 2**24 + 1]
 
 
 @pytest.mark.parametrize("name", ["acm-gcn++", "acmii-snowball"])

@@ -92,7 +92,11 @@ def _mix_backward(
     weights, gates = weights.contiguous(), gates.contiguous()
     dlow, drest = low.new_empty(low.shape), low.new_empty(low.shape)
     dstructure = low.new_empty(0 if structure is None else structure.shape)
-    datt, dshift, dmix = att.new_empty(att.shape), att.new_empty(att.size(0)), mix.new_empty(mix.shape)
+    datt, dshift, dmix = (
+        att.new_empty(att.shape),
+        att.new_empty(att.size(0)),
+        mix.new_empty(mix.shape),
+    )
     native.kernels.mix_backward(
         read.args,
         dy.data_ptr(),
