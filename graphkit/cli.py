@@ -36,6 +36,7 @@ from .recipes import (
     reproduce,
     steady,
 )
+from .recipes.mixing import mixing
 from .recipes.presets import listing
 from .recipes.reproduce import listing as listing_of_tables
 
@@ -51,6 +52,7 @@ USAGE = """graphkit: graph learning on PyTorch
   graphkit bench NAME [--quick]                 measure speed and memory against the peers
   graphkit plot bench [FILES] [--out FILE]      draw the bandwidth that measured figures reach
   graphkit plot homophily NAME NAME ...         compare how the labels and edges of sets go together
+  graphkit plot RUN --mixing                    draw how an ACM run mixes its channels
   graphkit info                                 versions, device, threads, kernels
   graphkit --version
 
@@ -397,6 +399,11 @@ def _plot(argv: list[str]) -> None:
     if action in ("-h", "--help"):
         print(USAGE)
         return
+    if "--mixing" in argv:
+        _plot_mixing(argv)
+        return
+    if action not in pictures and Path(action).is_dir():
+        raise ConfigError(f"graphkit plot {action}: of a run, say what. Add --mixing.")
     if action not in pictures:
         raise ConfigError(f"graphkit plot: unknown picture {action!r}. {nearest(action, pictures)}")
     pictures[action](argv[1:])
@@ -431,6 +438,18 @@ def _plot_homophily(argv: list[str]) -> None:
     print(f"{len(sets)} data sets, {len(homophily.DRAWN)} measures of each.")
     print(f"Plot: {os.path.relpath(out)}")
     print("Next: graphkit data info NAME says what each measure is.")
+
+
+def _plot_mixing(argv: list[str]) -> None:
+    doc = docstring_parser.parse(inspect.getdoc(mixing) or "")
+    text = f"{doc.short_description}\n\n{doc.long_description}"
+    parser = _Parser("graphkit plot RUN --mixing", text)
+    parser.usage = "graphkit plot RUN --mixing [options]"
+    parser.add_argument("run", metavar="RUN", help="run folder that graphkit train named")
+    _add_signature(parser, mixing, skip=("run",))
+    parser.flag("mixing", "draw the mean mixing weights of each layer and class")
+    options = parser.read(argv)
+    mixing(**{name: value for name, value in options.items() if name != "mixing"})
 
 
 def _of_checkout(command: str, name: str) -> Callable[[list[str]], int]:

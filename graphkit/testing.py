@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -18,7 +18,10 @@ from torch.func import functional_call
 from .errors import ConfigError, GraphkitError
 from .graph import Graph
 
-__all__ = ["check_layer", "dense_adjacency", "graphs", "zoo"]
+__all__ = ["CHECKED_NODES", "check_layer", "dense_adjacency", "graphs", "zoo"]
+
+CHECKED_NODES = 13
+"""The nodes of the graph that :func:`check_layer` looks at."""
 
 
 def _generator(seed: int) -> torch.Generator:
@@ -83,6 +86,7 @@ def check_layer(
     bipartite: bool = False,
     compile_backend: str | None = "aot_eager",
     pyg: bool | None = None,
+    node_parameters: Sequence[str] = (),
 ) -> None:
     """Assert what every layer here promises; for yours too.
 
@@ -101,6 +105,8 @@ def check_layer(
         bipartite: Also call it with ``(x_src, x_dst)``.
         compile_backend: Backend for ``torch.compile``; None leaves compilation out.
         pyg: Check inside PyG; by default if it is installed and the layer takes ``edge_mask``.
+        node_parameters: Names of parameters that have a row for each node, ``CHECKED_NODES`` of
+            them: they move with the nodes, and the layer is asked about no other number of nodes.
 
     Raises ``AssertionError`` naming the broken promise.
     """
@@ -113,7 +119,7 @@ def check_layer(
     # a mode that says what holds already would be one more thing to compile under
     same = device == torch.get_default_device()
     with nullcontext() if same else device:
-        case = _Case(copy.deepcopy(layer).eval(), width, edge_dim)
+        case = _Case(copy.deepcopy(layer).eval(), width, edge_dim, node_parameters)
         _check_laws(case, bipartite, compile_backend, pyg)
 
 
@@ -139,10 +145,14 @@ def _check_laws(
 class _Case:
     """A layer with a small graph: a loop, parallel edges, an isolated last node."""
 
-    def __init__(self, layer: nn.Module, width: int, edge_dim: int | None) -> None:
+    def __init__(
+        self, layer: nn.Module, width: int, edge_dim: int | None, node_parameters: Sequence[str]
+    ) -> None:
         self.layer, self.width, self.edge_dim = layer, width, edge_dim
+        self.node_parameters = node_parameters
         self.takes = inspect.signature(layer.forward).parameters
-        self.edge_index, self.num_nodes = _random_edges(12, 40, seed=3), 13
+        self.num_nodes = CHECKED_NODES
+        self.edge_index = _random_edges(self.num_nodes - 1, 40, seed=3)
         self.x = _randn(self.num_nodes, width, seed=4)
         self.edges = self.edge_tensors(self.edge_index.size(1), seed=5)
 
@@ -159,6 +169,14 @@ class _Case:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         return self.layer(*args, **kwargs)
+
+    def renamed(self, place: Tensor) -> nn.Module:
+        """The layer for nodes of which node i is now called ``place[i]``."""
+        layer = copy.deepcopy(self.layer)
+        named = dict(layer.named_parameters())
+        for name in self.node_parameters:
+            named[name].data[place] = named[name].data.clone()
+        return layer
 
 
 def _random_edges(num_nodes: int, num_edges: int, seed: int) -> Tensor:
@@ -207,7 +225,10 @@ def _check_equivariance(case: _Case) -> None:
     place = torch.randperm(case.num_nodes, generator=_generator(2))
     moved = torch.empty_like(case.x)
     moved[place] = case.x
-    _close("node order", case(moved, place[case.edge_index], **case.edges)[place], out)
+    renamed = case.renamed(place)(moved, place[case.edge_index], **case.edges)
+    _close("node order", renamed[place], out)
+    if case.node_parameters:
+        return
     other = _random_edges(5, 9, seed=8)
     x_other = _randn(6, case.width, seed=9)
     edges_other = case.edge_tensors(other.size(1), seed=10)
@@ -223,6 +244,7 @@ def _check_equivariance(case: _Case) -> None:
 def _check_gradients(case: _Case) -> None:
     layer = copy.deepcopy(case.layer).double()
     names = [name for name, _ in layer.named_parameters()]
+    num_nodes = case.num_nodes if case.node_parameters else 5
     edge_index = _random_edges(4, 7, seed=11)
     edges = {k: v.double() for k, v in case.edge_tensors(edge_index.size(1), seed=12).items()}
 
@@ -231,7 +253,7 @@ def _check_gradients(case: _Case) -> None:
         extra = dict(zip(edges, tensors[1 : 1 + len(edges)], strict=True))
         return functional_call(layer, weights, (tensors[0], edge_index), extra)
 
-    inputs = [_randn(5, case.width, seed=13).double(), *edges.values()]
+    inputs = [_randn(num_nodes, case.width, seed=13).double(), *edges.values()]
     inputs += [p.detach().clone() for p in layer.parameters()]
     leaves = tuple(t.requires_grad_() for t in inputs)
     assert torch.autograd.gradcheck(run, leaves, fast_mode=True), "float64 gradcheck"

@@ -19,7 +19,7 @@ from .graphs import GraphSet
 from .host import HostTable
 from .links import LINK_TASKS, directed_link_split, random_link_split, time_split
 from .load import available, cache_root, data_root, get, info, is_path, load
-from .splits import per_class_split, random_split
+from .splits import balanced_split, per_class_split, random_split
 from .tables import read_folder
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ __all__ = [
     "ShaDowKHopSampler",
     "Split",
     "available",
+    "balanced_split",
     "cache_root",
     "card",
     "cards",

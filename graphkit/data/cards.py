@@ -45,7 +45,7 @@ class Split:
     With ``train_per_class`` or ``fractions`` (of train, val and test) it is drawn from a seed; with
     ``files`` it is read from them, one column each; with none it comes with the raw data. A test
     fraction of 0 keeps the test part of the raw data; ``stratified`` gives every part the classes
-    in proportion.
+    in proportion, ``balanced`` the training part as many nodes of each class.
     """
 
     train: int | tuple[int, ...]
@@ -57,6 +57,7 @@ class Split:
     path: str
     files: Mapping[str, str]
     stratified: bool = False
+    balanced: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ _SIZES = ("train", "val", "test")
 _SPLIT: dict[str, Kind] = dict.fromkeys(_SIZES, (int, list))
 _SPLIT_OPTIONS: dict[str, Kind] = {
     **{"train_per_class": int, "val_per_class": int, "fractions": list, "stratified": bool},
-    **{"path": str, "files": dict},
+    **{"balanced": bool, "path": str, "files": dict},
 }
 _DOWNLOAD_OPTIONS: dict[str, Kind] = {
     **dict.fromkeys(("file", "unpack", "below", "sha256"), str),
@@ -321,8 +322,13 @@ def _split(where: str, prefix: str, table: Any) -> Split:
         raise DataError(
             f"{where}: field '{prefix}fractions' must be three decimal numbers, got {fractions!r}."
         )
-    if found.get("stratified") and fractions is None:
-        raise DataError(f"{where}: field '{prefix}stratified' needs '{prefix}fractions'. Add them.")
+    for name in ("stratified", "balanced"):
+        if found.get(name) and fractions is None:
+            raise DataError(f"{where}: field '{prefix}{name}' needs '{prefix}fractions'. Add them.")
+    if found.get("stratified") and found.get("balanced"):
+        raise DataError(
+            f"{where}: '{prefix}stratified' and '{prefix}balanced' exclude each other. Give one."
+        )
     return Split(
         *sizes,
         train_per_class=found.get("train_per_class"),
@@ -331,6 +337,7 @@ def _split(where: str, prefix: str, table: Any) -> Split:
         path=found.get("path", ""),
         files=files,
         stratified=found.get("stratified", False),
+        balanced=found.get("balanced", False),
     )
 
 

@@ -24,7 +24,7 @@ from .links import random_link_split, time_split
 from .obtain import obtain
 from .raw import Files, Raw
 from .readers import READERS, SPLIT_READERS, read_masks
-from .splits import per_class_split, random_split
+from .splits import balanced_split, per_class_split, random_split
 from .tables import read_folder
 
 # part of the key of processed files: raise it when a reader changes what it returns
@@ -339,6 +339,9 @@ def _by_fractions(
         return {"edge_index": edge_index, **flat}
     if this.kind == "temporal":
         return dict(zip(MASKS, time_split(raw.tensors["t"], fractions=fractions), strict=True))
+    if which.balanced:
+        masks = balanced_split(raw.tensors["y"], fractions=fractions, seed=seed)
+        return dict(zip(MASKS, masks, strict=True))
     masks = random_split(
         _items(this, raw),
         fractions=fractions,

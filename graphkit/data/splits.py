@@ -131,6 +131,37 @@ def random_split(
     return train, val, test
 
 
+def balanced_split(
+    y: Tensor, *, fractions: tuple[float, float, float] = (0.6, 0.2, 0.2), seed: int
+) -> Masks:
+    """Bool [N] masks: as many training nodes of each class, so many others, and all the rest.
+
+    Of N labelled nodes in C classes, each class gives ``round(fractions[0] * N / C)`` training
+    nodes, or all it has if they are fewer; of the others ``round(fractions[1] * N)`` are for
+    validation and the rest for the test. The protocol of GPR-GNN's and ACM's "random 60/20/20": a
+    small class is swallowed whole by the training part, and the test part takes what that leaves.
+
+    Raises :class:`DataError` if a part would be empty.
+    """
+    _check_fractions(fractions, False)
+    order = _shuffled(_labelled(y), seed)
+    label = y.cpu()[order]
+    count = torch.bincount(label)
+    each = round(fractions[0] * len(order) / max(len(count), 1))
+    train_id = torch.cat([order[:0], *(order[label == c][:each] for c in range(len(count)))])
+    train = _mask(len(y), train_id, y.device)
+    rest = order[~train.cpu()[order]]
+    num_val = round(fractions[1] * len(order))
+    parts = [train_id, rest[:num_val], rest[num_val:]]
+    if not all(len(part) for part in parts):
+        raise DataError(
+            f"{len(order)} labelled nodes of {len(count)} classes give parts of "
+            f"{[len(part) for part in parts]} nodes for {fractions}, and none may be empty. Use "
+            "other fractions, or random_split."
+        )
+    return train, _mask(len(y), parts[1], y.device), _mask(len(y), parts[2], y.device)
+
+
 def _check_fractions(fractions: tuple[float, float, float], test_is_given: bool) -> None:
     drawn = fractions[:2] if test_is_given else fractions
     fits = len(fractions) == 3 and all(0 < f < 1 for f in drawn) and sum(fractions) <= 1 + 1e-6

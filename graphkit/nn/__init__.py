@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .acm import ACMGCN, ACMConv
+from .acm import ACMGCN, ACMSGC, ACMConv, ACMSnowball
 from .digcn import DGCN, DGCNConv, DiGCN, DiGCNBlock, DiGCNConv, DiGCNIB
 from .directed import DirGATConv, DirGCNConv, DirGNN, DirSAGEConv
 from .gat import GATConv, GATv2Conv
@@ -17,6 +17,8 @@ from .sage import SAGEConv
 __all__ = [
     "ACMConv",
     "ACMGCN",
+    "ACMSGC",
+    "ACMSnowball",
     "DGCN",
     "DGCNConv",
     "DiGCN",

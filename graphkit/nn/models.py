@@ -12,7 +12,7 @@ from torch.nn import functional
 from ..errors import ConfigError, nearest
 from ..graph import Adj, Graph, as_graph
 from ..ops import dropout, relu_dropout
-from .acm import ACMGCN
+from .acm import ACMGCN, ACMSGC, ACMSnowball, Variant
 from .digcn import DGCN, DiGCN, DiGCNIB
 from .directed import DirGNN
 from .gat import GATConv, GATv2Conv
@@ -142,23 +142,81 @@ def _mlp(
     return MLP(widths, dropout=dropout, norm=norm)
 
 
-def _acm(variant: str) -> Callable[..., ACMGCN]:
+def _acm(variant: Variant, *, plus: bool = False, residual: bool = False) -> Callable[..., ACMGCN]:
+    name = f"{variant}-gcn{'++' if residual else '+' if plus else ''}"
+
     def build(
-        widths: list[int], dropout: float, norm: str | None = None, drop_input: bool = True
+        widths: list[int],
+        dropout: float,
+        norm: str | None = None,
+        drop_input: bool = True,
+        *,
+        filter: Literal["rw", "sym"] = "rw",
+        scale_output: bool = True,
     ) -> ACMGCN:
-        if norm is not None or not drop_input:
+        _no_norm(name, norm, drop_input)
+        sizes = widths[0], widths[1], widths[-1], len(widths) - 1
+        return ACMGCN(*sizes, dropout, variant, filter, scale_output=scale_output)
+
+    def build_plus(
+        widths: list[int],
+        dropout: float,
+        norm: str | None = None,
+        drop_input: bool = True,
+        *,
+        filter: Literal["rw", "sym"] = "rw",
+        layer_norm: bool = True,
+        structure: bool = False,
+        scale_output: bool = True,
+        num_nodes: int | None = None,
+    ) -> ACMGCN:
+        _no_norm(name, norm, drop_input)
+        if structure and num_nodes is None:
             raise ConfigError(
-                f"Model '{variant}-gcn' has no norm and drops its input, but norm={norm!r} and "
-                f"drop_input={drop_input} were asked for. Leave them at None and True."
+                f"Model {name!r}: structure needs num_nodes, the number of nodes of the graph."
             )
-        return ACMGCN(
-            widths[0],
-            widths[1],
-            widths[-1],
-            len(widths) - 1,
-            dropout,
-            variant,  # pyright: ignore[reportArgumentType]
-        )
+        sizes = widths[0], widths[1], widths[-1], len(widths) - 1
+        options: dict[str, Any] = dict(layer_norm=layer_norm, scale_output=scale_output)
+        options |= dict(structure_nodes=num_nodes if structure else None, residual=residual)
+        return ACMGCN(*sizes, dropout, variant, filter, **options)
+
+    return build_plus if plus or residual else build
+
+
+def _acm_sgc(variant: Variant) -> Callable[..., ACMSGC]:
+    def build(
+        widths: list[int],
+        dropout: float,
+        norm: str | None = None,
+        drop_input: bool = True,
+        *,
+        hops: int = 1,
+        filter: Literal["rw", "sym"] = "rw",
+        layer_norm: bool = False,
+        scale_output: bool = True,
+    ) -> ACMSGC:
+        # one layer, whatever the number of hidden ones
+        _no_norm(f"{variant}-sgc", norm, drop_input)
+        ends = widths[0], widths[-1]
+        return ACMSGC(*ends, hops, dropout, variant, filter, layer_norm, scale_output)
+
+    return build
+
+
+def _acm_snowball(variant: Variant) -> Callable[..., ACMSnowball]:
+    def build(
+        widths: list[int],
+        dropout: float,
+        norm: str | None = None,
+        drop_input: bool = True,
+        *,
+        filter: Literal["rw", "sym"] = "rw",
+        layer_norm: bool = False,
+        scale_output: bool = True,
+    ) -> ACMSnowball:
+        _no_norm(f"{variant}-snowball", norm, drop_input)
+        sizes = widths[0], widths[1], widths[-1], len(widths) - 1
+        return ACMSnowball(*sizes, dropout, variant, filter, layer_norm, scale_output)
 
     return build
 
@@ -243,9 +301,25 @@ def _ends(widths: list[int]) -> tuple[int, int, int]:
     return widths[0], widths[1], widths[-1]
 
 
+def _no_norm(name: str, norm: str | None, drop_input: bool) -> None:
+    if norm is not None or not drop_input:
+        raise ConfigError(
+            f"Model {name!r} has no norm and drops its input, but norm={norm!r} and "
+            f"drop_input={drop_input} were asked for. Leave them at None and True."
+        )
+
+
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "acm-gcn": _acm("acm"),
+    "acm-gcn+": _acm("acm", plus=True),
+    "acm-gcn++": _acm("acm", residual=True),
+    "acm-sgc": _acm_sgc("acm"),
+    "acm-snowball": _acm_snowball("acm"),
     "acmii-gcn": _acm("acmii"),
+    "acmii-gcn+": _acm("acmii", plus=True),
+    "acmii-gcn++": _acm("acmii", residual=True),
+    "acmii-sgc": _acm_sgc("acmii"),
+    "acmii-snowball": _acm_snowball("acmii"),
     "dgcn": _dgcn,
     "digcn": _digcn,
     "digcn-ib": _digcn_ib,

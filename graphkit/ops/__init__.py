@@ -15,6 +15,7 @@ from . import extreme as extreme
 from .attention import gat_attention, gatv2_attention
 from .dropout import dropout, relu_dropout
 from .intersect import common_neighbors, intersect
+from .mix import mix_channels
 from .negatives import NegativeSampler, sample_negatives
 from .rows import take_rows
 from .sample import HeteroSampled, Sampled, Sampler, sample
@@ -40,6 +41,7 @@ __all__ = [
     "gatv2_attention",
     "importance_neighbors",
     "intersect",
+    "mix_channels",
     "ppr",
     "random_walk",
     "relu_dropout",

@@ -105,12 +105,35 @@ def predict(
         )
     if pairs is not None and target.resolve() == Path(pairs).resolve():
         raise ConfigError(f"out is {str(target)!r}, which holds the pairs. Give another file.")
-    recipe, reader = READERS[name]
+    source, unfinished = source_of(folder, config, data, root, seed, device, pairs)
+    with torch.no_grad(), memory.threads(_threads(folder) * memory.WORK_PER_THREAD):
+        found = READERS[name][1](source)
+    _write(target, found)
+    told = {"run": str(folder), "seed": source.seed, "data": source.name, "rows": len(found.values)}
+    told |= {"file": str(target), "metric": found.metric, "test": found.test}
+    told["notes"] = [note for note in (unfinished, found.note) if note is not None]
+    console = Console(file=sys.stdout, quiet=quiet)
+    for line in _lines(told, source.options["model"], target.suffix):
+        plots.say(console, line)
+    return told
+
+
+def source_of(
+    folder: Path,
+    config: Mapping[str, Any],
+    data: Any,
+    root: str | None,
+    seed: int | None,
+    device: str,
+    pairs: str | None = None,
+) -> tuple[Source, str | None]:
+    """What the weights of the run in ``folder`` are to be applied to, and what is not finished."""
+    recipe, _ = READERS[config["recipe"]]
     options = _options(folder, {**report.defaults(recipe), **config["options"]})
     chosen, unfinished = _seed(folder, seed, options)
     source = Source(
         folder=folder,
-        recipe=name,
+        recipe=config["recipe"],
         options=options,
         data_digest=config.get("data_digest"),
         seed=chosen,
@@ -118,16 +141,7 @@ def predict(
         pairs=None if pairs is None else check_format(Path(pairs)),
         **_named(options, data, root),
     )
-    with torch.no_grad(), memory.threads(_threads(folder) * memory.WORK_PER_THREAD):
-        found = reader(source)
-    _write(target, found)
-    told = {"run": str(folder), "seed": source.seed, "data": source.name, "rows": len(found.values)}
-    told |= {"file": str(target), "metric": found.metric, "test": found.test}
-    told["notes"] = [note for note in (unfinished, found.note) if note is not None]
-    console = Console(file=sys.stdout, quiet=quiet)
-    for line in _lines(told, options["model"], target.suffix):
-        plots.say(console, line)
-    return told
+    return source, unfinished
 
 
 def _options(folder: Path, options: dict[str, Any]) -> dict[str, Any]:

@@ -107,9 +107,30 @@ class Predicted:
     note: str | None = None
 
 
-def of_nodes(source: Source) -> Predicted:
-    """Predictions for the nodes of one graph."""
-    options, found = source.options, _node_data(source)
+@dataclass(frozen=True)
+class NodeModel:
+    """The model of a run of nodes, and what it is to be applied to.
+
+    ``about`` is what is kept beside the weights, ``found`` the data as it was read, ``note`` as in
+    :class:`Predicted`.
+    """
+
+    model: nn.Module
+    about: Mapping[str, Any]
+    nodes: Nodes
+    found: Any
+    note: str | None
+
+    def labels(self) -> Tensor | None:
+        """The class or other label of each node as the weights number them; None if unknown."""
+        names = self.about.get("class_names")
+        own = getattr(self.found, "class_names", None)
+        return _labels(self.found["y"], Task(**self.about["task"]), own, names)
+
+
+def node_model(source: Source) -> NodeModel:
+    """The model and the nodes of ``source``; :class:`DataError` if they do not fit."""
+    found = _node_data(source)
     nodes, note = _nodes(found, source)
     kept = ("num_layers", "dropout", "norm", "drop_input", "num_nodes")
 
@@ -127,15 +148,22 @@ def of_nodes(source: Source) -> Predicted:
             f"The weights expect {width} features for each node, but the data has "
             f"{nodes.x.size(1)}. Give data with the features of the run."
         )
-    with torch.autocast(source.device.type, torch.bfloat16, options["amp"] == "bf16"):
-        out = model(nodes.x, nodes.graph).float()
+    return NodeModel(model, about, nodes, found, note)
+
+
+def of_nodes(source: Source) -> Predicted:
+    """Predictions for the nodes of one graph."""
+    this = node_model(source)
+    nodes, about = this.nodes, this.about
+    with torch.autocast(source.device.type, torch.bfloat16, source.options["amp"] == "bf16"):
+        out = this.model(nodes.x, nodes.graph).float()
     columns: dict[str, Any] = {"node": np.arange(len(out))}
     index = None if source.path is None else node_index(source.path)
     columns |= {} if index is None else {"id": index.names}
-    task, names = Task(**about["task"]), about.get("class_names")
-    y = _labels(found["y"], task, getattr(found, "class_names", None), names)
-    predicted = _predicted(columns, out, task, y, nodes.split(source.seed)[1], names)
-    return replace(predicted, note=note)
+    task, rows = Task(**about["task"]), nodes.split(source.seed)[1]
+    names = about.get("class_names")
+    predicted = _predicted(columns, out, task, this.labels(), rows, names)
+    return replace(predicted, note=this.note)
 
 
 def of_graphs(source: Source) -> Predicted:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigError, nearest
-from . import report
+from . import acm_settings, report
 from .direction import direction
 from .graph import graph
 from .link import link
@@ -16,6 +16,7 @@ from .node_mini import node_mini
 
 KIPF = "Kipf and Welling 2017, arXiv:1609.02907, table 2"
 LUAN = "Luan et al. 2022, arXiv:2210.07606, fixed 48/32/20 splits"
+LUAN_RANDOM = "Luan et al. 2022, arXiv:2210.07606, random 60/20/20 splits"
 ROSSI = "Rossi et al. 2023, arXiv:2305.10498, settings of the official repository"
 ZHANG = "Zhang et al. 2021, arXiv:2102.11391"
 TONG = "Tong et al. 2020, NeurIPS, one split of 20 nodes per class"
@@ -60,23 +61,35 @@ def _gcn(data: str, published: str) -> Preset:
     return Preset(f"gcn-{data}", node, {**values, "seeds": "0-9"}, published, KIPF)
 
 
-def _acm(
-    model: str, data: str, lr: float, weight_decay: float, dropout: float, published: str
-) -> Preset:
-    values = dict(
-        data=data,
-        model=f"{model}-gcn",
-        seeds="0-9",
-        lr=lr,
-        weight_decay=weight_decay,
-        dropout=dropout,
-        epochs=5000,
-        patience=200,
-        select="loss",
-        undirected=True,
-        row_normalize=True,
-    )
-    return Preset(f"{model}-{data}", node, values, published, LUAN, table="acm")
+def _acm(table: str) -> Iterator[Preset]:
+    """ACM's table of the fixed splits, ``acm``, or of random ones, ``acm-random``."""
+    models, rows = acm_settings.TABLES[table]
+    for data, settings in rows.items():
+        for model, (lr, weight_decay, dropout, structure, published) in zip(
+            models, settings, strict=True
+        ):
+            values: dict[str, Any] = dict(
+                data=data,
+                model=model,
+                seeds="0-9",
+                lr=lr,
+                weight_decay=weight_decay,
+                dropout=dropout,
+                epochs=5000,
+                patience=200,
+                select="loss",
+                undirected=True,
+                # the official code leaves features as they are beside a structure channel
+                row_normalize=not structure,
+            )
+            if "+" in model:
+                # there the norm is not reached, as the layer asks for the model by another name
+                values["model_options"] = f"layer_norm=false,structure={str(structure).lower()}"
+            name, source = f"{model.replace('-gcn', '')}-{data}", LUAN
+            if table == "acm-random":
+                name, source = f"{name}-random", LUAN_RANDOM
+                values |= dict(split="random", num_splits=10)
+            yield Preset(name, node, values, published, source, table=table)
 
 
 def _dir(
@@ -180,6 +193,9 @@ def _gin(data: str) -> Preset:
     return Preset(f"gin-{data}", graph, values)
 
 
+# tables with a row for each pair of many data sets and models, which the help lists by model
+MANY = ("acm", "acm-random")
+
 ARXIV: dict[str, Any] = dict(epochs=500, undirected=True, norm="batch_norm")
 
 # five splits of 50, 25 and 25 %, as the published files have
@@ -196,14 +212,8 @@ PRESETS = {
         ),
         _gcn("cora", "81.5"),
         _gcn("citeseer", "70.3"),
-        _acm("acm", "texas", 0.05, 5e-4, 0.5, "87.84 ± 4.40"),
-        _acm("acm", "wisconsin", 0.05, 1e-3, 0.4, "88.43 ± 3.22"),
-        _acm("acm", "chameleon", 0.05, 5e-5, 0.7, "69.14 ± 1.91"),
-        _acm("acm", "actor", 0.01, 5e-3, 0.0, "36.63 ± 0.84"),
-        _acm("acmii", "texas", 0.01, 1e-3, 0.1, "86.76 ± 4.75"),
-        _acm("acmii", "wisconsin", 0.01, 5e-5, 0.1, "87.45 ± 3.74"),
-        _acm("acmii", "chameleon", 0.05, 5e-6, 0.8, "68.46 ± 1.70"),
-        _acm("acmii", "actor", 0.01, 5e-3, 0.0, "36.31 ± 1.20"),
+        *_acm("acm"),
+        *_acm("acm-random"),
         _wiki_dir("chameleon", "79.71 ± 1.26", lr=0.005, num_layers=5),
         _wiki_dir("chameleon-filtered-directed", lr=0.005, num_layers=5),
         _wiki_dir("squirrel", "75.31 ± 1.92", lr=0.01, num_layers=4),
@@ -253,8 +263,17 @@ def listing(recipes: Mapping[str, Callable[..., report.Record]]) -> str:
     for name, recipe in recipes.items():
         lines.append(f"  {name:<{width}}{(recipe.__doc__ or '').partition('.')[0]}")
     lines += ["", "presets, whose values are defaults that options override:"]
+    many: dict[str, list[Preset]] = {}
     for name, preset in PRESETS.items():
         what = f"{preset.values['model']} on {preset.values['data']}"
         figure = f"published {preset.published}" if preset.published else ""
-        lines.append(f"  {name:<{width}}{what:<26}{figure}".rstrip())
+        line = f"  {name:<{width}}{what:<26}{figure}".rstrip()
+        if preset.table in MANY:
+            # one line for all data sets of a model
+            many.setdefault(name.replace(preset.values["data"], "DATA"), []).append(preset)
+        else:
+            lines.append(line)
+    for name, rows in many.items():
+        data = ", ".join(preset.values["data"] for preset in rows)
+        lines.append(f"  {name:<{width}}{rows[0].values['model']}, table {rows[0].table}: {data}")
     return "\n".join(lines)

@@ -148,6 +148,7 @@ BAD = [
         "'downloads.sha256' must be a sha256",
     ),
     (bad("splits", "one", "fractions", [0.5, 0.5]), "'splits.one.fractions' must be three"),
+    (bad("splits", "one", "balanced", True), "'splits.one.balanced' needs 'splits.one.fractions'"),
     (bad("counts", "hyperedges", 3), "unknown field 'counts.hyperedges'"),
     (bad("splits", "one", "files", {"b": 3, "c": "2" * 64}), "'splits.one.files.b' must be str"),
 ]

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphkit.data import per_class_split, random_split
+from graphkit.data import balanced_split, per_class_split, random_split
 from graphkit.errors import ConfigError, DataError
 
 # the first call of a torch function may take longer than hypothesis allows
@@ -175,3 +175,33 @@ def test_what_a_stratified_or_given_split_needs():
     for wrong in (torch.ones(8).bool(), torch.ones(9)):
         with pytest.raises(DataError, match=r"test_mask must be bool of shape \[9\], got torch"):
             random_split(9, fractions=(0.9, 0.1, 0.0), seed=0, test_mask=wrong)
+
+
+@pace
+@given(labels(), st.integers(0, 1000))
+def test_balanced_split_takes_as_many_of_each_class(y, seed):
+    train, val, test = masks = balanced_split(y, seed=seed)
+    assert torch.equal(sum(m.long() for m in masks), (y >= 0).long())
+    count = torch.bincount(y[y >= 0])
+    each = round(0.6 * int(count.sum()) / len(count))
+    assert torch.equal(torch.bincount(y[train], minlength=len(count)), count.clamp(max=each))
+    assert int(val.sum()) == round(0.2 * int(count.sum())) and int(test.sum()) > 0
+    again = balanced_split(y, seed=seed)
+    assert all(torch.equal(a, b) for a, b in zip(masks, again, strict=True))
+
+
+def test_a_balanced_split_swallows_a_class_of_one_node():
+    # Texas
+    y = torch.tensor([33, 1, 18, 101, 30])
+    y = torch.arange(5).repeat_interleave(y)
+    train, val, test = balanced_split(y, seed=0)
+    assert torch.bincount(y[train]).tolist() == [22, 1, 18, 22, 22]
+    assert (int(val.sum()), int(test.sum())) == (37, 61)
+    assert not torch.equal(train, balanced_split(y, seed=1)[0])
+
+
+def test_balanced_splits_without_a_rest_are_refused():
+    with pytest.raises(DataError, match=r"parts of \[5, 0, 0\] nodes .* none may be empty"):
+        balanced_split(torch.arange(5), seed=0)
+    with pytest.raises(ConfigError, match="fractions must be three numbers"):
+        balanced_split(torch.arange(5), fractions=(0.6, 0.2, 0.0), seed=0)

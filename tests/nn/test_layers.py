@@ -13,12 +13,11 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch_geometric import nn as pyg
 from torch_geometric.data import Data
-from torch_geometric.utils import to_undirected
 
 import graphkit as gk
 from graphkit import ConfigError, Graph, GraphError
 from graphkit import nn as gnn
-from graphkit.testing import check_layer, dense_adjacency
+from graphkit.testing import CHECKED_NODES, check_layer
 
 
 def mlp(width: int = 8) -> nn.Module:
@@ -67,7 +66,23 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], dict[str, Any]]] = {
     ),
     "acm": (lambda: gnn.ACMConv(8, 4), {}),
     "acmii": (lambda: gnn.ACMConv(8, 4, "acmii", norm="sym", layer_norm=True, bias=True), {}),
+    "acm-structure": (
+        lambda: gnn.ACMConv(8, 4, layer_norm=True, structure_nodes=CHECKED_NODES),
+        {"node_parameters": ["structure"]},
+    ),
+    "acm-sgc": (lambda: gnn.ACMSGC(8, 4, hops=2), {"in_channels": 8}),
     "acmgcn": (lambda: gnn.ACMGCN(8, 6, 4), {"in_channels": 8}),
+    "acmgcn++": (
+        lambda: gnn.ACMGCN(
+            *(8, 6, 4),
+            variant="acmii",
+            layer_norm=True,
+            structure_nodes=CHECKED_NODES,
+            residual=True,
+        ),
+        {"in_channels": 8, "node_parameters": ["convs.0.structure", "convs.1.structure"]},
+    ),
+    "acm-snowball": (lambda: gnn.ACMSnowball(8, 6, 4, num_layers=3), {"in_channels": 8}),
     "dir-gcn": (lambda: gnn.DirGCNConv(8, 4), {}),
     "dir-gcn-out": (lambda: gnn.DirGCNConv(8, 12, alpha=1.0, root_weight=True), {}),
     "dir-gcn-learnt": (lambda: gnn.DirGCNConv(8, 4, learn_alpha=True, bias=False), {}),
@@ -399,75 +414,6 @@ def test_a_hub_beyond_float16() -> None:
         assert (got[0].float() - want[0]).abs().max() < 0.05 * want[0].abs().max()
 
 
-# -- ACM -------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def acm_case() -> tuple[Tensor, Tensor, Tensor]:
-    edge_index = to_undirected(torch.randint(12, (2, 30)))
-    x = torch.randn(12, 8)
-    dense = dense_adjacency(Graph.from_edge_index(edge_index, 12)) + torch.eye(12).double()
-    return x, edge_index, dense
-
-
-@pytest.mark.parametrize("norm", ["rw", "sym"])
-@pytest.mark.parametrize("variant", ["acm", "acmii"])
-@pytest.mark.parametrize("official", [False, True])
-def test_acm_equals_its_formula(variant: Any, norm: Any, official: bool, acm_case: Any) -> None:
-    x, edge_index, adjacency = acm_case
-    degree = adjacency.sum(1)
-    low_pass = adjacency / degree[:, None]
-    if norm == "sym":
-        low_pass = adjacency / (degree[:, None] * degree).sqrt()
-    layer = gnn.ACMConv(8, 4, variant, norm, scale_output=official, final_relu=not official)
-    w_low, w_high, w_own = (w.t().double() for w in layer.lin.weight.chunk(3))
-    identity = torch.eye(12).double()
-    channels = []
-    for matrix, weight in ((low_pass, w_low), (identity - low_pass, w_high), (identity, w_own)):
-        h = x.double() @ weight
-        channels.append((matrix @ h).relu() if variant == "acm" else matrix @ h.relu())
-    scores = [(h @ v.double()).sigmoid() for h, v in zip(channels, layer.att, strict=True)]
-    weights = (torch.stack(scores, 1) @ layer.mix.double() / 3).softmax(1)
-    mixed = sum(weights[:, k : k + 1] * channels[k] for k in range(3))
-    want = 3 * mixed if official else mixed.relu()
-    got, alpha = layer(x, edge_index, return_weights=True)
-    torch.testing.assert_close(got.double(), want, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(alpha.double(), weights, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(alpha.sum(1), torch.ones(12))
-    assert (alpha > 0).all()
-
-
-def test_only_acmii_has_negative_logits() -> None:
-    x, edge_index = torch.randn(30, 8), torch.randint(30, (2, 90))
-    assert (gnn.ACMGCN(8, 6, 4, variant="acmii")(x, edge_index) < 0).any()
-    assert (gnn.ACMGCN(8, 6, 4, variant="acm")(x, edge_index) >= 0).all()
-
-
-def test_acm_at_the_corners_of_its_mixing(acm_case: Any) -> None:
-    x, edge_index, adjacency = acm_case
-    layer = gnn.ACMConv(8, 4, temperature=1e-4)
-    with torch.no_grad():
-        layer.att.zero_()
-        for channel, matrix in ((0, adjacency / adjacency.sum(1)[:, None]), (2, torch.eye(12))):
-            layer.mix.zero_()
-            layer.mix[:, channel] = 1
-            weight = layer.lin.weight.chunk(3)[channel].t().double()
-            want = (matrix.double() @ x.double() @ weight).relu()
-            torch.testing.assert_close(layer(x, edge_index).double(), want, atol=1e-5, rtol=1e-5)
-        layer.mix.zero_()
-        assert torch.allclose(layer(x, edge_index, return_weights=True)[1], torch.tensor(1 / 3))
-
-
-def test_the_high_pass_of_a_constant_signal_is_zero(acm_case: Any) -> None:
-    _, edge_index, _ = acm_case
-    layer = gnn.ACMConv(8, 4, temperature=1e-4)
-    with torch.no_grad():
-        layer.att.zero_()
-        layer.mix.zero_()
-        layer.mix[:, 1] = 1
-    assert layer(torch.ones(12, 8), edge_index).abs().max() < 1e-5
-
-
 # -- models, and the errors ------------------------------------------------------------------------
 
 
@@ -592,6 +538,9 @@ class _Products(TorchDispatchMode):
         # both filtered channels of ACM at once
         (lambda: gnn.ACMConv(8, 4), [8]),
         (lambda: gnn.ACMConv(8, 4, "acmii"), [8]),
+        # further hops of the low-pass channel alone, and the structure channel by itself
+        (lambda: gnn.ACMConv(8, 4, hops=3), [8, 4, 4]),
+        (lambda: gnn.ACMConv(8, 4, structure_nodes=20), [8, 4]),
     ],
 )
 def test_one_product_of_the_smaller_width(layer: Any, widths: list[int]) -> None:

@@ -16,6 +16,7 @@ _FAMILIES = (
     "dropout",
     "extreme",
     "intersect",
+    "mix",
     "negatives",
     "rows",
     "sample",

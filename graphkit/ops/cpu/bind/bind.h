@@ -34,6 +34,7 @@ void bind_extreme(nb::module_& m);
 void bind_sddmm(nb::module_& m);
 void bind_intersect(nb::module_& m);
 void bind_dropout(nb::module_& m);
+void bind_mix(nb::module_& m);
 void bind_attention(nb::module_& m);
 void bind_sample(nb::module_& m);
 void bind_negatives(nb::module_& m);

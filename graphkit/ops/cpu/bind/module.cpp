@@ -92,6 +92,7 @@ NB_MODULE(_kernels, m) {
   bind_sddmm(m);
   bind_intersect(m);
   bind_dropout(m);
+  bind_mix(m);
   bind_attention(m);
   bind_sample(m);
   bind_negatives(m);
