@@ -176,11 +176,10 @@ class ACMConv(nn.Module):
         edge_mask: Tensor | None = None,
         whole: Tensor | None = None,
     ) -> Any:
+        # the first is what a model makes of its features, if they are sparse
+        rows, given = (x, x.source) if isinstance(x, SparseRows) else (None, x)
         if whole is None:
-            one_set_of_nodes("ACMConv", x)
-        # what a model makes of its features, if they are sparse
-        rows = x if isinstance(x, SparseRows) else None
-        given = x if rows is None else rows.source
+            one_set_of_nodes("ACMConv", given)
         x, x_dst, graph = read_input("ACMConv", given, edge_index, self.in_channels)
         edge_weight = edge_vector("ACMConv", "edge_weight", edge_weight, graph)
         edge_mask = edge_vector("ACMConv", "edge_mask", edge_mask, graph)
@@ -216,7 +215,7 @@ class ACMConv(nn.Module):
         if edge_mask is not None:
             weight = edge_mask if edge_weight is None else edge_weight * edge_mask
         degree = weighted_in_degree(graph, edge_weight, h.dtype) + 1
-        scales = {"diagonal": torch.ones_like(degree)}
+        scales: dict[str, Any] = {"diagonal": torch.ones_like(degree)}
         if self.norm == "rw":
             scales["left"] = degree.reciprocal()
         else:

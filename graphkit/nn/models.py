@@ -155,7 +155,7 @@ def _acm(variant: Variant, *, plus: bool = False, residual: bool = False) -> Cal
         scale_output: bool = True,
     ) -> ACMGCN:
         _no_norm(name, norm, drop_input)
-        sizes = widths[0], widths[1], widths[-1], len(widths) - 1
+        sizes = *_ends(widths), len(widths) - 1
         return ACMGCN(*sizes, dropout, variant, filter, scale_output=scale_output)
 
     def build_plus(
@@ -175,7 +175,7 @@ def _acm(variant: Variant, *, plus: bool = False, residual: bool = False) -> Cal
             raise ConfigError(
                 f"Model {name!r}: structure needs num_nodes, the number of nodes of the graph."
             )
-        sizes = widths[0], widths[1], widths[-1], len(widths) - 1
+        sizes = *_ends(widths), len(widths) - 1
         options: dict[str, Any] = dict(layer_norm=layer_norm, scale_output=scale_output)
         options |= dict(structure_nodes=num_nodes if structure else None, residual=residual)
         return ACMGCN(*sizes, dropout, variant, filter, **options)
@@ -215,7 +215,7 @@ def _acm_snowball(variant: Variant) -> Callable[..., ACMSnowball]:
         scale_output: bool = True,
     ) -> ACMSnowball:
         _no_norm(f"{variant}-snowball", norm, drop_input)
-        sizes = widths[0], widths[1], widths[-1], len(widths) - 1
+        sizes = *_ends(widths), len(widths) - 1
         return ACMSnowball(*sizes, dropout, variant, filter, layer_norm, scale_output)
 
     return build

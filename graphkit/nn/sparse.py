@@ -66,7 +66,7 @@ def sparse_rows(x: Tensor) -> SparseRows | None:
     if version != x._version:
         found = _nonzeros(x)
         _known[x] = x._version, found
-    return None if found is None else SparseRows(*found, x)
+    return None if found is None else SparseRows(*found, x)  # pyright: ignore[reportCallIssue]
 
 
 @torch.no_grad()

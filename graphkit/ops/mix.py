@@ -4,9 +4,6 @@ Shapes: N nodes, F features of a channel, K channels: low-pass, high-pass, ident
 given the structure channel.
 """
 
-# torch annotates its library decorators with bare callables
-# pyright: strict, reportUnknownMemberType=false
-
 from __future__ import annotations
 
 from typing import Any
@@ -258,7 +255,8 @@ def mix_channels(
     Raises :class:`GraphError` for shapes or dtypes that do not fit.
     """
     width, count = att.size(-1), 3 if structure is None else 4
-    wanted = {"low": (low, (len(low), 2 * width)), "rest": (rest, (len(low), 2 * width))}
+    wanted: dict[str, tuple[Tensor, tuple[int, ...]]] = {}
+    wanted |= {"low": (low, (len(low), 2 * width)), "rest": (rest, (len(low), 2 * width))}
     wanted |= {"att": (att, (count, width)), "mix": (mix, (count, count))}
     if structure is not None:
         wanted["structure"] = structure, (len(low), width)
