@@ -20,7 +20,6 @@ from urllib.parse import urlsplit
 
 import docstring_parser
 import jsonargparse
-import torch
 
 from . import __version__, data, ops
 from .errors import BackendError, ConfigError, DataError, GraphkitError, nearest
@@ -92,9 +91,7 @@ def _guarded(argv: list[str]) -> int:
             raise
         return _fail(str(error), 2 if isinstance(error, (ConfigError, DataError)) else 1)
     except (MemoryError, RuntimeError) as error:
-        # on the CPU torch tells of a lack of memory by a plain RuntimeError
-        lack = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-        if not lack and "can't allocate memory" not in str(error):
+        if not memory.is_lack(error):
             raise
         return _fail(f"Out of memory: {error}. Try a smaller --hidden or --num-layers.", 1)
     except steady.Terminated as error:

@@ -114,7 +114,7 @@ def parse_seeds(seeds: str | int | Sequence[int]) -> list[int]:
     """
     wanted = "0, 0-9 or 0,3,5 is the form expected."
     try:
-        text = seeds if isinstance(seeds, str) else _word(seeds)
+        text = seeds if isinstance(seeds, str) else word(seeds)
     except TypeError:
         raise ConfigError(f"seeds is {seeds!r}, but {wanted}") from None
     numbers: list[int] = []
@@ -155,6 +155,9 @@ class RunFolder:
             another process is at work in it, or it is finished.
     """
 
+    # its configuration, and the command that made it
+    CONFIG, VERB = "config.json", "train"
+
     def __init__(
         self,
         out: str | os.PathLike[str] | None,
@@ -177,8 +180,8 @@ class RunFolder:
             if self.path.exists() or self.path.is_symlink():
                 raise StoreError(
                     f"The run folder {str(self.path)!r} exists already, and runs are never "
-                    "overwritten. Choose another --out, or remove it; graphkit train --resume goes "
-                    "on with a run that was stopped."
+                    f"overwritten. Choose another --out, or remove it; graphkit {self.VERB} "
+                    "--resume goes on with one that was stopped."
                 ) from error
             raise StoreError(
                 f"The run folder {str(self.path)!r} cannot be written: {error.strerror}. "
@@ -188,10 +191,10 @@ class RunFolder:
         return self
 
     def _reopen(self) -> None:
-        if not (self.path / "config.json").is_file():
+        if not (self.path / self.CONFIG).is_file():
             raise StoreError(
-                f"{str(self.path)!r} is not the folder of a run: it holds no config.json. "
-                "Give the folder that graphkit train named."
+                f"{str(self.path)!r} is not the folder of a run: it holds no {self.CONFIG}. "
+                f"Give the folder that graphkit {self.VERB} named."
             )
         try:
             self._lock.acquire()
@@ -207,7 +210,7 @@ class RunFolder:
         # what a killed process was writing
         for stale in self.path.glob(".*.tmp"):
             stale.unlink(missing_ok=True)
-        if (self.path / RESULT).is_file() and not (self.path / CHECKPOINT).is_file():
+        if is_finished(self.path):
             self._lock.release()
             raise StoreError(
                 f"The run in {str(self.path)!r} is finished: there is nothing to resume. "
@@ -220,11 +223,15 @@ class RunFolder:
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        kept = self.checkpoint.is_file() or (self.path / RESULT).is_file()
+        kept = self.worth_keeping()
         # its file stays: who removes it lets two processes hold two locks of one name
         self._lock.release(force=True)
         if kind is not None and not kept and not self.resumed:
             shutil.rmtree(self.path, ignore_errors=True)
+
+    def worth_keeping(self) -> bool:
+        """Does it hold anything to go on with?"""
+        return self.checkpoint.is_file() or (self.path / RESULT).is_file()
 
     @property
     def checkpoint(self) -> Path:
@@ -262,6 +269,23 @@ class RunFolder:
         save_tensors(self.path / f"weights-seed{seed}.safetensors", weights, about)
 
 
+def is_finished(path: Path) -> bool:
+    """Did the run in the folder ``path`` come to its end?"""
+    return (path / RESULT).is_file() and not (path / CHECKPOINT).is_file()
+
+
+def read_record(path: Path) -> Record:
+    """The record that a finished run left in its folder; :class:`StoreError` if it is damaged."""
+    content = read_json(path / RESULT)
+    try:
+        rows = tuple(Row(**row) for row in content["rows"])
+        return Record(**{**content, "rows": rows, "run": str(path)})
+    except (LookupError, TypeError) as error:
+        raise StoreError(
+            f"{path / RESULT} is not the result of a run: {error!r}. Restore it."
+        ) from error
+
+
 def kept_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that say what a run computes, as ``config.json`` gives them back."""
     kept = {name: value for name, value in options.items() if name not in _ASIDE}
@@ -277,13 +301,13 @@ def command(target: str, options: Mapping[str, Any], defaults: Mapping[str, Any]
     """The shell command that repeats a run: ``target`` and the options that are not default."""
     words = ["graphkit", "train", target]
     for name, value in options.items():
-        if name in _FILES or _word(value) == _word(defaults[name]):
+        if name in _FILES or word(value) == word(defaults[name]):
             continue
         option = name.replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{option}" if value else f"--no-{option}")
         else:
-            words += [f"--{option}", _word(value)]
+            words += [f"--{option}", word(value)]
     return shlex.join(words)
 
 
@@ -296,9 +320,9 @@ def amend(command: str, name: str, value: str) -> str:
     return shlex.join([*words, option, value])
 
 
-def resume_command(path: Path) -> str:
+def resume_command(path: Path, verb: str = "train") -> str:
     """The shell command that goes on with the run in ``path``."""
-    return shlex.join(["graphkit", "train", "--resume", str(path)])
+    return shlex.join(["graphkit", verb, "--resume", str(path)])
 
 
 def read_json(path: Path) -> Any:
@@ -329,7 +353,7 @@ def read_config(path: Path, own_data: bool = False) -> dict[str, Any]:
     return config
 
 
-def _word(value: Any) -> str:
+def word(value: Any) -> str:
     """``value`` as the command line takes it."""
     if value is None or isinstance(value, (bool, float)):
         return json.dumps(value)
