@@ -157,6 +157,7 @@ ORDER = {
         "predictions",
         "predict",
         "presets",
+        "reproduce",
     ),
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

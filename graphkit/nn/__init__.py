@@ -8,7 +8,7 @@ from .gcn import GCNConv
 from .gin import GINConv, GINEConv
 from .hetero import HETERO_MODELS, HeteroStack
 from .mlp import MLP
-from .models import MODELS, Stack, build_model
+from .models import MODELS, Stack, build_model, own_options
 from .sage import SAGEConv
 
 __all__ = [
@@ -26,4 +26,5 @@ __all__ = [
     "SAGEConv",
     "Stack",
     "build_model",
+    "own_options",
 ]

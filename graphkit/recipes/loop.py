@@ -56,6 +56,8 @@ class Training:
         higher: is a higher score better?
         patience: stop when the validation loss exceeds the mean of so many before it, as in the
             code of Kipf and Welling (2017); 0 never stops early.
+        optimizer: Adam, or AdamW, whose decay does not pass through its averages. A model that has
+            ``parameter_groups(weight_decay)`` says itself which parameters decay how much.
     """
 
     def __init__(
@@ -68,11 +70,15 @@ class Training:
         weight_decay: float,
         select: Literal["score", "loss"] = "score",
         higher: bool = True,
+        optimizer: Literal["adam", "adamw"] = "adam",
     ) -> None:
         self.model = model
         self.epochs, self.patience = epochs, patience
         self.select, self.higher = select, higher
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=lr, weight_decay=weight_decay)
+        groups = getattr(model, "parameter_groups", None)
+        parameters = model.parameters() if groups is None else groups(weight_decay)
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[optimizer]
+        self.optimizer = kind(parameters, lr=lr, weight_decay=weight_decay)
         self.kept = {name: value.detach().clone() for name, value in model.state_dict().items()}
         self.history: list[Epoch] = []
         self.best: Epoch | None = None

@@ -18,7 +18,7 @@ from ..nn import MODELS, build_model
 from ..store import digest
 from . import memory, plots, report
 from .loop import Problem, finite
-from .options import hints, prepare
+from .options import hints, prepare, read_model_options
 from .runs import Job, carry_out
 from .task import Task, class_names, split_rows, task_of
 
@@ -58,6 +58,8 @@ def node(
     dropout: float = 0.5,
     norm: Literal["batch_norm"] | None = None,
     drop_input: bool = True,
+    model_options: "str | Mapping[str, Any]" = "",
+    optimizer: Literal["adam", "adamw"] = "adam",
     lr: float = 0.01,
     weight_decay: float = 5e-4,
     epochs: int = 300,
@@ -99,8 +101,10 @@ def node(
         dropout: share of the inputs of each layer dropped in training
         norm: batch_norm puts one behind every layer but the last
         drop_input: drop inputs of the first layer too, not between the layers alone
-        lr: learning rate of Adam
-        weight_decay: L2 penalty of Adam, on all parameters
+        model_options: options of the model's own, such as hops=10,alpha=0.1
+        optimizer: adam, or adamw, whose decay does not pass through its averages
+        lr: learning rate
+        weight_decay: L2 penalty, on all parameters where the model does not say otherwise
         epochs: most epochs to train
         patience: stop when the validation loss exceeds its mean over so many epochs before; 0 never
         select: keep the weights of the best validation score, or of the lowest validation loss
@@ -135,7 +139,8 @@ def node(
     options["metric"] = task.metric
     widths = nodes.x.size(1), hidden, task.width
     kept = {"num_layers": num_layers, "dropout": float(dropout)}
-    kept |= {"norm": norm, "drop_input": drop_input}
+    kept |= {"norm": norm, "drop_input": drop_input, "num_nodes": nodes.x.size(0)}
+    own = read_model_options(options["model"], options["model_options"])
     unused = [key for key in ("edge_weight", "edge_attr") if getattr(found, key, None) is not None]
     job = Job(
         task="node",
@@ -147,13 +152,14 @@ def node(
         device=place,
         work=nodes.x.numel() * hidden,
         data_digest=nodes_digest(nodes, found["edge_index"]),
-        build=partial(build_model, options["model"], *widths, **kept),
+        build=partial(build_model, options["model"], *widths, **kept, **own),
         problem=partial(problem, nodes=nodes, task=task, amp=amp),
         announce=partial(
             _announce, nodes=nodes, task=task, options=options, unused=unused, seed=settled.seeds[0]
         ),
         about={
             **{"model": options["model"], "widths": widths, "task": asdict(task), **kept},
+            "model_options": own,
             "class_names": class_names(getattr(found, "class_names", None), task.width),
         },
         defects=named.defects if named is not None else (),

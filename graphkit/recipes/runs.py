@@ -248,8 +248,8 @@ def _prepare(job: Job, seed: int) -> tuple[Training, Problem]:
     problem = job.problem(model, seed)
     if job.options.get("compile"):
         model.compile()
-    names = ("epochs", "patience", "lr", "weight_decay", "select")
-    kept = {name: job.options[name] for name in names}
+    names = ("epochs", "patience", "lr", "weight_decay", "select", "optimizer")
+    kept = {name: job.options[name] for name in names if name in job.options}
     return Training(model, **kept, higher=job.higher), problem
 
 

@@ -165,3 +165,17 @@ def test_stopping_early_ends_the_history(nodes: Nodes) -> None:
     history = fit(Linear(), nodes, epochs=3000, patience=5, lr=0.3).history
     assert 7 <= len(history) < 3000
     assert not any(stalled(history[:n], 5) for n in range(len(history)))
+
+
+def test_a_model_says_which_of_its_parameters_decay(nodes: Nodes) -> None:
+    class Grouped(Linear):
+        def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+            return [
+                {"params": [self.lin.weight], "weight_decay": weight_decay},
+                {"params": [self.lin.bias], "weight_decay": 0.0},
+            ]
+
+    training = Training(Grouped(), **{**OPTIONS, "weight_decay": 0.5}, optimizer="adamw")
+    assert isinstance(training.optimizer, torch.optim.AdamW)
+    groups = training.optimizer.param_groups
+    assert [group["weight_decay"] for group in groups] == [0.5, 0.0]
