@@ -158,6 +158,10 @@ ORDER = {
         "predict",
         "presets",
         "reproduce",
+        "space",
+        "study",
+        "study_plots",
+        "tune",
     ),
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

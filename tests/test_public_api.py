@@ -71,8 +71,8 @@ PUBLIC = {
         "time_split", "unpack",
     ],
     "graphkit.recipes": [
-        "PRESETS", "RECIPES", "Preset", "Record", "Row", "TABLES", "graph", "link", "node",
-        "node_mini", "predict", "reproduce",
+        "PRESETS", "RECIPES", "Preset", "Record", "Row", "TABLES", "Tuned", "graph", "link", "node",
+        "node_mini", "predict", "reproduce", "tune",
     ],
     "graphkit.store": ["atomic", "digest", "load_tensors", "save_tensors", "sync", "writing"],
     "graphkit.checkpoint": ["load_state", "random_state", "save_state", "set_random_state"],

@@ -10,6 +10,7 @@ from .predict import predict
 from .presets import PRESETS, Preset
 from .report import Record, Row
 from .reproduce import TABLES, reproduce
+from .tune import Tuned, tune
 
 __all__ = [
     "PRESETS",
@@ -18,12 +19,14 @@ __all__ = [
     "Record",
     "Row",
     "TABLES",
+    "Tuned",
     "graph",
     "link",
     "node",
     "node_mini",
     "predict",
     "reproduce",
+    "tune",
 ]
 
 RECIPES = {"node": node, "node_mini": node_mini, "link": link, "graph": graph}

@@ -244,7 +244,10 @@ class RunFolder:
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
         """Write ``content`` to the file ``name`` as indented JSON."""
-        text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+        self.write_text(name, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write ``text`` to the file ``name``."""
         with atomic(self.path / name) as side:
             side.write_text(text, encoding="utf-8")
 

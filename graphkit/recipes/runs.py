@@ -66,13 +66,16 @@ class Watch:
 
     ``begun(job)`` is called before anything is written, ``finished(row)`` after each seed, and for
     the finished seeds of a run that goes on. What they raise ends the run, and its state is kept.
+    ``draws(record)`` says whether pictures of a run are wanted.
     """
 
     begun: Callable[[Job], None] = lambda job: None
     finished: Callable[[report.Row], None] = lambda row: None
+    draws: Callable[[report.Record], bool] = lambda record: True
 
 
-_WATCH: ContextVar[Watch] = ContextVar("watch", default=Watch())
+_NOBODY = Watch()
+_WATCH: ContextVar[Watch] = ContextVar("watch", default=_NOBODY)
 
 
 @contextmanager
@@ -123,7 +126,9 @@ def carry_out(job: Job, out: str | None, resume: str | None) -> report.Record:
         with memory.seeded(job.seeds[0], job.device):
             model = job.build().to(job.device)
             so_far.num_params = sum(p.numel() for p in model.parameters())
-            job.announce(console, model)
+            # to predict the memory takes as long as some epochs
+            if not job.quiet:
+                job.announce(console, model)
             for defect in job.defects:
                 plots.say(console, f"known defect: {defect}")
             del model
@@ -292,8 +297,9 @@ def _deliver(
     )
     folder.write(report.RESULT, asdict(record) | ({} if finished else {"interrupted": True}))
     chosen = {row.seed: row.best_epoch for row in so_far.rows}
-    plots.curves(folder.path, so_far.histories, chosen, title=job.title, metric=job.metric)
-    plots.breakdown(folder.path, so_far.histories, title=job.title)
+    if _WATCH.get().draws(record):
+        plots.curves(folder.path, so_far.histories, chosen, title=job.title, metric=job.metric)
+        plots.breakdown(folder.path, so_far.histories, title=job.title)
     return record
 
 

@@ -13,17 +13,17 @@ by lines, and ``#`` begins a comment:
 from __future__ import annotations
 
 import inspect
-import itertools
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from types import NoneType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, get_args
 
 from ..errors import ConfigError, StoreError, nearest
+from ..nn import own_options
+from .options import typed
 from .report import word
 
 # they say what is measured and how it is kept; scores of two of them cannot be compared
@@ -104,7 +104,14 @@ class Dimension:
     @property
     def numeric(self) -> bool:
         """Are all values numbers?"""
-        return all(_is_number(value) for value in self.choices)
+        return not any(isinstance(v, (bool, str)) or v is None for v in self.choices)
+
+    @property
+    def size(self) -> int | None:
+        """How many values it has, None without end."""
+        if self.choices:
+            return len(self.choices)
+        return int(self.high - self.low) + 1 if isinstance(self.low, int) else None
 
     def distribution(self) -> Any:
         """What Optuna draws from."""
@@ -126,7 +133,7 @@ class Dimension:
         return min(self.choices, key=lambda value: abs(value - drawn))
 
     def __str__(self) -> str:
-        """The entry that :func:`parse` reads as this dimension."""
+        """The entry that :func:`read_space` reads as this dimension."""
         if not self.choices:
             text = f"{word(self.low)}..{word(self.high)}{' log' if self.log else ''}"
         elif self.step:
@@ -147,7 +154,7 @@ class Space:
     @property
     def size(self) -> int | None:
         """How many points it has, None without end."""
-        sizes = [_count(one) for one in self.dimensions]
+        sizes = [one.size for one in self.dimensions]
         return None if None in sizes else math.prod(filter(None, sizes))
 
     def distributions(self) -> dict[str, Any]:
@@ -160,7 +167,7 @@ class Space:
 
     def points(self, numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
         """The points of a space with an end that have these numbers."""
-        lists = [_listed(one) for one in self.dimensions]
+        lists = [one.choices or range(int(one.low), int(one.high) + 1) for one in self.dimensions]
         for number in numbers:
             point = {}
             for one, values in zip(self.dimensions, lists, strict=True):
@@ -178,46 +185,32 @@ class Space:
 
 
 def read_space(
-    space: str | Path | Mapping[str, Any], recipe: Callable[..., Any], origin: str = ""
+    space: str | Path | Mapping[str, Any],
+    recipe: Callable[..., Any],
+    model: str | None = None,
+    origin: str = "",
 ) -> Space:
     """The space that a text, a file that holds one, or a mapping describes.
 
     A mapping has the name of an option, and either a text such as ``"1e-6..1e-2 log"`` or its
-    values. Only options of ``recipe`` may be named, with values of their type.
+    values. Only options of ``recipe`` may be named, and own ones of ``model``, with values of
+    their type.
 
     Raises:
         ConfigError: an entry is none, names no option, or has a value that does not fit.
         StoreError: the file cannot be read.
     """
-    if isinstance(space, Mapping):
-        found = {name: _dimension(name, given, recipe) for name, given in space.items()}
-        if not found:
-            raise ConfigError("space is empty. Give options and their values.")
-        return Space(tuple(found.values()), origin)
-    text = str(space)
-    # an entry has =, so a text without is the name of a file
-    if "=" not in text:
-        try:
-            text = Path(text).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            why = getattr(error, "strerror", None) or error
-            raise StoreError(
-                f"space is {str(space)!r}, which holds no =, and no such file can be read: {why}. "
-                "Give entries such as 'lr=0.01,0.05; dropout=0:0.9:0.1', or a file of them."
-            ) from error
-    lines = (re.sub(r"(^|\s)#.*", "", line) for line in text.splitlines())
-    entries = [entry for line in lines for entry in line.split(";") if entry.strip()]
+    entries = list(space.items()) if isinstance(space, Mapping) else _entries(str(space))
     if not entries:
         raise ConfigError("space is empty. Give entries such as lr=0.01,0.05; dropout=0:0.9:0.1")
+    if any(name == "model" for name, _ in entries):
+        model = None
     found: dict[str, Dimension] = {}
-    for entry in entries:
-        name, equals, given = (part.strip() for part in entry.partition("="))
-        name = name.replace("-", "_")
-        if not equals or not name:
-            raise ConfigError(f"space: {entry.strip()!r} is not OPTION=VALUES, such as lr=0.01,0.1")
+    for name, given in entries:
         if name in found:
             raise ConfigError(f"space: {name} is there twice. Give one entry with all its values.")
-        found[name] = _dimension(name, given, recipe)
+        kind = _kind(name, recipe, model)
+        found[name] = _written(name, given, kind) if isinstance(given, str) else _given(name, given)
     return Space(tuple(found.values()), origin)
 
 
@@ -228,145 +221,111 @@ def usual_space(model: str, recipe: Callable[..., Any]) -> Space:
     """
     text, origin = SPACES.get(model, (USUAL, "graphkit's own, no published one is known here"))
     known = inspect.signature(recipe).parameters
-    entries = [entry for entry in text.split(";") if _option(entry) in known]
-    return read_space(";".join(entries), recipe, origin)
+    entries = [(name, given) for name, given in _entries(text) if name.partition(".")[0] in known]
+    return read_space(dict(entries), recipe, model, origin)
 
 
-def _option(entry: str) -> str:
-    """The option of the recipe that an entry of a space is about."""
-    return entry.partition("=")[0].partition(".")[0].strip()
+def _entries(text: str) -> list[tuple[str, str]]:
+    """The names and values of a text, or of the file it names."""
+    # an entry has =, so a text without is the name of a file
+    if "=" not in text:
+        try:
+            text = Path(text).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise StoreError(
+                f"space is {text!r}, which holds no =, and no such file can be read: {why}. "
+                "Give entries such as 'lr=0.01,0.05; dropout=0:0.9:0.1', or a file of them."
+            ) from error
+    found = []
+    lines = (re.sub(r"(^|\s)#.*", "", line) for line in text.splitlines())
+    for entry in (entry.strip() for line in lines for entry in line.split(";")):
+        name, equals, given = (part.strip() for part in entry.partition("="))
+        if entry and not (name and equals):
+            raise ConfigError(f"space: {entry!r} is not OPTION=VALUES, such as lr=0.01,0.1")
+        if entry:
+            found.append((name.replace("-", "_"), given))
+    return found
 
 
-def _dimension(name: str, given: Any, recipe: Callable[..., Any]) -> Dimension:
-    kinds = _kinds_of(name, recipe)
-    if not isinstance(given, str):
-        return _chosen(name, _sequence(name, given))
-    if match := _STEPS.fullmatch(given.strip()):
-        return _stepped(name, match, kinds)
-    if match := _RANGE.fullmatch(given.strip()):
-        low, high = (_value(name, text, kinds) for text in match.groups()[:2])
-        if not _is_number(low) or not _is_number(high):
-            raise ConfigError(f"space: {name} is no number, so {given!r} is no range of it.")
+def _written(name: str, given: str, kind: Any) -> Dimension:
+    if match := _STEPS.fullmatch(given):
+        return _stepped(name, match, kind)
+    if match := _RANGE.fullmatch(given):
+        low, high = (_number(name, Decimal(text), kind) for text in match.groups()[:2])
         if not low < high or (match[3] and low <= 0):
             above = ", the first above 0" if match[3] else ""
             raise ConfigError(f"space: {name} is {given!r}, but LOW..HIGH rises{above}.")
-        if isinstance(low, int) != isinstance(high, int):
-            low, high = float(low), float(high)
         return Dimension(name, low=low, high=high, log=bool(match[3]))
-    words = [text.strip() for text in given.split("|" if "|" in given else ",")]
-    return _chosen(name, [_value(name, text, kinds) for text in words])
+    words = filter(None, (text.strip() for text in given.split("|" if "|" in given else ",")))
+    return _given(name, [typed(text, kind, f"space: {name}") for text in words])
 
 
-def _sequence(name: str, given: Any) -> list[Any]:
-    try:
-        values = list(given)
-    except TypeError:
-        values = [given]
-    for value in values:
+def _stepped(name: str, match: re.Match[str], kind: Any) -> Dimension:
+    # decimals, because sums of floats are not what was written
+    low, high, step = map(Decimal, match.groups())
+    # of floats, as the whole part of 1e999999999 fills the memory
+    count = (float(high) - float(low)) / (float(step) or math.inf)
+    if step <= 0 or not low + step <= high or not count < LARGEST_GRID:
+        raise ConfigError(
+            f"space: {name} is {match[0]!r}, but LOW:HIGH:STEP rises in steps, one at least and "
+            f"below {LARGEST_GRID:,}."
+        )
+    count = int((high - low) / step) + 1
+    values = [_number(name, low + step * number, kind) for number in range(count)]
+    return Dimension(name, tuple(values), step=_number(name, step, kind))
+
+
+def _given(name: str, given: Any) -> Dimension:
+    values = list(given) if isinstance(given, Iterable) else [given]
+    for number, value in enumerate(values):
         if value is not None and not isinstance(value, (bool, int, float, str)):
             raise ConfigError(
                 f"space: {name} has the value {value!r}, but text, numbers, True, False and None "
                 "are expected."
             )
-    return values
-
-
-def _chosen(name: str, values: list[Any]) -> Dimension:
-    for number, value in enumerate(values):
-        if any(value == other and type(value) is type(other) for other in values[:number]):
+        if word(value) in map(word, values[:number]):
             raise ConfigError(f"space: {name} has {word(value)} twice. Name each value once.")
     if len(values) < 2:
-        one = f" Give it as --{name.replace('_', '-')} instead." if values else ""
-        raise ConfigError(f"space: {name} has {len(values)} values, at least two are needed.{one}")
+        raise ConfigError(
+            f"space: {name} has {len(values)} values, but at least two are expected. "
+            f"Give a single one as the option --{name.partition('.')[0].replace('_', '-')}."
+        )
     return Dimension(name, tuple(values))
 
 
-def _stepped(name: str, match: re.Match[str], kinds: Sequence[Any]) -> Dimension:
-    # decimals, because sums of floats are not what was written
-    low, high, step = map(Decimal, match.groups())
-    if step <= 0 or not low < high:
-        raise ConfigError(
-            f"space: {name} is {match[0]!r}, but LOW:HIGH:STEP rises by steps above 0."
-        )
-    count = int((high - low) / step) + 1
-    if not 2 <= count <= LARGEST_GRID:
-        raise ConfigError(f"space: {name} is {match[0]!r}, which are {count} values. Give 2 to 1e5.")
-    texts = [str(low + step * number) for number in range(count)]
-    values = [_value(name, text, kinds) for text in texts]
-    if not all(map(_is_number, values)):
-        raise ConfigError(f"space: {name} is no number, so {match[0]!r} are no steps of it.")
-    whole = all(isinstance(value, int) for value in values)
-    if not whole:
-        values = [float(value) for value in values]
-    return Dimension(name, tuple(values), step=int(step) if whole else float(step))
-
-
-def _kinds_of(name: str, recipe: Callable[..., Any]) -> list[Any]:
-    """The types and words that the option ``name`` takes."""
+def _kind(name: str, recipe: Callable[..., Any], model: str | None) -> Any:
+    """The type of the option ``name``."""
     known = inspect.signature(recipe).parameters
     free = sorted(set(known) - set(_FIXED) - {_OF_MODEL})
     option, dot, own = name.partition(".")
-    if option in _FIXED and option in known:
+    if option not in known or (dot and option != _OF_MODEL):
+        raise ConfigError(f"space: {recipe.__name__} has no option {name!r}. {nearest(name, free)}")
+    if option in _FIXED:
         raise ConfigError(
             f"space: {option} is not searched, because scores of different ones cannot be "
-            f"compared. Give it as --{option}."
+            f"compared. Give it as an option instead."
         )
-    if dot:
-        if option != _OF_MODEL or not own.isidentifier():
-            raise ConfigError(f"space: unknown option {name!r}. Only {_OF_MODEL} has options in it.")
-        if _OF_MODEL not in known:
-            raise ConfigError(f"space: {recipe.__name__} has no {_OF_MODEL}. {nearest(name, free)}")
-        return [NoneType, bool, int, float, str]
-    if name == _OF_MODEL and name in known:
-        raise ConfigError(f"space: name the option of the model, such as {_OF_MODEL}.hops=5,10")
-    if name not in known:
-        raise ConfigError(f"space: unknown option {name!r}. {nearest(name, free)}")
-    return _kinds(known[name].annotation)
+    if option != _OF_MODEL:
+        return known[name].annotation
+    if model is None:
+        raise ConfigError(f"space: {name} is of one model. Give one, instead of searching models.")
+    options = own_options(model)
+    if own not in options:
+        hint = nearest(own, options) if options else "It has no options of its own."
+        raise ConfigError(f"space: {model} has no option {own!r} of its own. {hint}")
+    return options[own].annotation
 
 
-def _kinds(annotation: Any) -> list[Any]:
-    """The types, and words of a Literal, that ``annotation`` is made of."""
-    if isinstance(annotation, str):
-        return [str]
-    parts = get_args(annotation)
-    if not parts or get_origin(annotation) is Literal:
-        return list(parts) or [annotation]
-    kinds = [kind for part in parts for kind in _kinds(part)]
-    # so that null is none of the words
-    return sorted(kinds, key=lambda kind: kind is not NoneType)
-
-
-def _value(name: str, text: str, kinds: Sequence[Any]) -> Any:
-    """``text`` as the first of ``kinds`` that it fits."""
-    for kind in kinds:
-        if kind is NoneType and text.lower() in ("none", "null"):
-            return None
-        if kind is bool and text.lower() in ("true", "false"):
-            return text.lower() == "true"
-        # 1e3 and 5.0 are whole where a whole number is asked for
-        if kind is int and re.fullmatch(_NUMBER, text):
-            number = Decimal(text)
-            written = re.fullmatch(r"[-+]?\d+", text) or float not in kinds
-            if written and number == number.to_integral_value():
-                return int(number)
-        if kind is float and re.fullmatch(_NUMBER, text):
-            return float(text)
-        if (kind is str and text) or kind == text:
-            return text
-    names = {NoneType: "none", bool: "true or false", int: "a whole number", float: "a number"}
-    wanted = " or ".join(names.get(kind, "text" if kind is str else str(kind)) for kind in kinds)
-    raise ConfigError(f"space: {name} has the value {text!r}, but {wanted} is expected.")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _count(one: Dimension) -> int | None:
-    if one.choices:
-        return len(one.choices)
-    return int(one.high - one.low) + 1 if isinstance(one.low, int) else None
-
-
-def _listed(one: Dimension) -> Sequence[Any]:
-    return one.choices or range(int(one.low), int(one.high) + 1)
+def _number(name: str, value: Decimal, kind: Any) -> float:
+    """``value`` as the type ``kind`` takes it, whole or not."""
+    parts = get_args(kind) or (kind,)
+    if not abs(float(value)) < 2**63:
+        raise ConfigError(f"space: {name} has the value {value}, which no option takes.")
+    if float in parts:
+        return float(value)
+    if int not in parts:
+        raise ConfigError(f"space: {name} is no number. Name its values, parted by commas.")
+    if value != value.to_integral_value():
+        raise ConfigError(f"space: {name} is whole, but {value} is among its values.")
+    return int(value)

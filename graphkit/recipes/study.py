@@ -83,9 +83,11 @@ class Study:
                 with atomic(self.path) as side, _opened(side, self.higher):
                     pass
             self._kept = stack.enter_context(_opened(self.path, self.higher))
-            self._frozen: list[Any] = self._kept.get_trials(deepcopy=False)
+            kept = self._kept.get_trials(deepcopy=False)
+            # where points are drawn: one that is only drawn must not reach the disk
+            self._drawing = self._remembered(kept)
             try:
-                self.trials = [_thawed(frozen) for frozen in self._frozen]
+                self.trials = [_thawed(frozen) for frozen in kept]
             except (LookupError, TypeError) as error:
                 raise StoreError(
                     f"{self.path} holds trials of another program: {error!r}. Restore it."
@@ -103,18 +105,16 @@ class Study:
             return None
         if self.sampler == "grid":
             return next(self.space.points(self._order()[number : number + 1]), None)
-        from optuna import create_study, samplers
+        from optuna import samplers
 
-        # in memory: a point that is only drawn must not reach the disk
-        study = create_study(direction=self._direction)
-        study.add_trials(self._frozen)
         tried, drawn = {self._key(trial.options) for trial in self.trials}, {}
         for attempt in range(_ATTEMPTS):
             words = np.random.SeedSequence([self.seed, number, attempt]).generate_state(1)
             learns = self.sampler == "tpe" and attempt < _ATTEMPTS // 2
             kind = samplers.TPESampler if learns else samplers.RandomSampler
-            study.sampler = kind(seed=int(words[0]))
-            drawn = study.ask(self.space.distributions()).params
+            self._drawing.sampler = kind(seed=int(words[0]))
+            # what was asked and never told counts for nothing
+            drawn = self._drawing.ask(self.space.distributions()).params
             if self._key(self.space.values(drawn)) not in tried:
                 return drawn
         # few are left: the first of them
@@ -137,13 +137,17 @@ class Study:
         )
         with _guarded(self.path):
             self._kept.add_trial(frozen)
-        self._frozen.append(frozen)
+        self._drawing.add_trial(frozen)
         self.trials.append(trial)
 
     def ranked(self) -> list[Trial]:
         """The complete trials by their mean validation score, the best first, equals as tried."""
         done = [trial for trial in self.trials if trial.state == "complete"]
         return sorted(done, key=lambda trial: self._rank(trial.val))
+
+    def is_best(self, val: Sequence[float]) -> bool:
+        """Is the mean of these scores better than that of all complete trials?"""
+        return all(self._rank(val) < self._rank(trial.val) for trial in self.ranked()[:1])
 
     def is_hopeless(self, val: Sequence[float]) -> bool:
         """Is the mean of the first seeds worse than the median of the same seeds of others?
@@ -160,19 +164,22 @@ class Study:
 
         None are known of few trials, or of equal ones.
         """
-        done = [trial for trial in self._frozen if trial.value is not None]
-        if len(done) < 10 or len({trial.value for trial in done}) < 2:
+        done = [trial.val_mean for trial in self.trials if trial.state == "complete"]
+        if len(done) < 10 or len(set(done)) < 2:
             return {}
-        from optuna import create_study, importance
+        from optuna import importance
 
-        study = create_study(direction=self._direction)
-        study.add_trials(done)
         evaluator = importance.FanovaImportanceEvaluator(seed=self.seed)
+        study = self._remembered(self._kept.get_trials(deepcopy=False))
         return importance.get_param_importances(study, evaluator=evaluator)
 
-    @property
-    def _direction(self) -> str:
-        return "maximize" if self.higher else "minimize"
+    def _remembered(self, trials: Sequence[Any]) -> Any:
+        """Optuna's study of ``trials`` in memory."""
+        from optuna import create_study
+
+        study = create_study(direction=_direction(self.higher))
+        study.add_trials(trials)
+        return study
 
     def _rank(self, val: Sequence[float]) -> float:
         mean = sum(val) / len(val)
@@ -198,9 +205,11 @@ def _opened(path: Path, higher: bool) -> Iterator[Any]:
         connect = {"creator": lambda: sqlite3.connect(path)}
         storage = RDBStorage("sqlite:///study.db", engine_kwargs=connect)
         try:
-            direction = "maximize" if higher else "minimize"
             study = create_study(
-                storage=storage, study_name="graphkit", direction=direction, load_if_exists=True
+                storage=storage,
+                study_name="graphkit",
+                direction=_direction(higher),
+                load_if_exists=True,
             )
         except BaseException:
             storage.engine.dispose()
@@ -238,6 +247,10 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logging.set_verbosity(before)
+
+
+def _direction(higher: bool) -> str:
+    return "maximize" if higher else "minimize"
 
 
 def _thawed(frozen: Any) -> Trial:

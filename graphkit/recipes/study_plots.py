@@ -35,6 +35,7 @@ class Progress:
     def __init__(self, console: Console, trials: int, seeds: int, metric: str) -> None:
         self.console, self.trials, self.seeds, self.metric = console, trials, seeds, metric
         self.spent: list[float] = []
+        self.began = time.perf_counter()
         self.bar = Bar(
             BarColumn(12),
             TextColumn("{task.description}"),

@@ -11,13 +11,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from importlib import metadata
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
 from rich.console import Console
 
-from ..errors import ConfigError, StoreError, need, nearest
+from ..errors import ConfigError, StoreError, nearest, need
 from . import memory, report, runs, study_plots
+from .options import pairs_of
 from .presets import Preset
 from .space import Dimension, Space, read_space, usual_space
 from .steady import Steady, deferred
@@ -88,8 +90,9 @@ class _Plan:
         own = {name.partition(".")[2]: values[name] for name in values if "." in name}
         options = {**self.options, **plain}
         if own:
-            text = _base(self.call, options).get("model_options")
-            options["model_options"] = _joined({**_parted(text), **own})
+            own = {**pairs_of(_base(self.call, options)["model_options"]), **own}
+            words = (f"{name}={report.word(value)}" for name, value in own.items())
+            options["model_options"] = ",".join(words)
         return options
 
 
@@ -99,7 +102,8 @@ class StudyFolder(report.RunFolder):
     CONFIG, VERB = SETTINGS, "tune"
 
     def worth_keeping(self) -> bool:
-        return (self.path / "table.json").is_file() or any(self._trials("checkpoint.safetensors"))
+        begun = any(self.path.glob(f"trials/*/{report.CHECKPOINT}"))
+        return begun or (self.path / "table.json").is_file()
 
     def trial(self, number: int) -> Path:
         """The run folder of a trial."""
@@ -107,12 +111,9 @@ class StudyFolder(report.RunFolder):
 
     def tidy(self, *kept: int) -> None:
         """Remove the folders of all trials but ``kept``: their weights would fill the disk."""
-        for path in (*self._trials(""),):
+        for path in self.path.glob("trials/*"):
             if path.name not in map(str, kept):
                 shutil.rmtree(path, ignore_errors=True)
-
-    def _trials(self, name: str) -> list[Path]:
-        return list(self.path.glob(f"trials/*/{name}".rstrip("/")))
 
 
 class _Hopeless(Exception):
@@ -184,9 +185,11 @@ def tune(
     data = Path(job.options["data"]).stem
     name = f"tune-{data}-{job.options['model']}-{datetime.now():%Y%m%d-%H%M%S}"
     with StudyFolder(out, name, resume) as folder:
-        _begin(folder, plan, job, console)
+        elsewhere = _begin(folder, plan, job, console)
         facts: dict[str, Any] = dict(higher=job.higher, sampler=plan.sampler, seed=plan.search_seed)
         with Study(folder.path / "study.db", plan.space, **facts) as study:
+            if elsewhere:
+                shutil.rmtree(folder.trial(len(study.trials)), ignore_errors=True)
             try:
                 _search(folder, plan, job, study, console)
             except KeyboardInterrupt as error:
@@ -226,7 +229,7 @@ def _planned(
     found = _space(plan, space)
     size = found.size
     if sampler == "grid" and size is None:
-        endless = next(one.name for one in found.dimensions if not one.finite)
+        endless = next(one.name for one in found.dimensions if one.size is None)
         raise ConfigError(
             f"sampler grid: {endless} has no end of values. Name them, or give steps such as "
             f"{endless}=0.1:0.9:0.2."
@@ -239,8 +242,9 @@ def _planned(
 
 def _space(plan: _Plan, space: Any) -> Space:
     """The space that is given, or the one of the model without the options that are."""
+    model = str(_base(plan.call, plan.options)["model"]).lower()
     if space is not None:
-        found = read_space(space, plan.recipe)
+        found = read_space(space, plan.recipe, model)
         for one in found.dimensions:
             if one.name in plan.options:
                 raise ConfigError(
@@ -248,10 +252,9 @@ def _space(plan: _Plan, space: Any) -> Space:
                     "too. Leave it out, or take it out of the space."
                 )
         return found
-    model = _base(plan.call, plan.options)["model"]
-    found = usual_space(str(model).lower(), plan.recipe)
+    found = usual_space(model, plan.recipe)
     given = [*plan.options]
-    given += [f"model_options.{name}" for name in _parted(plan.options.get("model_options"))]
+    given += [f"model_options.{name}" for name in pairs_of(plan.options.get("model_options", ""))]
     left = found.without(given)
     if not left.dimensions:
         raise ConfigError(
@@ -261,9 +264,7 @@ def _space(plan: _Plan, space: Any) -> Space:
     return left
 
 
-def _kept(
-    call: "Recipe", folder: Path, given: Mapping[str, Any], trials: int | None
-) -> _Plan:
+def _kept(call: "Recipe", folder: Path, given: Mapping[str, Any], trials: int | None) -> _Plan:
     """The plan of the search in ``folder``, with another number of trials if one is given."""
     settings = read_settings(folder)
     own = settings["options"].get("data") == "custom"
@@ -338,10 +339,11 @@ def _look(plan: _Plan, values: Mapping[str, Any]) -> runs.Job:
     raise AssertionError(f"{plan.target} ran without a job")
 
 
-def _begin(folder: StudyFolder, plan: _Plan, job: runs.Job, console: Console) -> None:
-    """Write the start of a new search, or say how far the one to resume was."""
+def _begin(folder: StudyFolder, plan: _Plan, job: runs.Job, console: Console) -> bool:
+    """Write the start of a new search; was one to resume begun on another machine, or software?"""
     now, path = memory.environment(job.device), folder.path / "environment.json"
-    digest = job.data_digest
+    now["optuna"] = metadata.version("optuna")
+    digest, other = job.data_digest, []
     if folder.resumed:
         if read_settings(folder.path).get("data_digest") != digest:
             raise ConfigError(
@@ -350,9 +352,9 @@ def _begin(folder: StudyFolder, plan: _Plan, job: runs.Job, console: Console) ->
             )
         before = folder.read(path.name)
         other = runs.unlike(before, now)
+        other += [name for name in ("optuna",) if before.get(name) != now[name]]
         if other:
             # trials are measured one by one: those that are there count, bits are another matter
-            folder.tidy(*(int(path.parent.name) for path in folder.finished()))
             told = ", ".join(f"{name} {before.get(name)!r}, now {now[name]!r}" for name in other)
             study_plots.say(
                 console,
@@ -380,6 +382,7 @@ def _begin(folder: StudyFolder, plan: _Plan, job: runs.Job, console: Console) ->
         f"folder: {folder.path}",
     ):
         study_plots.say(console, line)
+    return bool(other)
 
 
 def _search(
@@ -391,19 +394,10 @@ def _search(
     sizes = plan.trials, len(job.seeds), job.metric
     with study_plots.Progress(console, *sizes) as progress:
         while len(study.trials) < plan.trials and (drawn := study.draw()) is not None:
-            best = study.ranked()[:1]
             number = len(study.trials)
+            best = study.ranked()[:1]
             folder.tidy(number, *(trial.number for trial in best))
-
-            def finished(val: Sequence[float], number: int = number, best: Any = best) -> None:
-                progress.at(number, len(val), *(best or [None]))
-                if val and len(val) < len(job.seeds) and plan.prune == "median":
-                    if study.is_hopeless(val):
-                        raise _Hopeless
-
-            finished(())
-            values = plan.space.values(drawn)
-            trial = _run(plan, number, values, folder.trial(number), finished)
+            trial = _run(plan, job, study, plan.space.values(drawn), folder.trial(number), progress)
             # a trial is kept whole or not at all
             with deferred():
                 study.add(drawn, trial)
@@ -415,38 +409,44 @@ def _search(
 
 def _run(
     plan: _Plan,
-    number: int,
+    job: runs.Job,
+    study: Study,
     values: Mapping[str, Any],
     path: Path,
-    finished: Callable[[Sequence[float]], None],
+    progress: study_plots.Progress,
 ) -> Trial:
     """Run one trial in ``path``, or go on with it; only its validation scores are looked at."""
+    number, best = len(study.trials), next(iter(study.ranked()), None)
     val: list[float] = []
     seconds: list[float] = []
-    began = time.perf_counter()
 
-    def watch(row: report.Row) -> None:
+    def finished(row: report.Row) -> None:
         val.append(row.val)
         seconds.append(row.seconds)
-        finished(val)
+        progress.at(number, len(val), best)
+        if plan.prune == "median" and len(val) < len(job.seeds) and study.is_hopeless(val):
+            raise _Hopeless
 
-    reason: str = ""
-    state: Literal["complete", "pruned", "failed"] = "complete"
+    def draws(record: report.Record) -> bool:
+        # those of the others are removed at once
+        return study.is_best([row.val for row in record.rows])
+
+    began = time.perf_counter()
+    progress.at(number, 0, best)
     try:
-        with runs.watched(runs.Watch(finished=watch)):
+        with runs.watched(runs.Watch(finished=finished, draws=draws)):
             record = _trained(plan.call, plan.chosen(values), path)
-        val, seconds = [row.val for row in record.rows], [row.seconds for row in record.rows]
     except _Hopeless:
-        state = "pruned"
+        return Trial(number, "pruned", values, tuple(val), round(sum(seconds), 3))
     except (ConfigError, MemoryError, RuntimeError) as error:
         lack = memory.is_lack(error)
         if not lack and not isinstance(error, ConfigError):
             raise
-        state, reason = "failed", f"Out of memory: {error}" if lack else str(error)
-        seconds = [time.perf_counter() - began]
-    return Trial(
-        number, state, dict(values), tuple(val), round(sum(seconds), 3), " ".join(reason.split())
-    )
+        reason = " ".join(f"{'Out of memory: ' if lack else ''}{error}".split())
+        spent = round(time.perf_counter() - began, 3)
+        return Trial(number, "failed", values, tuple(val), spent, reason)
+    scores = tuple(row.val for row in record.rows)
+    return Trial(number, "complete", values, scores, record.seconds)
 
 
 def _trained(call: "Recipe", options: Mapping[str, Any], path: Path) -> report.Record:
@@ -588,18 +588,6 @@ def _base(call: "Recipe", options: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(call, Preset):
         return {**report.defaults(call.recipe), **call.values, **options}
     return {**report.defaults(call), **options}
-
-
-def _parted(options: Any) -> dict[str, Any]:
-    """The options of a model, given as a mapping or as the text ``a=1,b=2``."""
-    if isinstance(options, Mapping):
-        return dict(options)
-    entries = [entry.partition("=") for entry in (options or "").split(",") if entry.strip()]
-    return {name.strip(): value.strip() for name, _, value in entries}
-
-
-def _joined(options: Mapping[str, Any]) -> str:
-    return ",".join(f"{name}={report.word(value)}" for name, value in options.items())
 
 
 def _plain(value: Any) -> Any:
