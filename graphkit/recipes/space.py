@@ -200,7 +200,7 @@ def read_space(
         ConfigError: an entry is none, names no option, or has a value that does not fit.
         StoreError: the file cannot be read.
     """
-    entries = list(space.items()) if isinstance(space, Mapping) else _entries(str(space))
+    entries = list(space.items()) if isinstance(space, Mapping) else _entries(space)
     if not entries:
         raise ConfigError("space is empty. Give entries such as lr=0.01,0.05; dropout=0:0.9:0.1")
     if any(name == "model" for name, _ in entries):
@@ -225,12 +225,13 @@ def usual_space(model: str, recipe: Callable[..., Any]) -> Space:
     return read_space(dict(entries), recipe, model, origin)
 
 
-def _entries(text: str) -> list[tuple[str, str]]:
+def _entries(space: str | Path) -> list[tuple[str, str]]:
     """The names and values of a text, or of the file it names."""
+    text = str(space)
     # an entry has =, so a text without is the name of a file
-    if "=" not in text:
+    if isinstance(space, Path) or "=" not in text:
         try:
-            text = Path(text).read_text(encoding="utf-8")
+            text = Path(space).read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or error
             raise StoreError(

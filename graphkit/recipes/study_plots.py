@@ -56,7 +56,8 @@ class Progress:
         """Show that trial ``number`` is at its ``seed``-th seed, both counted from 0."""
         self.began = time.perf_counter() if seed == 0 else self.began
         done = number + seed / self.seeds
-        text = f"trial {number} of {self.trials}  seed {min(seed + 1, self.seeds)}/{self.seeds}"
+        at = f"trial {number}  seed {min(seed + 1, self.seeds)}/{self.seeds}"
+        text = f"{number} of {self.trials} trials done  {at}"
         if best is not None:
             text += f"  best {score(best, self.metric)}"
         if self.spent:

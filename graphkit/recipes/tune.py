@@ -178,7 +178,10 @@ def tune(
     if resume is None:
         plan = _planned(recipe, space, options, trials, sampler, prune, search_seed)
     else:
-        given = {"space": space, **options}
+        asked = {"space": space, "sampler": sampler, "prune": prune, "search_seed": search_seed}
+        usual = report.defaults(tune)
+        given = {name: value for name, value in asked.items() if value != usual[name]}
+        given |= {"out": out, **options}
         plan = _kept(recipe, Path(resume), given, trials)
     job = _looked(plan)
     console = Console(file=cast(IO[str], Steady(sys.stdout)), quiet=quiet)
@@ -311,7 +314,8 @@ def _dimension(kept: Mapping[str, Any]) -> Dimension:
 def _looked(plan: _Plan) -> runs.Job:
     """The run that the recipe would begin, after a look at the ends of the space.
 
-    The recipe itself checks data and options so, before anything is written or trained.
+    The recipe itself checks data and each option so, before anything is written or trained. What
+    goes together with what is seen by the trials.
     """
     dimensions = plan.space.dimensions
     low = {one.name: min(one.ends) if one.numeric else one.ends[0] for one in dimensions}
@@ -333,8 +337,6 @@ def _look(plan: _Plan, values: Mapping[str, Any]) -> runs.Job:
         with runs.watched(runs.Watch(begun=begun)):
             plan.call(**plan.chosen(values), quiet=True)
     except _Seen as seen:
-        with memory.seeded(0, seen.job.device):
-            seen.job.build()
         return seen.job
     raise AssertionError(f"{plan.target} ran without a job")
 
@@ -380,6 +382,7 @@ def _begin(folder: StudyFolder, plan: _Plan, job: runs.Job, console: Console) ->
         *(f"  {one}" for one in plan.space.dimensions),
         f"{plan.trials} trials by {plan.sampler}" + (f" of {size:,} points" if size else ""),
         f"folder: {folder.path}",
+        *(f"known defect: {defect}" for defect in job.defects),
     ):
         study_plots.say(console, line)
     return bool(other)

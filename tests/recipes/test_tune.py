@@ -35,6 +35,27 @@ OPTIONS: dict[str, Any] = dict(model="gcn", seeds="0-2", epochs=8, hidden=8)
 Digests = Callable[[str], dict[str, str]]
 
 
+@pytest.fixture
+def drawn() -> None:
+    """For a test that looks at pictures."""
+
+
+def nothing(*_: Any, **__: Any) -> None:
+    pass
+
+
+@pytest.fixture(autouse=True)
+def _undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures take longer than these trainings."""
+    if "drawn" not in request.fixturenames:
+        leave_undrawn(monkeypatch)
+
+
+def leave_undrawn(patch: pytest.MonkeyPatch) -> None:
+    for owner, name in ((plots, "curves"), (study_plots, "history"), (study_plots, "slices")):
+        patch.setattr(owner, name, nothing)
+
+
 def searched(folder: str) -> list[dict[str, Any]]:
     """The trials of a search without their seconds."""
     table = json.loads(Path(folder, "table.json").read_text())
@@ -47,7 +68,7 @@ def best(folder: str) -> dict[str, Any]:
 
 
 def test_the_command_line_searches_and_its_last_word_repeats_the_best(
-    capsys: pytest.CaptureFixture[str],
+    drawn: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["tune", "mlp-digits", "--space", "lr=0.001..0.1 log; hidden=8,16", "--trials", "4"]
     assert main([*words, "--seeds", "0-1", "--epochs", "4", "--out", "found", "--json"]) == 0
@@ -162,7 +183,9 @@ def killed_around(
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Any], Any, dict[str, str]]:
     """What a search that is not stopped finds, the bits of its best run with it."""
     folder = tmp_path_factory.mktemp("whole") / "found"
-    found = tune(node, space=SPACE, trials=8, out=str(folder), quiet=True, **OPTIONS)
+    with pytest.MonkeyPatch.context() as patch:
+        leave_undrawn(patch)
+        found = tune(node, space=SPACE, trials=8, out=str(folder), quiet=True, **OPTIONS)
     assert {trial.state for trial in found.trials} == {"complete", "pruned"}
     return searched(str(folder)), best(str(folder)), bits(found.run)
 
@@ -196,8 +219,9 @@ def test_a_killed_search_tries_what_a_whole_one_does(
 
 NURSERY = """
 import os, sys
-from graphkit.recipes import node, runs, tune
+from graphkit.recipes import node, plots, runs, study_plots, tune
 runs.INTERVAL = 0.0
+plots.curves = study_plots.history = study_plots.slices = lambda *_, **__: None
 options = dict(model="gcn", seeds="0-2", epochs=8, hidden=8)
 space = "lr=1e-3..0.3 log; dropout=0:0.8:0.2"
 tune(node, space=space, trials=1, out="warm", quiet=True, **options)
@@ -525,7 +549,7 @@ def test_the_help_has_the_options_of_tune_and_of_the_recipe(
     assert "--submission" not in out and out.count("--quiet") == 1
 
 
-def test_pictures(own: Data) -> None:
+def test_pictures(drawn: None, own: Data) -> None:
     found = tune(node, data=own, space="lr=1e-3..1e30 log; norm=null,batch_norm", trials=12,
                  out="found", quiet=True, **OPTIONS)  # fmt: skip
     assert {trial.state for trial in found.trials} == {"complete", "pruned", "failed"}
