@@ -1,4 +1,4 @@
-"""What graphkit tune searches: the grammar of spaces, and the grids that papers published. (opt: optuna)
+"""What graphkit tune searches: the grammar of spaces, and published grids. (opt: optuna)
 
 A space names options of a recipe and what each may be, one entry after another, parted by ``;`` or
 by lines, and ``#`` begins a comment:
@@ -266,8 +266,9 @@ def _stepped(name: str, match: re.Match[str], kind: Any) -> Dimension:
     # decimals, because sums of floats are not what was written
     low, high, step = map(Decimal, match.groups())
     # of floats, as the whole part of 1e999999999 fills the memory
-    count = (float(high) - float(low)) / (float(step) or math.inf)
-    if step <= 0 or not low + step <= high or not count < LARGEST_GRID:
+    size = float(step)
+    count = (float(high) - float(low)) / size if size > 0 else math.inf
+    if not count < LARGEST_GRID or not low + step <= high:
         raise ConfigError(
             f"space: {name} is {match[0]!r}, but LOW:HIGH:STEP rises in steps, one at least and "
             f"below {LARGEST_GRID:,}."
@@ -321,7 +322,7 @@ def _kind(name: str, recipe: Callable[..., Any], model: str | None) -> Any:
 def _number(name: str, value: Decimal, kind: Any) -> float:
     """``value`` as the type ``kind`` takes it, whole or not."""
     parts = get_args(kind) or (kind,)
-    if not abs(float(value)) < 2**63:
+    if not abs(float(value)) < (math.inf if float in parts else 2**63):
         raise ConfigError(f"space: {name} has the value {value}, which no option takes.")
     if float in parts:
         return float(value)
