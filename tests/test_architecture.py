@@ -175,6 +175,10 @@ ORDER = {
         "predict",
         "presets",
         "reproduce",
+        "space",
+        "study",
+        "study_plots",
+        "tune",
     ),
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
