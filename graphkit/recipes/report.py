@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -22,6 +22,9 @@ from torch import Tensor
 from ..errors import ConfigError, StoreError
 from ..store import atomic, save_tensors
 from .loop import Epoch
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 RESULT, CHECKPOINT, LOCK = "result.json", "checkpoint.safetensors", ".lock"
 
@@ -169,7 +172,7 @@ class RunFolder:
         self.path = Path(where) if where is not None else _free(Path("runs"), name)
         self._lock = FileLock(self.path / LOCK, blocking=False)
 
-    def __enter__(self) -> RunFolder:
+    def __enter__(self) -> Self:
         if self.resumed:
             self._reopen()
             return self
@@ -295,7 +298,7 @@ def kept_options(options: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(kept))
 
 
-def defaults(recipe: Callable[..., Record]) -> dict[str, Any]:
+def defaults(recipe: Callable[..., Any]) -> dict[str, Any]:
     """The options of ``recipe`` and their default values."""
     return {p.name: p.default for p in inspect.signature(recipe).parameters.values()}
 

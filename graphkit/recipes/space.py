@@ -124,7 +124,8 @@ class Dimension:
         if isinstance(low, int) and isinstance(high, int):
             kind = distributions.IntDistribution
         # without steps it is None for floats and 1 for whole numbers
-        return kind(low, high, **({"step": self.step} if self.step else {"log": self.log}))
+        steps: dict[str, Any] = {"step": self.step} if self.step else {"log": self.log}
+        return kind(low, high, **steps)
 
     def value(self, drawn: Any) -> Any:
         """What the option becomes when Optuna drew ``drawn``: no 0.30000000000000004."""

@@ -111,9 +111,12 @@ class Study:
         for attempt in range(_ATTEMPTS):
             words = np.random.SeedSequence([self.seed, number, attempt]).generate_state(1)
             learns = self.sampler == "tpe" and attempt < _ATTEMPTS // 2
-            kind = samplers.TPESampler if learns else samplers.RandomSampler
-            self._drawing.sampler = kind(seed=int(words[0]))
-            # what was asked and never told counts for nothing
+            # what was asked and never told counts for nothing, so nothing is assumed of it
+            self._drawing.sampler = (
+                samplers.TPESampler(seed=int(words[0]), constant_liar=False)
+                if learns
+                else samplers.RandomSampler(seed=int(words[0]))
+            )
             drawn = self._drawing.ask(self.space.distributions()).params
             if self._key(self.space.values(drawn)) not in tried:
                 return drawn
@@ -249,7 +252,7 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(before)
 
 
-def _direction(higher: bool) -> str:
+def _direction(higher: bool) -> Literal["maximize", "minimize"]:
     return "maximize" if higher else "minimize"
 
 

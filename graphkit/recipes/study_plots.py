@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -142,7 +143,8 @@ def history(folder: Path, study: Study, *, title: str, metric: str) -> None:
     done = [trial for trial in study.trials if trial.state == "complete"]
     for trial in done:
         if trial.val_std is not None:
-            bar = [trial.val_mean - trial.val_std, trial.val_mean + trial.val_std]
+            mean = fmean(trial.val)
+            bar = [mean - trial.val_std, mean + trial.val_std]
             panel.plot([trial.number] * 2, bar, color=TRAIN, linewidth=1.0, alpha=0.25)
     _points(panel, done, [trial.number for trial in done], TRAIN, "complete")
     pruned = [trial for trial in study.trials if trial.state == "pruned"]
@@ -221,12 +223,12 @@ def _points(
     hollow = color == PALE
     style: dict[str, Any] = dict(s=22, label=label, linewidths=1.0, zorder=3)
     style |= dict(facecolors="white" if hollow else color, edgecolors=color if hollow else "white")
-    panel.scatter(places, [trial.val_mean for trial in trials], **style)
+    panel.scatter(places, [fmean(trial.val) for trial in trials], **style)
 
 
 def _mark(panel: Axes, place: float, trial: Trial) -> None:
     style: dict[str, Any] = dict(color=VAL, edgecolors=MARK, linewidths=1.0, zorder=5)
-    panel.scatter([place], [trial.val_mean], s=60, marker="D", label="best", **style)
+    panel.scatter([place], [fmean(trial.val)], s=60, marker="D", label="best", **style)
 
 
 def _axis(panel: Axes, one: Dimension, trials: Sequence[Trial]) -> dict[int, float]:

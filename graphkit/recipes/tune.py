@@ -481,8 +481,8 @@ def _write(
         }
         for trial in study.trials
     ]
-    about = {"target": plan.target, "title": job.title, "metric": job.metric}
-    about |= {"seeds": report.join(job.seeds), "space": str(plan.space), "best": None}
+    about: dict[str, Any] = dict(target=plan.target, title=job.title, metric=job.metric)
+    about |= dict(seeds=report.join(job.seeds), space=str(plan.space), best=None)
     if tuned is not None:
         skipped = ("trials", "recipe", "data", "model", "metric", "folder")
         about["best"] = {k: v for k, v in asdict(tuned).items() if k not in skipped}

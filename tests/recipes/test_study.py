@@ -47,12 +47,12 @@ def search(study: Study, goal: int) -> list[Trial]:
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "grid"])
 def test_what_is_tried_depends_on_the_finished_trials_alone(tmp_path: Path, sampler: str) -> None:
-    """Stopped after each of them, and after points that were drawn for nothing."""
+    """Stopped after some of them, and after points that were drawn for nothing."""
     space = SPACE if sampler != "grid" else SMALL
     with opened(tmp_path / "whole.db", space, sampler) as study:
         whole = list(search(study, 12))
     stopped: list[Trial] = []
-    for goal in range(1, len(whole) + 1):
+    for goal in (1, 6, 11, 12):
         with opened(tmp_path / "stopped.db", space, sampler) as study:
             assert study.trials == stopped
             assert study.draw() == study.draw()
