@@ -243,8 +243,8 @@ for line in sys.stdin:
 def test_a_search_killed_at_any_moment(
     request: pytest.FixtureRequest, whole: tuple[Any, Any, Any]
 ) -> None:
-    """4 kills (40 with --slow) of one search after another, which all end as a whole one does."""
-    kills = 40 if request.config.getoption("--slow") else 4
+    """2 kills (40 with --slow) of one search after another, which all end as a whole one does."""
+    kills = 40 if request.config.getoption("--slow") else 2
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     pipes: Any = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
     draw, killed = random.Random(0), 0
@@ -553,8 +553,9 @@ def test_the_help_has_the_options_of_tune_and_of_the_recipe(
 
 
 def test_pictures(drawn: None, own: Data) -> None:
-    found = tune(node, data=own, space="lr=1e-3..1e30 log; norm=null,batch_norm", trials=12,
-                 out="found", quiet=True, **OPTIONS)  # fmt: skip
+    space = "lr=1e-9,0.01,0.02,0.05,0.1,1e30; weight_decay=1e-6..1e-3 log; norm=null,batch_norm"
+    found = tune(node, data=own, space=space, trials=16, sampler="random", out="found", quiet=True,
+                 **OPTIONS)  # fmt: skip
     assert {trial.state for trial in found.trials} == {"complete", "pruned", "failed"}
     for name in ("history", "slices"):
         svg = ElementTree.parse(f"found/{name}.svg").getroot()
