@@ -20,13 +20,13 @@ from urllib.parse import urlsplit
 
 import docstring_parser
 import jsonargparse
-import torch
 
 from . import __version__, data, ops
 from .errors import BackendError, ConfigError, DataError, GraphkitError, StoreError, nearest
 from .recipes import (
     PRESETS,
     RECIPES,
+    Preset,
     Record,
     homophily,
     memory,
@@ -35,15 +35,19 @@ from .recipes import (
     report,
     reproduce,
     steady,
+    tune,
 )
 from .recipes.mixing import mixing
 from .recipes.presets import listing
 from .recipes.reproduce import listing as listing_of_tables
+from .recipes.tune import read_settings
 
 USAGE = """graphkit: graph learning on PyTorch
 
   graphkit train [RECIPE or PRESET] [options]   train a model; alone: gcn on the data set digits
   graphkit train --resume DIR                   go on with a run that was stopped
+  graphkit tune RECIPE or PRESET [options]      search its options by validation scores alone
+  graphkit tune --resume DIR [--trials N]       go on with a search, or run more trials
   graphkit data list                            the data sets, and which of them are here
   graphkit data info NAME                       one data set: its card, and what its files hold
   graphkit data get NAME                        download one data set and check it
@@ -98,9 +102,7 @@ def _guarded(argv: list[str]) -> int:
             raise
         return _fail(str(error), 2 if isinstance(error, (ConfigError, DataError)) else 1)
     except (MemoryError, RuntimeError) as error:
-        # on the CPU torch tells of a lack of memory by a plain RuntimeError
-        lack = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-        if not lack and "can't allocate memory" not in str(error):
+        if not memory.is_lack(error):
             raise
         return _fail(f"Out of memory: {error}. Try a smaller --hidden or --num-layers.", 1)
     except steady.Terminated as error:
@@ -118,6 +120,7 @@ def _fail(message: str, code: int) -> int:
 def _dispatch(argv: list[str]) -> None:
     commands = {
         "train": _train,
+        "tune": _tune,
         "reproduce": _reproduce,
         "predict": _predict,
         "data": _data,
@@ -160,8 +163,9 @@ class _Parser(jsonargparse.ArgumentParser):
             name, got = match.groups()
             message = f"--{name} takes no value, got {got}. Use --{name} or --no-{name}."
         elif match := re.match(r"unrecognized arguments: (\S+)", message, re.IGNORECASE):
-            hint = "A recipe or preset comes right after the word train."
-            message = f"Unknown argument {match[1]!r}. {hint if 'train' in self.prog else ''}"
+            verb = "".join({"train", "tune"} & set(self.prog.split()))
+            hint = f"A recipe or preset comes right after the word {verb}." if verb else ""
+            message = f"Unknown argument {match[1]!r}. {hint}"
         raise ConfigError(message) from ex
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
@@ -200,11 +204,7 @@ def _train(argv: list[str]) -> None:
     if config and target:
         raise ConfigError("Give a recipe, a preset or --config, only one of them.")
     target = config.get("recipe", target)
-    preset = PRESETS.get(target)
-    if preset is None and target and target not in RECIPES:
-        known = [*RECIPES, *PRESETS]
-        raise ConfigError(f"Unknown recipe or preset {target!r}. {nearest(target, known)}")
-    recipe = preset.recipe if preset else RECIPES[target or "node"]
+    preset, recipe = _find(target)
     parser = _recipe_parser(target, recipe)
     values = dict(preset.values if preset else config.get("options", {}))
     parser.parse_object(values)
@@ -218,6 +218,15 @@ def _train(argv: list[str]) -> None:
         print(record.to_json())
 
 
+def _find(target: str) -> tuple[Preset | None, Callable[..., Record]]:
+    """The preset and the recipe that ``target`` names; no name is the recipe node."""
+    preset = PRESETS.get(target)
+    if preset is None and target and target not in RECIPES:
+        known = [*RECIPES, *PRESETS]
+        raise ConfigError(f"Unknown recipe or preset {target!r}. {nearest(target, known)}")
+    return preset, preset.recipe if preset else RECIPES[target or "node"]
+
+
 def _take(argv: list[str], option: str) -> tuple[str | None, list[str]]:
     """The value of ``option`` in ``argv`` (None without it), and the other words."""
     for at, word in enumerate(argv):
@@ -228,18 +237,69 @@ def _take(argv: list[str], option: str) -> tuple[str | None, list[str]]:
     return None, argv
 
 
-def _resume(folder: Path, argv: list[str]) -> None:
-    """Go on with the run in ``folder``, whose options are those it began with."""
-    parser = _Parser("graphkit train --resume DIR", "Go on with a run that was stopped.")
+def _tune(argv: list[str]) -> None:
+    resume, argv = _take(argv, "--resume")
+    if resume is not None:
+        parser = _Parser("graphkit tune --resume DIR", "Go on with a search, or run more trials.")
+        trials = inspect.signature(tune).parameters["trials"]
+        _add_option(parser, "trials", trials, "trials to run, those before counted")
+        chosen = _asked(parser, argv, "search")
+        call = _find(read_settings(Path(resume))["target"])
+        chosen["resume"] = resume
+    else:
+        target = argv.pop(0) if argv and not argv[0].startswith("-") else ""
+        call = _find(target)
+        parser = _tune_parser(target, *call)
+        options = parser.read(argv)
+        # what is given stays as it is in all trials, and what a preset says may be searched
+        words = {word.partition("=")[0].replace("_", "-") for word in argv}
+        names = {name: name.replace("_", "-") for name in parser.wanted}
+        given = [name for name, word in names.items() if {f"--{word}", f"--no-{word}"} & words]
+        chosen = {name: options[name] for name in ("json", *given)}
+    as_json = chosen.pop("json")
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        tuned = tune(call[0] or call[1], **chosen)
+    if as_json:
+        print(tuned.to_json())
+
+
+def _tune_parser(target: str, preset: Preset | None, recipe: Callable[..., Record]) -> _Parser:
+    """The parser of the signature of tune, and of that of ``recipe``."""
+    doc = docstring_parser.parse(inspect.getdoc(tune) or "")
+    parser = _Parser(
+        f"graphkit tune {target or '[RECIPE or PRESET]'}",
+        f"{doc.short_description}\n\n{doc.long_description}",
+        "" if target else listing(RECIPES),
+    )
+    own = ("recipe", "resume", "options")
+    _add_signature(parser, tune, own)
+    _add_signature(parser, recipe, (*_NOT_OPTIONS, "out", "quiet", "submission"))
+    parser.add_argument("--resume", metavar="DIR", help="go on with the search in this folder")
+    parser.flag("json", "print one line of JSON on standard output and all else on standard error")
+    if preset is not None:
+        parser.set_defaults(dict(preset.values))
+    return parser
+
+
+def _asked(parser: _Parser, argv: list[str], what: str) -> dict[str, Any]:
+    """The options beside --resume, of which there are few."""
     parser.flag("json", "print one line of JSON on standard output and all else on standard error")
     parser.flag("quiet", "print nothing")
     unknown = [word for word in argv if word.partition("=")[0] not in parser._option_string_actions]
+    # the value of an option stands behind it
+    unknown = [word for word in unknown if word.startswith("-") or word == argv[0]]
     if unknown:
         raise ConfigError(
-            f"--resume takes the options that the run began with, got {unknown[0]!r} too. "
-            "Leave it out, or start a new run."
+            f"--resume takes the options that the {what} began with, got {unknown[0]!r} too. "
+            f"Leave it out, or start a new {what}."
         )
-    asked = parser.read(argv)
+    return parser.read(argv)
+
+
+def _resume(folder: Path, argv: list[str]) -> None:
+    """Go on with the run in ``folder``, whose options are those it began with."""
+    parser = _Parser("graphkit train --resume DIR", "Go on with a run that was stopped.")
+    asked = _asked(parser, argv, "run")
     config = report.read_config(folder)
     recipe = RECIPES.get(config["recipe"])
     if recipe is None:

@@ -180,6 +180,10 @@ ORDER = {
         "acm_settings",
         "presets",
         "reproduce",
+        "space",
+        "study",
+        "study_plots",
+        "tune",
     ),
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -78,8 +78,8 @@ PUBLIC = {
         "time_split", "unpack",
     ],
     "graphkit.recipes": [
-        "PRESETS", "RECIPES", "Preset", "Record", "Row", "TABLES", "direction", "graph", "link",
-        "node", "node_mini", "predict", "reproduce",
+        "PRESETS", "Preset", "RECIPES", "Record", "Row", "TABLES", "Tuned", "direction", "graph",
+        "link", "node", "node_mini", "predict", "reproduce", "tune",
     ],
     "graphkit.store": ["atomic", "digest", "load_tensors", "save_tensors", "sync", "writing"],
     "graphkit.checkpoint": ["load_state", "random_state", "save_state", "set_random_state"],

@@ -11,6 +11,7 @@ from .predict import predict
 from .presets import PRESETS, Preset
 from .report import Record, Row
 from .reproduce import TABLES, reproduce
+from .tune import Tuned, tune
 
 __all__ = [
     "PRESETS",
@@ -20,12 +21,14 @@ __all__ = [
     "Row",
     "TABLES",
     "direction",
+    "Tuned",
     "graph",
     "link",
     "node",
     "node_mini",
     "predict",
     "reproduce",
+    "tune",
 ]
 
 RECIPES = {

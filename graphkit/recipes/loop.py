@@ -13,6 +13,10 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 
 
+class Diverged(ConfigError):
+    """A loss became NaN or infinite."""
+
+
 @dataclass(frozen=True)
 class Epoch:
     """What one epoch scored; ``epoch`` counts from 1, losses are means over what they are of.
@@ -86,7 +90,7 @@ class Training:
         """Train on, giving each epoch when it is complete: the moment to keep :meth:`state`.
 
         Raises:
-            ConfigError: a loss became NaN or infinite.
+            Diverged: a loss became NaN or infinite.
         """
         while len(self.history) < self.epochs and not self._stalled():
             self.model.train()
@@ -145,10 +149,10 @@ class Training:
 
 
 def finite(loss: float | Tensor) -> float:
-    """``loss`` as a number; :class:`ConfigError` if training diverged."""
+    """``loss`` as a number; :class:`Diverged` if it is none."""
     value = loss.item() if isinstance(loss, Tensor) else loss
     if not math.isfinite(value):
-        raise ConfigError(f"Training diverged: the loss is {value}. Lower lr or scale x.")
+        raise Diverged(f"Training diverged: the loss is {value}. Lower lr or scale x.")
     return value
 
 

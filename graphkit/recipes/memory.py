@@ -125,6 +125,13 @@ def environment(device: torch.device) -> dict[str, Any]:
     }
 
 
+def is_lack(error: BaseException) -> bool:
+    """Does ``error`` tell of a lack of memory?"""
+    # on the CPU torch tells of it by a plain RuntimeError
+    lack = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    return lack or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+
+
 @contextmanager
 def threads(work: int) -> Iterator[None]:
     """Inside, torch uses a thread per ``WORK_PER_THREAD`` of ``work``, never more than before.

@@ -83,7 +83,7 @@ def settle(options: Mapping[str, Any], models: Iterable[str] = MODELS) -> dict[s
             raise _unlike(name, options[name], "True or False")
     _check_texts(options)
     if "model_options" in options:
-        given = _pairs(options["model_options"])
+        given = pairs_of(options["model_options"])
         values = read_model_options(kept["model"], given)
         named = {name: values[name] for name in sorted(given)}
         kept["model_options"] = ",".join(f"{k}={report.word(v)}" for k, v in named.items())
@@ -96,26 +96,33 @@ def read_model_options(model: str, given: str | Mapping[str, Any]) -> dict[str, 
     Raises:
         ConfigError: the model has no such option, or the value is of another type.
     """
-    known, pairs = own_options(model), _pairs(given)
+    known, pairs = own_options(model), pairs_of(given)
     for name in pairs:
         if name not in known:
             hint = nearest(name, known) if known else "It has no options of its own."
             raise ConfigError(f"model_options: {model} has no option {name!r}. {hint}")
     values = {name: param.default for name, param in known.items()}
     for name, value in pairs.items():
-        parser = jsonargparse.ArgumentParser(exit_on_error=False)
-        parser.add_argument("--value", type=known[name].annotation)
-        try:
-            values[name] = parser.parse_args([f"--value={report.word(value)}"]).value
-        except (jsonargparse.ArgumentError, SystemExit):
-            wanted = inspect.formatannotation(known[name].annotation)
-            raise ConfigError(
-                f"model_options: {name} of {model} is {value!r}, but {wanted} is expected."
-            ) from None
+        about = f"model_options: {name} of {model}"
+        values[name] = typed(report.word(value), known[name].annotation, about)
     return values
 
 
-def _pairs(given: str | Mapping[str, Any]) -> dict[str, Any]:
+def typed(text: str, kind: Any, about: str) -> Any:
+    """``text`` as a value of the type ``kind``; :class:`ConfigError` about ``about`` if it is none.
+
+    What stays a string as an annotation takes text.
+    """
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument("--value", type=str if isinstance(kind, str) else kind)
+    try:
+        return parser.parse_args([f"--value={text}"]).value
+    except (jsonargparse.ArgumentError, SystemExit):
+        wanted = inspect.formatannotation(kind)
+        raise ConfigError(f"{about} is {text!r}, but {wanted} is expected.") from None
+
+
+def pairs_of(given: str | Mapping[str, Any]) -> dict[str, Any]:
     """The names and values of ``a=1,b=x``; a mapping is taken as it is."""
     if isinstance(given, Mapping):
         return dict(given)

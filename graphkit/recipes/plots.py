@@ -67,7 +67,7 @@ class Progress:
         text = (
             f"seed {len(self.finished) + 1}/{len(self.seeds)}  epoch {epoch.epoch}/{self.epochs}  "
             f"loss {epoch.train_loss:.4f}  validation {epoch.val_score:.4f}  "
-            f"ETA {_clock((now - self.began) / done * left)}"
+            f"ETA {clock((now - self.began) / done * left)}"
         )
         self.bar.update(self.task, completed=done / (done + left), description=text)
         # the longer a run lasts, the rarer its lines: a log is read afterwards
@@ -295,7 +295,8 @@ def _line(panel: Axes, seeds: list[list[float]], color: str, label: str) -> None
         panel.fill_between(epochs, low, high, color=color, alpha=0.18, linewidth=0)
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """``seconds`` as people read them: 1:05, 2:00:07."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -22,6 +22,9 @@ from torch import Tensor
 from ..errors import ConfigError, StoreError
 from ..store import atomic, save_tensors
 from .loop import Epoch
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 RESULT, CHECKPOINT, LOCK = "result.json", "checkpoint.safetensors", ".lock"
 
@@ -155,6 +158,9 @@ class RunFolder:
             another process is at work in it, or it is finished.
     """
 
+    # its configuration, and the command that made it
+    CONFIG, VERB = "config.json", "train"
+
     def __init__(
         self,
         out: str | os.PathLike[str] | None,
@@ -166,7 +172,7 @@ class RunFolder:
         self.path = Path(where) if where is not None else _free(Path("runs"), name)
         self._lock = FileLock(self.path / LOCK, blocking=False)
 
-    def __enter__(self) -> RunFolder:
+    def __enter__(self) -> Self:
         if self.resumed:
             self._reopen()
             return self
@@ -177,8 +183,8 @@ class RunFolder:
             if self.path.exists() or self.path.is_symlink():
                 raise StoreError(
                     f"The run folder {str(self.path)!r} exists already, and runs are never "
-                    "overwritten. Choose another --out, or remove it; graphkit train --resume goes "
-                    "on with a run that was stopped."
+                    f"overwritten. Choose another --out, or remove it; graphkit {self.VERB} "
+                    "--resume goes on with one that was stopped."
                 ) from error
             raise StoreError(
                 f"The run folder {str(self.path)!r} cannot be written: {error.strerror}. "
@@ -188,10 +194,10 @@ class RunFolder:
         return self
 
     def _reopen(self) -> None:
-        if not (self.path / "config.json").is_file():
+        if not (self.path / self.CONFIG).is_file():
             raise StoreError(
-                f"{str(self.path)!r} is not the folder of a run: it holds no config.json. "
-                "Give the folder that graphkit train named."
+                f"{str(self.path)!r} is not the folder of a run: it holds no {self.CONFIG}. "
+                f"Give the folder that graphkit {self.VERB} named."
             )
         try:
             self._lock.acquire()
@@ -207,7 +213,7 @@ class RunFolder:
         # what a killed process was writing
         for stale in self.path.glob(".*.tmp"):
             stale.unlink(missing_ok=True)
-        if (self.path / RESULT).is_file() and not (self.path / CHECKPOINT).is_file():
+        if is_finished(self.path):
             self._lock.release()
             raise StoreError(
                 f"The run in {str(self.path)!r} is finished: there is nothing to resume. "
@@ -220,11 +226,15 @@ class RunFolder:
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        kept = self.checkpoint.is_file() or (self.path / RESULT).is_file()
+        kept = self.worth_keeping()
         # its file stays: who removes it lets two processes hold two locks of one name
         self._lock.release(force=True)
         if kind is not None and not kept and not self.resumed:
             shutil.rmtree(self.path, ignore_errors=True)
+
+    def worth_keeping(self) -> bool:
+        """Does it hold anything to go on with?"""
+        return self.checkpoint.is_file() or (self.path / RESULT).is_file()
 
     @property
     def checkpoint(self) -> Path:
@@ -237,7 +247,10 @@ class RunFolder:
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
         """Write ``content`` to the file ``name`` as indented JSON."""
-        text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+        self.write_text(name, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write ``text`` to the file ``name``."""
         with atomic(self.path / name) as side:
             side.write_text(text, encoding="utf-8")
 
@@ -262,13 +275,30 @@ class RunFolder:
         save_tensors(self.path / f"weights-seed{seed}.safetensors", weights, about)
 
 
+def is_finished(path: Path) -> bool:
+    """Did the run in the folder ``path`` come to its end?"""
+    return (path / RESULT).is_file() and not (path / CHECKPOINT).is_file()
+
+
+def read_record(path: Path) -> Record:
+    """The record that a finished run left in its folder; :class:`StoreError` if it is damaged."""
+    content = read_json(path / RESULT)
+    try:
+        rows = tuple(Row(**row) for row in content["rows"])
+        return Record(**{**content, "rows": rows, "run": str(path)})
+    except (LookupError, TypeError) as error:
+        raise StoreError(
+            f"{path / RESULT} is not the result of a run: {error!r}. Restore it."
+        ) from error
+
+
 def kept_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that say what a run computes, as ``config.json`` gives them back."""
     kept = {name: value for name, value in options.items() if name not in _ASIDE}
     return json.loads(json.dumps(kept))
 
 
-def defaults(recipe: Callable[..., Record]) -> dict[str, Any]:
+def defaults(recipe: Callable[..., Any]) -> dict[str, Any]:
     """The options of ``recipe`` and their default values."""
     return {p.name: p.default for p in inspect.signature(recipe).parameters.values()}
 
@@ -296,9 +326,9 @@ def amend(command: str, name: str, value: str) -> str:
     return shlex.join([*words, option, value])
 
 
-def resume_command(path: Path) -> str:
+def resume_command(path: Path, verb: str = "train") -> str:
     """The shell command that goes on with the run in ``path``."""
-    return shlex.join(["graphkit", "train", "--resume", str(path)])
+    return shlex.join(["graphkit", verb, "--resume", str(path)])
 
 
 def read_json(path: Path) -> Any:

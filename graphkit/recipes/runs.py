@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -59,6 +60,34 @@ class Job:
     closing: Callable[[report.Record], Sequence[str]] = lambda record: ()
 
 
+@dataclass(frozen=True)
+class Watch:
+    """Who looks on while recipes run, as ``graphkit tune`` does.
+
+    ``begun(job)`` is called before anything is written, ``finished(row)`` after each seed, and for
+    the finished seeds of a run that goes on. What they raise ends the run, and its state is kept.
+    ``draws(record)`` says whether pictures of a run are wanted.
+    """
+
+    begun: Callable[[Job], None] = lambda job: None
+    finished: Callable[[report.Row], None] = lambda row: None
+    draws: Callable[[report.Record], bool] = lambda record: True
+
+
+_NOBODY = Watch()
+_WATCH: ContextVar[Watch] = ContextVar("watch", default=_NOBODY)
+
+
+@contextmanager
+def watched(watch: Watch) -> Iterator[None]:
+    """Inside, ``watch`` looks on at every run of this thread."""
+    token = _WATCH.set(watch)
+    try:
+        yield
+    finally:
+        _WATCH.reset(token)
+
+
 @dataclass
 class _Progress:
     """How far a run is: finished seeds, their histories, seconds of work so far."""
@@ -81,6 +110,7 @@ def carry_out(job: Job, out: str | None, resume: str | None) -> report.Record:
         ConfigError: the machine, a version or the data differ from those of the run to resume, or
             training diverged.
     """
+    _WATCH.get().begun(job)
     console = Console(file=cast(IO[str], Steady(sys.stdout)), quiet=job.quiet)
     stamp = f"{datetime.now():%Y%m%d-%H%M%S}"
     # the data may be a path
@@ -96,7 +126,9 @@ def carry_out(job: Job, out: str | None, resume: str | None) -> report.Record:
         with memory.seeded(job.seeds[0], job.device):
             model = job.build().to(job.device)
             so_far.num_params = sum(p.numel() for p in model.parameters())
-            job.announce(console, model)
+            # to predict the memory takes as long as some epochs
+            if not job.quiet:
+                job.announce(console, model)
             for defect in job.defects:
                 plots.say(console, f"known defect: {defect}")
             del model
@@ -133,13 +165,12 @@ def _begin(job: Job, folder: report.RunFolder) -> tuple[_Progress, dict[str, Any
         folder.write_config(job.task, job.options, **about)
         return _Progress([], {}), None
     kept = folder.read("environment.json")
-    for name in _SAME:
-        if kept.get(name) != environment[name]:
-            raise ConfigError(
-                f"--resume: the run in {str(folder.path)!r} had {name} {kept.get(name)!r}, here it "
-                f"is {environment[name]!r}, and the result would not be the same. Resume it where "
-                "it began, or start a new run."
-            )
+    for name in unlike(kept, environment):
+        raise ConfigError(
+            f"--resume: the run in {str(folder.path)!r} had {name} {kept.get(name)!r}, here it "
+            f"is {environment[name]!r}, and the result would not be the same. Resume it where "
+            "it began, or start a new run."
+        )
     config = report.read_config(folder.path, own_data=True)
     began = {**config["options"], "recipe": config["recipe"]}
     now = {**report.kept_options(job.options), "recipe": job.task}
@@ -164,6 +195,11 @@ def _begin(job: Job, folder: report.RunFolder) -> tuple[_Progress, dict[str, Any
     return _Progress(rows, histories, state["seconds"]), state.get("current")
 
 
+def unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """What differs between two environments, and may change the bits of a result."""
+    return [name for name in _SAME if one.get(name) != other.get(name)]
+
+
 def _seeds(
     job: Job,
     folder: report.RunFolder,
@@ -177,6 +213,7 @@ def _seeds(
     with plots.Progress(console, job.seeds, job.options["epochs"]) as progress:
         for row in so_far.rows:
             progress.finish(row, silent=True)
+            _WATCH.get().finished(row)
         for seed in job.seeds[len(so_far.rows) :]:
             with memory.seeded(seed, job.device):
                 training, problem = _prepare(job, seed)
@@ -206,6 +243,7 @@ def _seeds(
                 folder.write_metrics(so_far.histories)
                 _save(folder, so_far, None)
             progress.finish(row)
+            _WATCH.get().finished(row)
             if seed != job.seeds[-1]:
                 patient.obey()
 
@@ -259,8 +297,9 @@ def _deliver(
     )
     folder.write(report.RESULT, asdict(record) | ({} if finished else {"interrupted": True}))
     chosen = {row.seed: row.best_epoch for row in so_far.rows}
-    plots.curves(folder.path, so_far.histories, chosen, title=job.title, metric=job.metric)
-    plots.breakdown(folder.path, so_far.histories, title=job.title)
+    if _WATCH.get().draws(record):
+        plots.curves(folder.path, so_far.histories, chosen, title=job.title, metric=job.metric)
+        plots.breakdown(folder.path, so_far.histories, title=job.title)
     return record
 
 
