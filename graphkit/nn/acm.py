@@ -23,7 +23,7 @@ from .inputs import (
     sampled_share,
 )
 from .linear import reset
-from .sparse import SparseRows, dropped, mapped, sparse_rows
+from .sparse import SparseRows, apart, dropped, mapped, sparse_if_few
 
 _VARIANTS = ("acm", "acmii")
 _NORMS = ("rw", "sym")
@@ -177,7 +177,7 @@ class ACMConv(nn.Module):
         whole: Tensor | None = None,
     ) -> Any:
         # the first is what a model makes of its features, if they are sparse
-        rows, given = (x, x.source) if isinstance(x, SparseRows) else (None, x)
+        rows, given = apart(x)
         if whole is None:
             one_set_of_nodes("ACMConv", given)
         x, x_dst, graph = read_input("ACMConv", given, edge_index, self.in_channels)
@@ -368,8 +368,7 @@ class _Model(nn.Module):
             return over_blocks(self, x, edge_index, whole)
         num_nodes, seen = x.size(0), list[Tensor]()
         graph = as_graph(edge_index, num_nodes, num_nodes)
-        rows = sparse_rows(x) if self.takes_sparse else None
-        h = x if rows is None else rows
+        h = sparse_if_few(x) if self.takes_sparse else x
         for number in range(len(self.convs)):
             conv = partial(self._conv, number, graph, edge_weight, seen)
             h = self._step(number, h, conv, num_nodes)

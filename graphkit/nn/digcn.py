@@ -17,6 +17,7 @@ from ..structure.normalize import inverse_root
 from .directed import read_directed
 from .inputs import edge_vector
 from .linear import GlorotLinear, aggregate_first, linear, reset
+from .sparse import SparseRows, apart, dropped, mapped, sparse_if_few
 
 _FUSIONS = ("sum", "cat")
 
@@ -64,14 +65,17 @@ class DiGCNConv(nn.Module):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
-    def forward(self, x: Tensor, edge_index: Adj, *, edge_mask: Tensor | None = None) -> Tensor:
-        x, graph = read_directed("DiGCNConv", x, edge_index, self.in_channels)
+    def forward(
+        self, x: Tensor | SparseRows, edge_index: Adj, *, edge_mask: Tensor | None = None
+    ) -> Tensor:
+        rows, dense = apart(x)
+        x, graph = read_directed("DiGCNConv", dense, edge_index, self.in_channels)
         edge_mask = edge_vector("DiGCNConv", "edge_mask", edge_mask, graph)
         operator = _first_order(graph, self.alpha, x.dtype)
-        if aggregate_first(x, self.lin, graph):
+        if rows is None and aggregate_first(x, self.lin, graph):
             out = self.lin(operator.apply(graph, x, edge_mask))
         else:
-            out = operator.apply(graph, self.lin(x), edge_mask)
+            out = operator.apply(graph, mapped(rows or x, self.lin), edge_mask)
         return out if self.bias is None else out + self.bias
 
     def extra_repr(self) -> str:
@@ -116,12 +120,13 @@ class DiGCN(nn.Module):
 
     def forward(self, x: Tensor, edge_index: Adj) -> Tensor:
         x, graph = read_directed("DiGCN", x, edge_index, self.in_channels)
+        h = sparse_if_few(x)
         if self.drop_input:
-            x = dropout(x, self.dropout, self.training)
+            h = dropped(h, self.dropout, self.training)
         for number, conv in enumerate(self.convs):
-            x = relu_dropout(x, self.dropout, self.training) if number else x
-            x = conv(x, graph)
-        return x
+            h = relu_dropout(h, self.dropout, self.training) if number else h
+            h = conv(h, graph)
+        return h
 
 
 class DiGCNBlock(nn.Module):
@@ -189,11 +194,12 @@ class DiGCNBlock(nn.Module):
             reset(module)
         nn.init.zeros_(self.bias)
 
-    def forward(self, x: Tensor, edge_index: Adj) -> Tensor:
-        x, graph = read_directed("DiGCNBlock", x, edge_index, self.in_channels)
-        parts = [self.lin(x)]
+    def forward(self, x: Tensor | SparseRows, edge_index: Adj) -> Tensor:
+        rows, dense = apart(x)
+        x, graph = read_directed("DiGCNBlock", dense, edge_index, self.in_channels)
+        parts = [mapped(rows or x, self.lin)]
         for order, (lin, bias) in enumerate(zip(self.lins, self.bias, strict=True), start=1):
-            h = lin(x)
+            h = mapped(rows or x, lin)
             if order == 1:
                 out = _first_order(graph, self.alpha, h.dtype).apply(graph, h)
             else:
@@ -252,12 +258,13 @@ class DiGCNIB(nn.Module):
 
     def forward(self, x: Tensor, edge_index: Adj) -> Tensor:
         x, graph = read_directed("DiGCNIB", x, edge_index, self.in_channels)
+        h = sparse_if_few(x)
         if self.drop_input:
-            x = dropout(x, self.dropout, self.training)
+            h = dropped(h, self.dropout, self.training)
         for number, conv in enumerate(self.convs):
-            x = dropout(x, self.dropout, self.training) if number else x
-            x = conv(x, graph)
-        return x
+            h = dropout(h, self.dropout, self.training) if number else h
+            h = conv(h, graph)
+        return h
 
 
 class DGCNConv(nn.Module):
@@ -307,10 +314,13 @@ class DGCNConv(nn.Module):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
-    def forward(self, x: Tensor, edge_index: Adj, *, edge_mask: Tensor | None = None) -> Tensor:
-        x, graph = read_directed("DGCNConv", x, edge_index, self.in_channels)
+    def forward(
+        self, x: Tensor | SparseRows, edge_index: Adj, *, edge_mask: Tensor | None = None
+    ) -> Tensor:
+        rows, dense = apart(x)
+        x, graph = read_directed("DGCNConv", dense, edge_index, self.in_channels)
         w = edge_vector("DGCNConv", "edge_mask", edge_mask, graph)
-        h = self.lin(x)
+        h = mapped(rows or x, self.lin)
         dtype = torch.promote_types(h.dtype, torch.float32)
         swapped, turned = self.swapped_degrees, graph.t()
 
@@ -377,11 +387,12 @@ class DGCN(nn.Module):
 
     def forward(self, x: Tensor, edge_index: Adj) -> Tensor:
         x, graph = read_directed("DGCN", x, edge_index, self.in_channels)
+        h = sparse_if_few(x)
         if self.drop_input:
-            x = dropout(x, self.dropout, self.training)
+            h = dropped(h, self.dropout, self.training)
         for conv in self.convs:
-            x = conv(x, graph).relu()
-        return x if self.lin is None else self.lin(dropout(x, self.dropout, self.training))
+            h = conv(h, graph).relu()
+        return h if self.lin is None else self.lin(dropout(h, self.dropout, self.training))
 
 
 def _restart(layer: str, alpha: float) -> float:

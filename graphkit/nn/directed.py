@@ -13,11 +13,12 @@ from torch.nn.functional import normalize as unit_rows
 
 from ..errors import ConfigError, GraphError, nearest
 from ..graph import Adj, Graph, missing_transpose
-from ..ops import dropout, relu_dropout, spmm
+from ..ops import relu_dropout, spmm
 from ..structure.directed import directed_scales, once, warn_if_symmetric
 from .gat import GATConv
 from .inputs import Features, edge_vector, one_set_of_nodes, read_input
 from .linear import aggregate_first, is_built, linear, reset
+from .sparse import SparseRows, apart, dropped, mapped, sparse_if_few
 
 Share = float | nn.Parameter
 _CONVS = ("gcn", "sage", "gat")
@@ -104,14 +105,15 @@ class DirGCNConv(nn.Module):
 
     def forward(
         self,
-        x: Tensor,
+        x: Tensor | SparseRows,
         edge_index: Adj,
         edge_weight: Tensor | None = None,
         *,
         edge_mask: Tensor | None = None,
     ) -> Tensor:
+        rows, dense = apart(x)
         x, graph = read_directed(
-            "DirGCNConv", x, edge_index, self.in_channels, edge_weight is not None
+            "DirGCNConv", dense, edge_index, self.in_channels, edge_weight is not None
         )
         edge_weight, w = edge_factors("DirGCNConv", edge_weight, edge_mask, graph)
         dtype = torch.promote_types(x.dtype, torch.float32)
@@ -124,7 +126,7 @@ class DirGCNConv(nn.Module):
             (self.lin_out, graph.t(), self.alpha, out, into),
             (self.lin_in, graph, 1 - self.alpha, into, out),
         )
-        return _sum_of_ways(x, w, ways, self.lin_root)  # pyright: ignore[reportArgumentType]
+        return _sum_of_ways(rows or x, w, ways, self.lin_root)  # pyright: ignore[reportArgumentType]
 
     def extra_repr(self) -> str:
         return f"{self.in_channels}, {self.out_channels}, {_told(self.alpha)}"
@@ -164,8 +166,11 @@ class DirSAGEConv(nn.Module):
     def reset_parameters(self) -> None:
         _reset(self)
 
-    def forward(self, x: Tensor, edge_index: Adj, *, edge_mask: Tensor | None = None) -> Tensor:
-        x, graph = read_directed("DirSAGEConv", x, edge_index, self.in_channels)
+    def forward(
+        self, x: Tensor | SparseRows, edge_index: Adj, *, edge_mask: Tensor | None = None
+    ) -> Tensor:
+        rows, dense = apart(x)
+        x, graph = read_directed("DirSAGEConv", dense, edge_index, self.in_channels)
         edge_mask = edge_vector("DirSAGEConv", "edge_mask", edge_mask, graph)
         dtype = torch.promote_types(x.dtype, torch.float32)
 
@@ -179,7 +184,7 @@ class DirSAGEConv(nn.Module):
             (self.lin_out, graph.t(), self.alpha, out, None),
             (self.lin_in, graph, 1 - self.alpha, into, None),
         )
-        return _sum_of_ways(x, edge_mask, ways, self.lin_root)  # pyright: ignore[reportArgumentType]
+        return _sum_of_ways(rows or x, edge_mask, ways, self.lin_root)  # pyright: ignore[reportArgumentType]
 
     def extra_repr(self) -> str:
         return f"{self.in_channels}, {self.out_channels}, {_told(self.alpha)}"
@@ -323,11 +328,12 @@ class DirGNN(nn.Module):
             )
         weights = () if edge_weight is None else (edge_weight,)
         x, graph = read_directed("DirGNN", x, edge_index, self.in_channels, bool(weights))
+        h = x if self.conv == "gat" else sparse_if_few(x)
         if self.drop_input:
-            x = dropout(x, self.dropout, self.training)
+            h = dropped(h, self.dropout, self.training)
         seen: list[Tensor] = []
         for number, conv in enumerate(self.convs):
-            x = conv(x, graph, *weights)
+            x = conv(h if number == 0 else x, graph, *weights)
             if self.jk != "none" or number < len(self.convs) - 1:
                 x = relu_dropout(x, self.dropout, self.training)
                 x = unit_rows(x, dim=1) if self.normalize else x
@@ -373,7 +379,7 @@ def _reset(layer: DirGCNConv | DirSAGEConv | DirGATConv) -> None:
 
 
 def _sum_of_ways(
-    x: Tensor,
+    x: Tensor | SparseRows,
     w: Tensor | None,
     ways: Sequence[tuple[nn.Linear | None, Graph, Share, Tensor, Tensor | None]],
     root: nn.Linear | None,
@@ -384,18 +390,18 @@ def _sum_of_ways(
     for lin, graph, share, left, right in ways:
         if lin is None:
             continue
-        if not is_built(lin):
+        if isinstance(x, Tensor) and not is_built(lin):
             lin(x[:0])
         # shares are among the scales, so that no pass over the results is needed
         left = left * share
-        if aggregate_first(x, lin, graph):
+        if isinstance(x, Tensor) and aggregate_first(x, lin, graph):
             part = apply_linear(spmm(graph, x, w, left=left, right=right), lin.weight)
         else:
-            part = spmm(graph, apply_linear(x, lin.weight), w, left=left, right=right)
+            part = spmm(graph, mapped(x, lin, bias=False), w, left=left, right=right)
         out = part if out is None else out.add_(part)
         if lin.bias is not None:
             bias = share * lin.bias if bias is None else bias + share * lin.bias
     assert out is not None, "one of the shares is not 0"
     if root is not None:
-        out = out.add_(root(x))
+        out = out.add_(mapped(x, root))
     return out if bias is None else out.add_(bias)

@@ -16,6 +16,7 @@ from ..ops.check import check_edges
 from ..structure.normalize import self_loop_mask
 from .inputs import Channels, Features, edge_vector, read_input
 from .linear import glorot_, linear, reset
+from .sparse import SparseRows, apart, mapped
 
 _FILLS = ("mean", "add", "sum", "max", "min")
 
@@ -49,6 +50,9 @@ class GATConv(nn.Module):
 
     Parameters are named as in PyG. The self-loop is a term of its own, no edges are made.
     """
+
+    # whether models may tell it sparse features by what is not 0 in them
+    takes_sparse = True
 
     def __init__(
         self,
@@ -96,7 +100,7 @@ class GATConv(nn.Module):
 
     def forward(
         self,
-        x: Features,
+        x: Features | SparseRows,
         edge_index: Adj,
         edge_attr: Tensor | None = None,
         size: tuple[int, int] | None = None,
@@ -104,9 +108,12 @@ class GATConv(nn.Module):
         *,
         edge_mask: Tensor | None = None,
     ) -> Any:
-        x_src, x_dst, graph = read_input("GATConv", x, edge_index, self.in_channels, size)
+        rows, dense = apart(x)
+        x_src, x_dst, graph = read_input("GATConv", dense, edge_index, self.in_channels, size)
         shape = (-1, self.heads, self.out_channels)
-        h_src = (self.lin or self.lin_src)(x_src).view(shape)  # pyright: ignore[reportOptionalCall]
+        lin = self.lin or self.lin_src
+        assert lin is not None, "one of both is there"
+        h_src = mapped(rows or x_src, lin).view(shape)
         h_dst = h_src if self.lin is not None and x_dst is x_src else None
         if h_dst is None and x_dst is not None:
             h_dst = (self.lin or self.lin_dst)(x_dst).view(shape)  # pyright: ignore[reportOptionalCall]

@@ -11,6 +11,7 @@ from ..ops import spmm
 from ..structure.normalize import gcn_scales
 from .inputs import Features, edge_vector, one_set_of_nodes, read_input, sampled_share
 from .linear import aggregate_first, linear
+from .sparse import SparseRows, apart, mapped
 
 
 class GCNConv(nn.Module):
@@ -46,6 +47,9 @@ class GCNConv(nn.Module):
     moves fewer bytes. PyG ignores ``improved`` where no ``edge_weight`` is given and keeps one of
     several parallel self-loops; here both do what the formula says.
     """
+
+    # whether models may tell it sparse features by what is not 0 in them
+    takes_sparse = True
 
     def __init__(
         self,
@@ -88,23 +92,24 @@ class GCNConv(nn.Module):
 
     def forward(
         self,
-        x: Features,
+        x: Features | SparseRows,
         edge_index: Adj,
         edge_weight: Tensor | None = None,
         *,
         edge_mask: Tensor | None = None,
         whole: Tensor | None = None,
     ) -> Tensor:
+        rows, dense = apart(x)
         if whole is not None:
-            return self._on_block(x, edge_index, edge_weight, edge_mask, whole)
-        one_set_of_nodes("GCNConv", x)
-        x, _, graph = read_input("GCNConv", x, edge_index, self.in_channels)
+            return self._on_block(dense, edge_index, edge_weight, edge_mask, whole)
+        one_set_of_nodes("GCNConv", dense)
+        x, _, graph = read_input("GCNConv", dense, edge_index, self.in_channels)
         edge_weight = edge_vector("GCNConv", "edge_weight", edge_weight, graph)
         edge_mask = edge_vector("GCNConv", "edge_mask", edge_mask, graph)
-        if aggregate_first(x, self.lin, graph):
+        if rows is None and aggregate_first(x, self.lin, graph):
             out = self.lin(self._propagate(graph, x, edge_weight, edge_mask))
         else:
-            out = self._propagate(graph, self.lin(x), edge_weight, edge_mask)
+            out = self._propagate(graph, mapped(rows or x, self.lin), edge_weight, edge_mask)
         return out if self.bias is None else out + self.bias
 
     def _on_block(

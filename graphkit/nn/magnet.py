@@ -16,6 +16,7 @@ from ..structure.normalize import inverse_root, weighted_in_degree
 from .directed import edge_factors, read_directed
 from .inputs import check_features
 from .linear import reset
+from .sparse import SparseRows, apart, dropped, sparse_if_few, times
 
 
 class MagNetConv(nn.Module):
@@ -87,30 +88,33 @@ class MagNetConv(nn.Module):
 
     def forward(
         self,
-        x_real: Tensor,
-        x_imag: Tensor,
+        x_real: Tensor | SparseRows,
+        x_imag: Tensor | SparseRows,
         edge_index: Adj,
         edge_weight: Tensor | None = None,
         *,
         edge_mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
+        of_real, dense_real = apart(x_real)
+        of_imag, imag = apart(x_imag)
         real, graph = read_directed(
-            "MagNetConv", x_real, edge_index, self.in_channels, edge_weight is not None
+            "MagNetConv", dense_real, edge_index, self.in_channels, edge_weight is not None
         )
-        check_features("MagNetConv", "x_imag", x_imag, self.in_channels)
-        if x_imag.shape != real.shape:
+        check_features("MagNetConv", "x_imag", imag, self.in_channels)
+        if imag.shape != real.shape:
             raise GraphError(
-                f"MagNetConv: x_imag has shape {list(x_imag.shape)}, but that of x_real is "
+                f"MagNetConv: x_imag has shape {list(imag.shape)}, but that of x_real is "
                 f"expected: {list(real.shape)}."
             )
         operator = self._operator(graph, edge_weight, edge_mask, real.dtype)
         # [N, 2 out] for each k: the real part beside the imaginary one
-        if x_imag is real:
-            halves = [real @ weight for weight in self.weight]
-            mapped = [torch.cat([half, half], dim=1) for half in halves]
+        if x_imag is x_real:
+            halves = [times(of_real or real, weight) for weight in self.weight]
+            terms = [torch.cat([half, half], dim=1) for half in halves]
         else:
-            mapped = [torch.cat([real @ w, x_imag @ w], dim=1) for w in self.weight]
-        out = self._chebyshev(mapped, operator)
+            both = of_real or real, of_imag or imag
+            terms = [torch.cat([times(x, w) for x in both], dim=1) for w in self.weight]
+        out = self._chebyshev(terms, operator)
         if self.bias is not None:
             out = out + torch.cat([self.bias, self.bias]).to(out.dtype)
         out_real, out_imag = out.chunk(2, dim=1)
@@ -218,9 +222,10 @@ class MagNet(nn.Module):
     def forward(self, x: Tensor, edge_index: Adj, edge_weight: Tensor | None = None) -> Tensor:
         is_weighted = edge_weight is not None
         x, graph = read_directed("MagNet", x, edge_index, self.in_channels, is_weighted)
+        real = sparse_if_few(x)
         if self.drop_input:
-            x = dropout(x, self.dropout, self.training)
-        real = imag = x
+            real = dropped(real, self.dropout, self.training)
+        imag = real
         for conv in self.convs:
             real, imag = conv(real, imag, graph, edge_weight)
             real, imag = real.relu(), torch.where(real >= 0, imag, 0)

@@ -12,6 +12,7 @@ from ..errors import ConfigError, nearest
 from ..graph import Adj
 from ..ops import dropout, relu_dropout
 from .linear import linear, reset
+from .sparse import mapped, sparse_if_few
 
 _ACTIVATIONS = {
     "relu": functional.relu,
@@ -89,15 +90,16 @@ class MLP(nn.Module):
                 reset(norm["module"])
 
     def forward(self, x: Tensor, edge_index: Adj | None = None) -> Tensor:
+        h = sparse_if_few(x)
         for lin, norm in zip(self.lins, self.norms, strict=False):
-            x = lin(x)
-            x = norm["module"](x) if isinstance(norm, nn.ModuleDict) else x
+            h = mapped(h, lin)
+            h = norm["module"](h) if isinstance(norm, nn.ModuleDict) else h
             if self.act == "relu":
-                x = relu_dropout(x, self.dropout, self.training)
+                h = relu_dropout(h, self.dropout, self.training)
             else:
-                x = x if self.act is None else _ACTIVATIONS[self.act](x)
-                x = dropout(x, self.dropout, self.training)
-        return self.lins[-1](x) if self.plain_last else x
+                h = h if self.act is None else _ACTIVATIONS[self.act](h)
+                h = dropout(h, self.dropout, self.training)
+        return mapped(h, self.lins[-1]) if self.plain_last else h
 
     def extra_repr(self) -> str:
         return ", ".join(map(str, self.channel_list))

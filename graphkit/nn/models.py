@@ -23,6 +23,7 @@ from .linear import reset
 from .magnet import MagNet
 from .mlp import MLP
 from .sage import SAGEConv
+from .sparse import dropped, sparse_if_few
 
 _ACTIVATIONS = {"relu": functional.relu, "elu": functional.elu}
 
@@ -84,14 +85,15 @@ class Stack(nn.Module):
         if isinstance(edge_index, Sequence):
             return over_blocks(self, x, edge_index, whole)
         graph = as_graph(edge_index, x.size(0), x.size(0))
+        h = sparse_if_few(x) if getattr(self.convs[0], "takes_sparse", False) else x
         for number, conv in enumerate(self.convs):
-            x = conv(self._input(number, x), graph)
-        return x
+            h = conv(self._input(number, h), graph)
+        return h
 
-    def _input(self, number: int, x: Tensor) -> Tensor:
+    def _input(self, number: int, x: Any) -> Any:
         """What the convolution ``number`` takes: normalised, activated, dropped."""
         if number == 0:
-            return dropout(x, self.dropout, self.training) if self.drop_input else x
+            return dropped(x, self.dropout, self.training) if self.drop_input else x
         x = self._normed(self.norms[number - 1], x) if self.norms else x
         if self.act == "relu":
             return relu_dropout(x, self.dropout, self.training)

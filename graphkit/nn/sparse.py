@@ -6,11 +6,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.functional import linear
 from torch.utils.weak import WeakIdKeyDictionary
 
 from ..graph import Graph
 from ..ops import dropout, spmm
+from .linear import is_built
 
 # of so many numbers one at most may be other than 0: from there on the product over nonzeros is
 # the faster one, three times at a tenth of this and six times at a hundredth
@@ -31,11 +33,6 @@ class SparseRows:
     def dropped(self, p: float, training: bool) -> SparseRows:
         """With dropout; what is 0 stays so in any case."""
         return replace(self, value=dropout(self.value, p, training))
-
-    def mapped(self, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """``x @ weight.t() + bias``, by as many rows of ``weight.t()`` as there are edges."""
-        out = spmm(self.graph, weight.t(), self.value)
-        return out if bias is None else out + bias
 
 
 # what is known of tensors as long as they are there: their version, and their nonzeros if few
@@ -79,14 +76,31 @@ def _nonzeros(x: Tensor) -> tuple[Graph, Tensor] | None:
     return graph, x[row, column]
 
 
-def mapped(x: Tensor | SparseRows, lin: nn.Linear) -> Tensor:
-    """``lin(x)``."""
-    if isinstance(x, Tensor):
-        return lin(x)
-    if x.value.dtype != lin.weight.dtype:
-        # with torch's error
-        return lin(x.source)
-    return x.mapped(lin.weight, lin.bias)
+def sparse_if_few(x: Tensor) -> Any:
+    """``x`` as :class:`SparseRows` if that is worth it, else as it is."""
+    return sparse_rows(x) or x
+
+
+def apart(x: Any) -> tuple[SparseRows | None, Any]:
+    """What a model made of its features, if they are sparse, and the features themselves."""
+    return (x, x.source) if isinstance(x, SparseRows) else (None, x)
+
+
+def times(x: Tensor | SparseRows, weight: Tensor) -> Tensor:
+    """``x @ weight``, of sparse rows by as many rows of ``weight`` as there are nonzeros."""
+    if isinstance(x, SparseRows) and x.value.dtype == weight.dtype:
+        return spmm(x.graph, weight, x.value)
+    # of another dtype: with torch's error
+    return apart(x)[1] @ weight
+
+
+def mapped(x: Tensor | SparseRows, lin: Any, bias: bool = True) -> Tensor:
+    """``lin(x)`` of a linear layer, or without its bias."""
+    if not isinstance(x, SparseRows) or not is_built(lin):
+        dense = apart(x)[1]
+        return lin(dense) if bias else linear(dense, lin.weight)
+    out = times(x, lin.weight.t())
+    return out if lin.bias is None or not bias else out + lin.bias
 
 
 def dropped(x: Tensor | SparseRows, p: float, training: bool) -> Any:

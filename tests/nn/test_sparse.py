@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from graphkit import nn as gnn
-from graphkit.nn import acm, sparse
+from graphkit.nn import magnet, sparse
 from graphkit.nn.sparse import SparseRows, dropped, mapped, sparse_rows
 
 
@@ -35,23 +35,37 @@ def test_a_map_is_the_dense_one(dtype: torch.dtype) -> None:
     torch.testing.assert_close(*grads)
 
 
-@pytest.mark.parametrize("name", ["acm-gcn", "acmii-gcn+", "acm-gcn++", "acmii-sgc"])
+SPARSE = [
+    *("acm-gcn", "acmii-gcn+", "acm-gcn++", "acmii-sgc", "gcn", "gat", "mlp"),
+    *("dgcn", "digcn", "digcn-ib", "dir-gcn", "dir-sage", "magnet"),
+]
+
+
+@pytest.mark.parametrize("name", SPARSE)
 def test_models_are_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     x, edge_index = words(), torch.randint(40, (2, 150))
     model = gnn.build_model(name, 60, 8, 3, dropout=0.0)
-    seen: list[Any] = []
-    real = acm.mapped
-    monkeypatch.setattr(acm, "mapped", lambda x, lin: seen.append(x) or real(x, lin))
+    seen: list[SparseRows] = []
+    real = sparse.times
+
+    def times(x: Any, weight: Tensor) -> Tensor:
+        if isinstance(x, SparseRows):
+            seen.append(x)
+        return real(x, weight)
+
+    for module in (sparse, magnet):
+        monkeypatch.setattr(module, "times", times)
 
     def run() -> list[Tensor]:
         out = model(x, edge_index)
         return [out, *torch.autograd.grad(out.square().sum(), list(model.parameters()))]
 
     got = run()
-    assert isinstance(seen[0], SparseRows)
-    monkeypatch.setattr(acm, "sparse_rows", lambda x: None)
+    count = len(seen)
+    monkeypatch.setattr(sparse, "sparse_rows", lambda x: None)
     for a, b in zip(got, run(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    assert len(seen) == count > 0
 
 
 def test_dropout_drops_what_is_there() -> None:
