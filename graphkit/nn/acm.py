@@ -366,7 +366,7 @@ class _Model(nn.Module):
                     "Call the model on the whole graph."
                 )
             return over_blocks(self, x, edge_index, whole)
-        num_nodes, seen = x.size(0), list[Tensor]()
+        num_nodes, seen = x.size(0), []
         graph = as_graph(edge_index, num_nodes, num_nodes)
         rows = sparse_rows(x) if self.takes_sparse else None
         h = x if rows is None else rows
