@@ -16,10 +16,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from graphkit.data import load
 from graphkit.nn import ACMGCN
+from graphkit.ops import dropout
 from graphkit.recipes.loop import Training
 from graphkit.recipes.memory import environment
 from graphkit.recipes.node import problem, read_nodes
@@ -51,7 +51,7 @@ class DenseACM(nn.Module):
     def forward(self, x: Tensor, graph: object) -> Tensor:
         for layer in (0, 1):
             w = self.weights[7 * layer : 7 * layer + 7]
-            x = functional.dropout(x, self.dropout, self.training)
+            x = dropout(x, self.dropout, self.training)
             low, high, own = self.low @ (x @ w[0]), self.high @ (x @ w[1]), x @ w[2]
             low, high, own = low.relu(), high.relu(), own.relu()
             scores = torch.cat([low @ w[3], high @ w[4], own @ w[5]], dim=1).sigmoid()
@@ -76,6 +76,8 @@ def main() -> None:
     for seed in parse_seeds(options.seeds):
         torch.manual_seed(seed)
         ours = ACMGCN(nodes.x.size(1), 64, task.width, dropout=values["dropout"]).double()
+        # else it draws for what is not 0 among the features alone
+        ours.takes_sparse = False
         dense = DenseACM(ours, nodes.graph.edge_index(), nodes.x.size(0))
         row: dict = {"data": options.data, "seed": seed}
         losses = {}

@@ -53,6 +53,7 @@ BRIEF = [
         "cpu_extreme.py::test_any_width",
         "cpu_extreme.py::test_gradients",
         "cpu_native.py::test_an_instruction_set_gives_the_same_bits",
+        "mix.py::test_any_size",
         "cpu_sddmm.py::test_any_width",
         "cpu_segment.py::test_long_rows",
         "cpu_segment.py::test_strided_values",

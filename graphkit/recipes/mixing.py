@@ -35,8 +35,8 @@ def mixing(
     """Draw the mean mixing weights of a finished run, for each layer and class.
 
     The weights of one seed are applied to the data, and the means are over all nodes with a label,
-    whatever their part of the split. Writes mixing.png and mixing.svg into the run folder and prints the means. Classes that
-    no node has are left out.
+    whatever their part of the split. Writes mixing.png and mixing.svg into the run folder and
+    prints the means. Classes that no node has are left out.
 
     Args:
         run: run folder that graphkit train named, of a model that mixes channels

@@ -19,6 +19,8 @@ def test_presets_name_what_exists(name: str) -> None:
     assert set(preset.values) <= set(inspect.signature(preset.recipe).parameters)
     assert preset.values["model"] in MODELS
     assert preset.values["data"] in {card.name for card in data.cards()}
+    split = preset.values.get("split")
+    assert split is None or split in data.card(preset.values["data"]).splits
     assert bool(preset.published) == bool(preset.source)
     own = preset.values.get("model_options", "")
     assert options.settle({**report.defaults(preset.recipe), **preset.values})["model"] in MODELS
@@ -71,3 +73,16 @@ def test_recipes_document_every_option() -> None:
         doc = inspect.getdoc(recipe) or ""
         for option in report.defaults(recipe):
             assert f"\n    {option}: " in doc, option
+
+
+def test_acm_tables_have_every_row_on_the_splits_they_are_of() -> None:
+    for table, models, split, count in (("acm", 6, "geom-gcn", 1), ("acm-random", 3, "random", 10)):
+        rows = [preset for preset in PRESETS.values() if preset.table == table]
+        assert len(rows) == 9 * models
+        for preset in rows:
+            values = preset.values
+            assert (values["split"], values.get("num_splits", 1)) == (split, count)
+            assert (values["select"], values["patience"], values["epochs"]) == ("loss", 200, 5000)
+            # features are scaled but beside a structure channel
+            has_structure = "structure=true" in values.get("model_options", "")
+            assert values["row_normalize"] is not has_structure
