@@ -9,7 +9,15 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .errors import BackendError, ConfigError, DataError, GraphError, GraphkitError, StoreError
+from .errors import (
+    BackendError,
+    ConfigError,
+    DataError,
+    DirectionWarning,
+    GraphError,
+    GraphkitError,
+    StoreError,
+)
 
 if TYPE_CHECKING:
     from . import data, interop, metrics, nn, ops, recipes, scatter, structure, testing
@@ -37,6 +45,7 @@ __all__ = [
     "ConfigError",
     "Csr",
     "DataError",
+    "DirectionWarning",
     "Graph",
     "GraphError",
     "GraphkitError",

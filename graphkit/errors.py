@@ -1,4 +1,4 @@
-"""The exceptions graphkit raises, and the two helpers that word them.
+"""The exceptions graphkit raises, its warning, and the two helpers that word them.
 
 Every message says what was wrong, what was expected, what was got and what to do about it.
 Each type is also a built-in type, so ``except ValueError`` keeps working.
@@ -35,6 +35,10 @@ class StoreError(GraphkitError, OSError):
 
 class BackendError(GraphkitError, RuntimeError):
     """A package, device or compiled kernel that the call needs is not there."""
+
+
+class DirectionWarning(UserWarning):
+    """A method that reads directions was given a graph that has none."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

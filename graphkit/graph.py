@@ -202,12 +202,12 @@ Adj = Tensor | Graph
 """What layers take as ``edge_index``: PyG's tensor ``[2, E]``, or a Graph."""
 
 
-def as_graph(edge_index: Adj, num_src: int, num_dst: int) -> Graph:
+def as_graph(edge_index: Adj, num_src: int, num_dst: int, transpose: bool | None = None) -> Graph:
     """``edge_index`` as a :class:`Graph` with ``num_src`` sources and ``num_dst`` destinations.
 
     Free for a Graph, whose sizes are compared. A tensor is validated and sorted (linear in the
-    edges), so convert once where a graph is used more than once; without gradients the transposed
-    side is not built.
+    edges), so convert once where a graph is used more than once. Its transposed side is built if
+    gradients are on, or as ``transpose`` says.
     """
     if isinstance(edge_index, Graph):
         if edge_index.num_src != num_src or edge_index.num_dst != num_dst:
@@ -220,9 +220,9 @@ def as_graph(edge_index: Adj, num_src: int, num_dst: int) -> Graph:
                 "nodes are isolated."
             )
         return edge_index
-    return Graph.from_edge_index(
-        edge_index, num_src=num_src, num_dst=num_dst, transpose=torch.is_grad_enabled()
-    )
+    if transpose is None:
+        transpose = torch.is_grad_enabled()
+    return Graph.from_edge_index(edge_index, num_src=num_src, num_dst=num_dst, transpose=transpose)
 
 
 def row_ids(indptr: Tensor, num_edges: int) -> Tensor:

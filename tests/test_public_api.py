@@ -9,9 +9,9 @@ import pytest
 
 PUBLIC = {
     "graphkit": [
-        "Adj", "BackendError", "ConfigError", "Csr", "DataError", "Graph", "GraphError",
-        "GraphkitError", "StoreError", "as_graph", "data", "interop", "metrics", "nn", "ops",
-        "recipes", "scatter", "structure", "testing",
+        "Adj", "BackendError", "ConfigError", "Csr", "DataError", "DirectionWarning", "Graph",
+        "GraphError", "GraphkitError", "StoreError", "as_graph", "data", "interop", "metrics", "nn",
+        "ops", "recipes", "scatter", "structure", "testing",
     ],
     "graphkit.ops": [
         "HeteroSampled",
@@ -41,9 +41,10 @@ PUBLIC = {
         "take_rows",
     ],
     "graphkit.nn": [
-        "ACMConv", "ACMGCN", "GATConv", "GATv2Conv", "GCNConv", "GINConv", "GINEConv",
-        "HETERO_MODELS", "HeteroStack", "MLP", "MODELS", "SAGEConv", "Stack", "build_model",
-        "own_options",
+        "ACMConv", "ACMGCN", "DGCN", "DGCNConv", "DiGCN", "DiGCNBlock", "DiGCNConv", "DiGCNIB",
+        "DirGATConv", "DirGCNConv", "DirGNN", "DirSAGEConv", "GATConv", "GATv2Conv", "GCNConv",
+        "GINConv", "GINEConv", "HETERO_MODELS", "HeteroStack", "MLP", "MODELS", "MagNet",
+        "MagNetConv", "SAGEConv", "Stack", "build_model", "own_options",
     ],
     "graphkit.scatter": [
         "atomic", "scatter", "gather_coo", "gather_csr", "scatter_log_softmax", "scatter_logsumexp",
@@ -56,23 +57,26 @@ PUBLIC = {
         ),
     ],
     "graphkit.structure": [
-        "gcn_scales", "has_self_loop", "partition", "self_loop_mask", "weighted_in_degree",
+        "TwoSides", "digcn_operator", "directed_scales", "edge_counts", "gcn_scales",
+        "has_self_loop", "is_symmetric", "pagerank", "partition", "proximity", "self_loop_mask",
+        "weighted_in_degree",
     ],
     "graphkit.testing": ["check_layer", "dense_adjacency", "graphs", "zoo"],
     "graphkit.data": [
         "Baseline", "Batch", "Card", "ClusterData", "ClusterLoader", "Download",
         "GraphSAINTEdgeSampler", "GraphSAINTNodeSampler", "GraphSAINTRandomWalkSampler",
-        "GraphSAINTSampler", "GraphSet", "GraphkitSampler", "HostTable", "LinkNeighborLoader",
-        "NeighborLoader", "ShaDowKHopSampler", "Split", "available", "cache_root", "card",
-        "cards", "check", "check_events", "check_graphs", "check_hypergraph", "check_inputs",
-        "check_links",
-        "data_root", "evaluate", "fetch", "get", "info", "is_path", "load", "per_class_split",
+        "GraphSAINTSampler", "GraphSet", "GraphkitSampler", "HostTable", "LINK_TASKS",
+        "LinkNeighborLoader", "NeighborLoader", "ShaDowKHopSampler", "Split", "available",
+        "cache_root", "card", "cards", "check", "check_directed_links", "check_events",
+        "check_graphs", "check_hypergraph", "check_inputs", "check_links", "data_root",
+        "directed_link_split", "evaluate", "fetch", "get", "info", "is_path", "load",
+        "per_class_split",
         "random_link_split", "random_split", "read_folder", "refuse_other_kinds", "stages",
         "time_split", "unpack",
     ],
     "graphkit.recipes": [
-        "PRESETS", "RECIPES", "Preset", "Record", "Row", "TABLES", "graph", "link", "node",
-        "node_mini", "predict", "reproduce",
+        "PRESETS", "RECIPES", "Preset", "Record", "Row", "TABLES", "direction", "graph", "link",
+        "node", "node_mini", "predict", "reproduce",
     ],
     "graphkit.store": ["atomic", "digest", "load_tensors", "save_tensors", "sync", "writing"],
     "graphkit.checkpoint": ["load_state", "random_state", "save_state", "set_random_state"],

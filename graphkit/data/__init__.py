@@ -11,12 +11,12 @@ from .archive import unpack
 from .batch import Batch
 from .cards import Baseline, Card, Download, Split, card, cards
 from .check import check, check_graphs, check_inputs, refuse_other_kinds
-from .check_kinds import check_events, check_hypergraph, check_links
+from .check_kinds import check_directed_links, check_events, check_hypergraph, check_links
 from .download import fetch
 from .evaluate import evaluate
 from .graphs import GraphSet
 from .host import HostTable
-from .links import random_link_split, time_split
+from .links import LINK_TASKS, directed_link_split, random_link_split, time_split
 from .load import available, cache_root, data_root, get, info, is_path, load
 from .splits import per_class_split, random_split
 from .tables import read_folder
@@ -61,6 +61,7 @@ __all__ = [
     "GraphSet",
     "GraphkitSampler",
     "HostTable",
+    "LINK_TASKS",
     "LinkNeighborLoader",
     "NeighborLoader",
     "ShaDowKHopSampler",
@@ -70,12 +71,14 @@ __all__ = [
     "card",
     "cards",
     "check",
+    "check_directed_links",
     "check_events",
     "check_graphs",
     "check_hypergraph",
     "check_inputs",
     "check_links",
     "data_root",
+    "directed_link_split",
     "evaluate",
     "fetch",
     "get",

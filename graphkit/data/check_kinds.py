@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from ..errors import DataError, GraphError
 from ..graph import check_edge_index, check_range
+from .links import LINK_TASKS, directed_link_label
 
 PARTS = ("train", "valid", "test")
 
@@ -48,6 +50,53 @@ def check_links(data: Any) -> Any:
             name = f"split_edge[{part!r}]['edge_neg']"
             _disjoint(name, keys(part, "edge_neg"), positive, num_nodes)
     return data
+
+
+def check_directed_links(
+    edge_index: Tensor,
+    num_nodes: int,
+    messages: Tensor,
+    split: Mapping[str, Mapping[str, Tensor]],
+    task: str,
+) -> None:
+    """Raise :class:`DataError`, which names a pair, unless a division of ``edge_index`` is sound.
+
+    ``messages`` and ``split`` are what :func:`graphkit.data.directed_link_split` returns, for the
+    same ``task``. Messages run on edges of ``edge_index``. No pair of nodes of val or test is
+    joined by a message or is in an earlier part, in either order. Each label is what all edges say:
+    a pair of the class "no link" has no edge in either direction. Classes are equally large.
+    """
+    edges = _key(edge_index.t().long(), num_nodes, True)
+    stray = messages[:, ~torch.isin(_key(messages.t(), num_nodes, True), edges)]
+    if stray.size(1):
+        src, dst = stray[:, 0].tolist()
+        raise DataError(
+            f"Messages run along {stray.size(1)} edges that are not in edge_index, for example "
+            f"from {src} to {dst}. Let them run along training edges."
+        )
+    known = {"the messages": _key(messages.t(), num_nodes, False)}
+    for part, of in split.items():
+        name, pairs, label = f"split[{part!r}]", of["edge_label_index"], of["edge_label"]
+        key = _key(pairs.t(), num_nodes, False)
+        # the training pairs are those that messages run between
+        _disjoint(name, key, {} if part == "train" else known, num_nodes)
+        known[name] = key
+        wanted = directed_link_label(pairs, edge_index.long(), num_nodes, task)
+        wrong = (wanted != label).nonzero()
+        if len(wrong):
+            at = int(wrong[0])
+            src, dst = pairs[:, at].tolist()
+            names = ("nothing to ask", *LINK_TASKS[task])
+            raise DataError(
+                f"{name} says of {src} and {dst} {names[int(label[at]) + 1]!r}, but by edge_index "
+                f"they are {names[int(wanted[at]) + 1]!r}; {len(wrong)} pairs are so. Correct them."
+            )
+        sizes = torch.bincount(label, minlength=len(LINK_TASKS[task])).tolist()
+        if len(set(sizes)) > 1 or not sizes[0]:
+            raise DataError(
+                f"{name} has {sizes} pairs of {', '.join(LINK_TASKS[task])}, but as many of each "
+                "are expected, and some. Draw them so."
+            )
 
 
 def check_events(data: Any) -> Any:

@@ -53,6 +53,7 @@ def load(
     *,
     split: str | None = None,
     seed: int = 0,
+    num_splits: int = 1,
     check: bool = True,
     cache: bool = True,
     download: bool = True,
@@ -72,6 +73,8 @@ def load(
         root: folder with the layout of PyG's data sets, see :func:`data_root`.
         split: a name in the card's splits; the card's default split if not given.
         seed: draws the split where the card says it is random; without effect on published splits.
+        num_splits: of masks that are drawn, draw so many, the columns of ``[N, S]``; column i is
+            the split that ``seed + i`` draws.
         check: compare counts with the card and run :func:`graphkit.data.check`. The sha256 of every
             file is verified in any case, before it is parsed.
         cache: keep the processed form below :func:`cache_root`, and read it where it is there. It
@@ -84,15 +87,17 @@ def load(
         StoreError: a file cannot be read or fetched, or the processed form is damaged.
     """
     if is_path(name):
-        if root is not None or split is not None:
+        if root is not None or split is not None or num_splits != 1:
             raise ConfigError(
-                f"load: {name!r} is a path, for which root and split have no meaning. Leave them "
-                "out; splits are columns or files of the folder."
+                f"load: {name!r} is a path, for which root, split and num_splits have no meaning. "
+                "Leave them out; splits are columns or files of the folder."
             )
         return read_folder(name, seed=seed, allow_nonfinite=allow_nonfinite)
     this = card(name)
-    place = data_root(root)
-    return _load(this, _split_name(this, split), place, seed, check, cache, download)
+    place, chosen = data_root(root), _split_name(this, split)
+    _check_num_splits(this, chosen, num_splits)
+    seeds = range(seed, seed + num_splits)
+    return _load(this, chosen, place, seeds, check, cache, download)
 
 
 def is_path(name: str) -> bool:
@@ -128,7 +133,7 @@ def info(name: str, root: str | os.PathLike[str] | None = None) -> dict[str, Any
     there = not _missing(_paths(this, _split(this, this.default_split), folder))
     found = None
     if there:
-        found = _found(this, _load(this, this.default_split, folder, 0, True, True, False))
+        found = _found(this, _load(this, this.default_split, folder, range(1), True, True, False))
     return {**dataclasses.asdict(this), "location": location, "found": found}
 
 
@@ -145,7 +150,7 @@ def get(name: str, root: str | os.PathLike[str] | None = None) -> Path:
         which = _split(this, split)
         obtain(this, _paths(this, which, folder), {**this.files, **which.files})
         _need(this, _files(this, which, folder), [*this.files, *which.files])
-        _load(this, split, folder, 0, True, True, False)
+        _load(this, split, folder, range(1), True, True, False)
     return folder / this.path
 
 
@@ -157,7 +162,7 @@ def processed_path(this: Card) -> Path:
 
 
 def _load(
-    this: Card, split: str, folder: Path, seed: int, check: bool, cache: bool, download: bool
+    this: Card, split: str, folder: Path, seeds: range, check: bool, cache: bool, download: bool
 ) -> Any:
     which = _split(this, split)
     files = _files(this, which, folder)
@@ -171,7 +176,10 @@ def _load(
     _need(this, files, needed)
     if raw is None:
         raw = _parse(this, files)
-    tensors = {**raw.tensors, **_drawn(this, split, raw, files, seed)}
+    drawn = [_drawn(this, split, raw, files, seed) for seed in seeds]
+    if len(drawn) > 1:
+        drawn[0] = {key: torch.stack([one[key] for one in drawn], dim=1) for key in drawn[0]}
+    tensors = {**raw.tensors, **drawn[0]}
     data = assemble(this.kind, Raw(tensors, raw.meta), this.name, this.counts.get("classes"))
     if fresh and check:
         # a split that is drawn leaves only the training edges of a graph for link prediction
@@ -221,6 +229,20 @@ def _split(this: Card, name: str) -> Split:
 
 def _total(count: Any) -> Any:
     return sum(count.values()) if isinstance(count, Mapping) else count
+
+
+def _check_num_splits(this: Card, split: str, num_splits: int) -> None:
+    if isinstance(num_splits, bool) or not isinstance(num_splits, int) or num_splits < 1:
+        raise ConfigError(
+            f"num_splits is {num_splits!r}, but a whole number from 1 on is expected."
+        )
+    which = _split(this, split)
+    is_drawn = which.fractions is not None or which.train_per_class is not None
+    if num_splits > 1 and (this.kind != "node" or which.files or not is_drawn):
+        raise ConfigError(
+            f"{this.name}: num_splits is {num_splits}, but split {split!r} is not one of nodes that"
+            " is drawn. Leave num_splits at 1; seed i trains on column i of published splits."
+        )
 
 
 def _split_name(this: Card, split: str | None) -> str:

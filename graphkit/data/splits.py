@@ -12,10 +12,15 @@ from ..errors import ConfigError, DataError
 Masks = tuple[Tensor, Tensor, Tensor]
 
 
-def _shuffled(node_id: Tensor, seed: int) -> Tensor:
-    """``node_id`` in an order that depends on the seed alone, never on torch's global state."""
+def check_seed(seed: int) -> None:
+    """Raise :class:`ConfigError` unless a split can be drawn from ``seed``."""
     if not 0 <= seed < 2**63:
         raise ConfigError(f"seed must lie in 0 .. 2**63 - 1, got {seed}.")
+
+
+def _shuffled(node_id: Tensor, seed: int) -> Tensor:
+    """``node_id`` in an order that depends on the seed alone, never on torch's global state."""
+    check_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     return node_id[torch.randperm(len(node_id), generator=generator)]
 

@@ -26,14 +26,18 @@ def read_input(
     edge_index: Adj,
     in_channels: Channels = -1,
     size: tuple[int, int] | None = None,
+    transpose: bool | None = None,
 ) -> tuple[Tensor, Tensor | None, Graph]:
-    """``(x_src, x_dst, graph)``, checked; ``x_dst`` is None if the caller gave none."""
+    """``(x_src, x_dst, graph)``, checked; ``x_dst`` is None if the caller gave none.
+
+    ``transpose`` is for :func:`as_graph`.
+    """
     _refuse_to_be_ignored(layer)
     x_src, x_dst = x if isinstance(x, (tuple, list)) else (x, x)
     channels = in_channels if isinstance(in_channels, tuple) else (in_channels, in_channels)
-    _check_features(layer, "x", x_src, channels[0])
+    check_features(layer, "x", x_src, channels[0])
     if x_dst is not None and (x_dst is not x_src or channels[0] != channels[1]):
-        _check_features(layer, "x[1]", x_dst, channels[1])
+        check_features(layer, "x[1]", x_dst, channels[1])
     if x_dst is not None:
         num_dst = x_dst.size(0)
     elif isinstance(edge_index, Graph):
@@ -50,12 +54,12 @@ def read_input(
             f"{layer}: size is {tuple(size)}, but x has {x_src.size(0)} sources and {num_dst} "
             "destinations. Leave size out, or correct it."
         )
-    graph = as_graph(edge_index, x_src.size(0), num_dst)
+    graph = as_graph(edge_index, x_src.size(0), num_dst, transpose)
     check_values(layer, "x", x_src, graph.device)
     return x_src, x_dst, graph
 
 
-def _check_features(layer: str, name: str, x: Tensor, channels: int) -> None:
+def check_features(layer: str, name: str, x: Tensor, channels: int) -> None:
     check_values(layer, name, x, getattr(x, "device", torch.device("cpu")))
     if x.dim() != 2 or (channels > 0 and x.size(1) != channels):
         width = channels if channels > 0 else "features"

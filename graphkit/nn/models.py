@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -13,11 +13,14 @@ from ..errors import ConfigError, nearest
 from ..graph import Adj, Graph, as_graph
 from ..ops import dropout, relu_dropout
 from .acm import ACMGCN
+from .digcn import DGCN, DiGCN, DiGCNIB
+from .directed import DirGNN
 from .gat import GATConv, GATv2Conv
 from .gcn import GCNConv
 from .gin import GINConv
 from .inputs import over_blocks
 from .linear import reset
+from .magnet import MagNet
 from .mlp import MLP
 from .sage import SAGEConv
 
@@ -160,19 +163,110 @@ def _acm(variant: str) -> Callable[..., ACMGCN]:
     return build
 
 
+def _dir(conv: Literal["gcn", "sage", "gat"]) -> Callable[..., DirGNN]:
+    def build(
+        widths: list[int],
+        dropout: float,
+        norm: str | None = None,
+        drop_input: bool = True,
+        *,
+        alpha: float = 0.5,
+        learn_alpha: bool = False,
+        jk: Literal["max", "cat", "none"] = "max",
+        normalize: bool = False,
+    ) -> DirGNN:
+        _refuse_norm(f"dir-{conv}", norm)
+        sizes = *_ends(widths), len(widths) - 1
+        return DirGNN(*sizes, dropout, conv, alpha, learn_alpha, jk, normalize, drop_input)
+
+    return build
+
+
+def _magnet(
+    widths: list[int],
+    dropout: float,
+    norm: str | None = None,
+    drop_input: bool = True,
+    *,
+    K: int = 1,
+    q: float = 0.25,
+) -> MagNet:
+    _refuse_norm("magnet", norm)
+    return MagNet(*_ends(widths), len(widths) - 1, dropout, K, q, drop_input)
+
+
+def _digcn(
+    widths: list[int],
+    dropout: float,
+    norm: str | None = None,
+    drop_input: bool = True,
+    *,
+    alpha: float = 0.1,
+) -> DiGCN:
+    _refuse_norm("digcn", norm)
+    return DiGCN(*_ends(widths), len(widths) - 1, dropout, alpha, drop_input)
+
+
+def _digcn_ib(
+    widths: list[int],
+    dropout: float,
+    norm: str | None = None,
+    drop_input: bool = True,
+    *,
+    alpha: float = 0.1,
+    k: int = 2,
+    fusion: Literal["sum", "cat"] = "sum",
+) -> DiGCNIB:
+    _refuse_norm("digcn-ib", norm)
+    return DiGCNIB(*_ends(widths), len(widths) - 1, dropout, alpha, k, fusion, drop_input)
+
+
+def _dgcn(
+    widths: list[int],
+    dropout: float,
+    norm: str | None = None,
+    drop_input: bool = True,
+    *,
+    swapped_degrees: bool = False,
+) -> DGCN:
+    _refuse_norm("dgcn", norm)
+    return DGCN(*_ends(widths), len(widths) - 1, dropout, swapped_degrees, drop_input)
+
+
+def _refuse_norm(name: str, norm: str | None) -> None:
+    if norm is not None:
+        raise ConfigError(f"Model {name!r} has no norm, but norm={norm!r} was asked for.")
+
+
+def _ends(widths: list[int]) -> tuple[int, int, int]:
+    """Width of the input, of what is hidden, of the output."""
+    return widths[0], widths[1], widths[-1]
+
+
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "acm-gcn": _acm("acm"),
     "acmii-gcn": _acm("acmii"),
+    "dgcn": _dgcn,
+    "digcn": _digcn,
+    "digcn-ib": _digcn_ib,
+    "dir-gat": _dir("gat"),
+    "dir-gcn": _dir("gcn"),
+    "dir-sage": _dir("sage"),
     "gat": _stack(_attention(GATConv), act="elu"),
     "gatv2": _stack(_attention(GATv2Conv), act="elu"),
     "gcn": _stack(lambda a, b, last: GCNConv(a, b)),
     "gin": _stack(_gin),
+    "magnet": _magnet,
     "mlp": _mlp,
     "sage": _stack(lambda a, b, last: SAGEConv(a, b)),
 }
 """Model name to a function of the layer widths, input to output, the dropout probability, and
 optionally ``norm`` and ``drop_input`` as :func:`build_model` takes them. What else it takes, by
 keyword alone, are the model's own options; ``num_nodes`` among them is filled in."""
+
+
+# of these None as the last width leaves the classifier on top out
+_WITH_CLASSIFIER = ("dgcn", "dir-gat", "dir-gcn", "dir-sage", "magnet")
 
 
 def own_options(name: str) -> dict[str, inspect.Parameter]:
@@ -192,7 +286,7 @@ def build_model(
     name: str,
     in_channels: int,
     hidden_channels: int,
-    out_channels: int,
+    out_channels: int | None,
     *,
     num_layers: int = 2,
     dropout: float = 0.5,
@@ -204,14 +298,19 @@ def build_model(
     """The model ``name`` of :data:`MODELS`, called as ``model(x, edge_index_or_graph)``.
 
     ``norm="batch_norm"`` puts one behind every layer but the last; ``drop_input=False`` applies
-    dropout between the layers alone. ``options`` are the model's own (:func:`own_options`);
+    dropout between the layers alone. ``out_channels=None`` asks for vectors of the nodes: what the
+    classifier on top would read where the model has one, of width ``model.out_channels``, else a
+    last layer of width ``hidden_channels``. ``options`` are the model's own (:func:`own_options`);
     ``num_nodes`` is asked for by models with weights for each node.
 
     Raises :class:`ConfigError` for an unknown name (the nearest is offered), an option that the
     model does not have, or impossible sizes.
     """
     builder = _builder(name)
-    if num_layers < 1 or min(in_channels, hidden_channels, out_channels) < 1:
+    if out_channels is None and (num_layers < 2 or name.lower() not in _WITH_CLASSIFIER):
+        out_channels = hidden_channels
+    out_width = hidden_channels if out_channels is None else out_channels
+    if num_layers < 1 or min(in_channels, hidden_channels, out_width) < 1:
         raise ConfigError(
             f"Model {name!r}: widths ({in_channels}, {hidden_channels}, {out_channels}) and "
             f"num_layers={num_layers} must all be at least 1."
@@ -227,7 +326,7 @@ def build_model(
             raise ConfigError(f"Model {name!r}: unknown option {key!r}. {hint}")
     if "num_nodes" in inspect.signature(builder).parameters:
         options["num_nodes"] = num_nodes
-    widths = [in_channels, *[hidden_channels] * (num_layers - 1), out_channels]
+    widths: list[Any] = [in_channels, *[hidden_channels] * (num_layers - 1), out_channels]
     return builder(widths, dropout, norm, drop_input, **options)
 
 

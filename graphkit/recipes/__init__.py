@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .direction import direction
 from .graph import graph
 from .link import link
 from .node import node
@@ -18,6 +19,7 @@ __all__ = [
     "Record",
     "Row",
     "TABLES",
+    "direction",
     "graph",
     "link",
     "node",
@@ -26,4 +28,10 @@ __all__ = [
     "reproduce",
 ]
 
-RECIPES = {"node": node, "node_mini": node_mini, "link": link, "graph": graph}
+RECIPES = {
+    "node": node,
+    "node_mini": node_mini,
+    "link": link,
+    "direction": direction,
+    "graph": graph,
+}

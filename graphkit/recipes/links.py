@@ -113,7 +113,7 @@ def read_links(data: Data, device: torch.device, undirected: bool) -> Links:
     Without ``split_edge`` the edges are divided by ``graphkit.data.random_link_split``; if
     ``undirected``, with their reverses, so that both directions of a link are in one part.
     """
-    edge_index, x, num_nodes = _checked(data)
+    edge_index, x, num_nodes = check_graph(data)
     parts = getattr(data, "split_edge", None)
     if parts is None:
         whole = both_ways(edge_index) if undirected else edge_index
@@ -144,7 +144,7 @@ def read_joined(data: Data, device: torch.device, undirected: bool) -> Joined:
 
     As where edges are divided, self-loops are left out and parallel edges count once.
     """
-    edge_index, x, num_nodes = _checked(data)
+    edge_index, x, num_nodes = check_graph(data)
     edges = edge_index[:, edge_index[0] != edge_index[1]].long()
     edges = (both_ways(edges) if undirected else edges.unique(dim=1)).to(device)
     graph = Graph.from_edge_index(edges, num_nodes)
@@ -156,7 +156,7 @@ def both_ways(edge_index: Tensor) -> Tensor:
     return torch.cat([edge_index, edge_index.flip(0)], dim=1).unique(dim=1)
 
 
-def _checked(data: Data) -> tuple[Tensor, Tensor | None, int]:
+def check_graph(data: Data) -> tuple[Tensor, Tensor | None, int]:
     """The edges, the features if there are any, and the number of nodes of ``data``."""
     refuse_other_kinds(data)
     num_nodes = getattr(data, "num_nodes", None) or 0

@@ -52,6 +52,8 @@ class Training:
         higher: is a higher score better?
         patience: stop when the validation loss exceeds the mean of so many before it, as in the
             code of Kipf and Welling (2017); 0 never stops early.
+        stop: ``mean`` for that rule; ``best`` stops when the epoch that is kept is ``patience``
+            epochs old.
         optimizer: Adam, or AdamW, whose decay does not pass through its averages. A model that has
             ``parameter_groups(weight_decay)`` says itself which parameters decay how much.
     """
@@ -67,9 +69,10 @@ class Training:
         select: Literal["score", "loss"] = "score",
         higher: bool = True,
         optimizer: Literal["adam", "adamw"] = "adam",
+        stop: Literal["mean", "best"] = "mean",
     ) -> None:
         self.model = model
-        self.epochs, self.patience = epochs, patience
+        self.epochs, self.patience, self.stop = epochs, patience, stop
         self.select, self.higher = select, higher
         groups = getattr(model, "parameter_groups", None)
         parameters = model.parameters() if groups is None else groups(weight_decay)
@@ -85,7 +88,7 @@ class Training:
         Raises:
             ConfigError: a loss became NaN or infinite.
         """
-        while len(self.history) < self.epochs and not stalled(self.history, self.patience):
+        while len(self.history) < self.epochs and not self._stalled():
             self.model.train()
             # callers may have switched gradients off
             with torch.enable_grad():
@@ -128,6 +131,12 @@ class Training:
             self.kept[name].copy_(value)
         self.history = [Epoch(*values) for values in state["history"]]
         self.best = None if state["best"] is None else self.history[state["best"] - 1]
+
+    def _stalled(self) -> bool:
+        if self.stop == "mean":
+            return stalled(self.history, self.patience)
+        old = 0 if self.best is None else len(self.history) - self.best.epoch
+        return 0 < self.patience <= old
 
     def _rank(self, epoch: Epoch) -> tuple[float, ...]:
         score = epoch.val_score if self.higher else -epoch.val_score

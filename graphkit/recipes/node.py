@@ -12,7 +12,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from ..data import Card, card, check, is_path, load
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from ..graph import Graph
 from ..nn import MODELS, build_model
 from ..store import digest
@@ -50,6 +50,7 @@ def node(
     root: str | None = None,
     out: str | None = None,
     split: str | None = None,
+    num_splits: int = 1,
     device: "str | torch.device" = "auto",
     amp: Literal["bf16"] | None = None,
     compile: bool = False,
@@ -64,6 +65,7 @@ def node(
     weight_decay: float = 5e-4,
     epochs: int = 300,
     patience: int = 100,
+    stop: Literal["mean", "best"] = "mean",
     select: Literal["score", "loss"] = "score",
     metric: str | None = None,
     undirected: bool = False,
@@ -88,11 +90,11 @@ def node(
     Args:
         data: data set (see: graphkit data list), or path of your own; in Python also a PyG Data
         model: gcn, sage, gat, gatv2, gin, mlp, acm-gcn or acmii-gcn
-        seeds: seeds to run, such as 0, 0-9 or 0,3,5; of S splits, seed i trains on split i mod S,
-            and a split that is drawn is the same for all seeds
+        seeds: seeds to run, such as 0, 0-9 or 0,3,5; of S splits, seed i trains on split i mod S
         root: folder of downloaded data sets
         out: run folder to make; must not exist (default: runs/node-DATA-MODEL-TIME)
         split: split of the data set, where it has several kinds
+        num_splits: number of splits to draw, where the split is drawn and not published
         device: auto, cpu, cuda or cuda:N; auto takes cuda if there is one
         amp: bf16 runs the model in bfloat16 where that is safe
         compile: compile the model with torch.compile
@@ -107,6 +109,7 @@ def node(
         weight_decay: L2 penalty, on all parameters where the model does not say otherwise
         epochs: most epochs to train
         patience: stop when the validation loss exceeds its mean over so many epochs before; 0 never
+        stop: mean for that rule; best stops when the epoch that is kept is patience epochs old
         select: keep the weights of the best validation score, or of the lowest validation loss
         metric: accuracy, rocauc, ap or f1 for classes and labels, rmse or mae for values; the
             data set's own if not given
@@ -130,8 +133,14 @@ def node(
     named = None
     if isinstance(data, str):
         named = node_card(data)
-        found = load(data, root, split=split, allow_nonfinite=allow_nonfinite)
+        drawn: dict[str, Any] = dict(split=split, num_splits=num_splits)
+        found = load(data, root, **drawn, allow_nonfinite=allow_nonfinite)
         metric = metric or (named.metric if named else None)
+    elif num_splits > 1:
+        raise ConfigError(
+            f"num_splits is {num_splits}, but it is for data sets given by name. Give data masks "
+            "of shape [N, S] for S splits."
+        )
     else:
         found = check(data, allow_nonfinite=allow_nonfinite)
     nodes = read_nodes(found, place, undirected, row_normalize)

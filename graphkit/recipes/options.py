@@ -15,13 +15,14 @@ from typing import Any
 import jsonargparse
 import torch
 
-from ..data import card, data_root, is_path
+from ..data import LINK_TASKS, card, data_root, is_path
 from ..errors import ConfigError, nearest
 from ..nn import MODELS, own_options
 from . import memory, report
 
 # a batch of one graph has no spread for a batch norm
 _COUNTS = {"hidden": 1, "num_layers": 1, "epochs": 1, "patience": 0, "batch_size": 2}
+_COUNTS |= {"num_splits": 1}
 _COUNTS |= {"chunk": 1, "prefetch": 0, "prefetch_threads": 1}
 _NUMBERS = {
     "lr": (lambda x: 0 < x < float("inf"), "a number above 0"),
@@ -29,6 +30,8 @@ _NUMBERS = {
     "dropout": (lambda x: 0 <= x < 1, "from 0 to below 1"),
     "prefetch_mb": (lambda x: 0 < x < float("inf"), "a number above 0"),
     "clip": (lambda x: 0 <= x < float("inf"), "0 or more"),
+    "num_val": (lambda x: 0 < x < 1, "between 0 and 1"),
+    "num_test": (lambda x: 0 < x < 1, "between 0 and 1"),
 }
 _CHOICES = {
     "amp": (None, "bf16"),
@@ -37,9 +40,12 @@ _CHOICES = {
     "pool": ("mean", "sum"),
     "method": ("neighbor", "labor"),
     "optimizer": ("adam", "adamw"),
+    "stop": ("mean", "best"),
+    "task": tuple(LINK_TASKS),
+    "features": (None, "own", "degree"),
 }
 _SWITCHES = ("compile", "undirected", "row_normalize", "allow_nonfinite", "quiet")
-_SWITCHES += ("drop_input", "virtual_node")
+_SWITCHES += ("drop_input", "virtual_node", "keep_connected")
 _PATH = (str, os.PathLike)
 _TEXTS = {"split": str, "root": _PATH, "out": _PATH, "resume": _PATH, "submission": _PATH}
 

@@ -16,13 +16,14 @@ from ..errors import ConfigError, StoreError
 from ..metrics import LOWER_IS_BETTER
 from ..store import atomic
 from . import memory, plots, report
+from .direction import direction
 from .graph import graph
 from .link import link
 from .node import node
 from .node_mini import node_mini
 from .options import locate, settle
 from .pairs import check_format
-from .predictions import Predicted, Source, of_graphs, of_links, of_nodes
+from .predictions import Predicted, Source, of_directions, of_graphs, of_links, of_nodes
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -32,6 +33,7 @@ READERS = {
     "node": (node, of_nodes),
     "node_mini": (node_mini, of_nodes),
     "link": (link, of_links),
+    "direction": (direction, of_directions),
     "graph": (graph, of_graphs),
 }
 
@@ -61,6 +63,10 @@ def predict(
     as in the run; in other data that comes without links to hold out, along all edges for your own
     pairs.
 
+    Of a run of direction, the same rows, of the division of that seed, with the columns of a run of
+    node: label, prediction, class and a probability of each class. The label of pairs of your own
+    is what all edges say; that two nodes are not joined is known of those alone that the seed drew.
+
     Where a split was drawn and not brought by the data, part and test score are given for the data
     of the run as it was then, wherever it lies now; for any other data a line says why they are
     left out, because what was trained on could count as held out.
@@ -71,9 +77,9 @@ def predict(
             list of Data for whole graphs (default: that of the run)
         root: folder of downloaded data sets
         seed: whose weights to apply (default: the seed with the best validation score)
-        pairs: for runs of link, file of pairs to score: .csv or .parquet with columns source and
-            target (or called as in the edges of the data) that name nodes as the data does, or .npy
-            of node numbers [n, 2]
+        pairs: for runs of link and direction, file of pairs: .csv or .parquet with columns source
+            and target (or called as in the edges of the data) that name nodes as the data does, or
+            .npy of node numbers [n, 2]
         out: file to write, .parquet, .csv or .npy (default: predictions.parquet in the run folder)
         device: auto, cpu, cuda or cuda:N
         quiet: print nothing
@@ -88,8 +94,10 @@ def predict(
     name = config["recipe"]
     if name not in READERS:
         raise ConfigError(f"{folder} is a run of {name!r}, but predict knows {', '.join(READERS)}.")
-    if pairs is not None and name != "link":
-        raise ConfigError(f"pairs is for runs of link, but {folder} is a run of {name!r}.")
+    if pairs is not None and name not in ("link", "direction"):
+        raise ConfigError(
+            f"pairs is for runs of link and direction, but {folder} is a run of {name!r}."
+        )
     target = Path(out) if out is not None else folder / "predictions.parquet"
     if target.suffix not in FORMATS:
         raise ConfigError(

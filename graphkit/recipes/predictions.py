@@ -15,11 +15,15 @@ from torch import Tensor, nn
 
 from ..data import GraphSet, check_graphs, check_inputs, is_path, load, read_folder
 from ..data.graphs import MASKS
+from ..data.links import LINK_TASKS, directed_link_label
 from ..data.tables import end_columns, node_index
 from ..data.targets import drawn_split
 from ..errors import ConfigError, DataError, StoreError
+from ..graph import Graph
 from ..nn import build_model
 from ..store import load_tensors
+from .direction import Divided, PairNet, divide, read_whole, undivided
+from .direction import logits as class_logits
 from .graph import PARTS, Whole, check_columns, featured, graph_card, one_label, outputs
 from .graphnet import GraphNet
 from .link import LinkNet, fitting, logits, score
@@ -196,6 +200,68 @@ def of_links(source: Source) -> Predicted:
     return _scored(pairs, part, label, out, index, options["metric"], None)
 
 
+def of_directions(source: Source) -> Predicted:
+    """Classes of the pairs that the seed held out, or of those of a file."""
+    options = source.options
+    root = None if source.path is not None else source.root
+    data = find_links(source.name if source.given is None else source.given, root, source.split)
+    whole = read_whole(data, source.device, options["features"])
+
+    def build(about: Mapping[str, Any]) -> nn.Module:
+        read_task(about, about["net"]["classes"])
+        if about["class_names"] != list(LINK_TASKS[options["task"]]):
+            raise ValueError(f"class_names {about['class_names']!r} are of another task")
+        return PairNet(**about["net"])
+
+    model, about = source.weights(build)
+    own = source.is_own(whole.digest())
+    if not own and source.pairs is None:
+        raise DataError(
+            f"{source.name} is not the data that the run divided, so no pairs of it are held out. "
+            "Name the pairs to classify with pairs."
+        )
+    divided = divide(whole, source.seed, options) if own else undivided(whole, options)
+    width = about["net"]["in_channels"]
+    if divided.x.size(1) != width:
+        raise DataError(
+            f"The weights expect {width} features for each node, but the data has "
+            f"{divided.x.size(1)}. Give data with the features of the run."
+        )
+    index = None if source.path is None else node_index(source.path)
+    if source.pairs is None:
+        pairs = torch.cat([divided.pairs[part].edge_index() for part in ("val", "test")], dim=1)
+    else:
+        ends = ENDS if source.path is None else end_columns(source.path)
+        pairs = read_pairs(source.pairs, whole.num_nodes, index, ends).t().to(source.device)
+    rows, label = _asked(pairs, divided, whole.edge_index, options["task"])
+    graph = Graph.from_edge_index(pairs, whole.num_nodes)
+    out = class_logits(model, divided, graph, options)
+    named = pairs.cpu().numpy() if index is None else index.names[pairs.cpu().numpy()]
+    columns = dict(zip(ENDS, named, strict=True))
+    found = _predicted(columns, out, Task(**about["task"]), label, rows, about["class_names"])
+    return found if source.pairs is None else replace(found, test=None)
+
+
+def _asked(
+    pairs: Tensor, divided: Divided, edge_index: Tensor, task: str
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Which of ``pairs [2, n]`` are in each part, and the class of all, -1 where it is not known.
+
+    That two nodes are not joined is known of those alone that were drawn as such.
+    """
+    size = divided.graph.num_dst
+    key = pairs[0] * size + pairs[1]
+    rows = dict.fromkeys(("train", "val", "test"), torch.empty_like(key[:0]))
+    for part, held in divided.pairs.items():
+        src, dst = held.edge_index()
+        rows[part] = torch.isin(key, src * size + dst).nonzero().view(-1)
+    label = directed_link_label(pairs, edge_index.to(pairs.device), size, task)
+    drawn = torch.zeros_like(label, dtype=torch.bool).index_fill_(0, torch.cat([*rows.values()]), 1)
+    if task != "direction":
+        label[(label == len(LINK_TASKS[task]) - 1) & ~drawn] = -1
+    return rows, label
+
+
 def _links(data: Any, source: Source) -> tuple[Joined, bool]:
     """The links of ``data``, and whether their parts are those of the run or the data's own.
 
@@ -276,7 +342,9 @@ def _node_data(source: Source) -> Any:
     elif node_card(source.name) is None:
         found = read_folder(source.name, allow_nonfinite=nonfinite, labelled=False)
     else:
-        found = load(source.name, source.root, split=source.split)
+        # runs before there was the option have one
+        number = source.options.get("num_splits", 1) if source.same else 1
+        found = load(source.name, source.root, split=source.split, num_splits=number)
     if getattr(found, "y", None) is None:
         found.y = torch.full((found.num_nodes,), -1)
     return found

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import ConfigError, nearest
 from . import report
+from .direction import direction
 from .graph import graph
 from .link import link
 from .node import node
@@ -15,6 +16,9 @@ from .node_mini import node_mini
 
 KIPF = "Kipf and Welling 2017, arXiv:1609.02907, table 2"
 LUAN = "Luan et al. 2022, arXiv:2210.07606, fixed 48/32/20 splits"
+ROSSI = "Rossi et al. 2023, arXiv:2305.10498, settings of the official repository"
+ZHANG = "Zhang et al. 2021, arXiv:2102.11391"
+TONG = "Tong et al. 2020, NeurIPS, one split of 20 nodes per class"
 BOARD = "OGB leaderboard, https://ogb.stanford.edu/docs/leader_{}prop/, OGB team's run of {}"
 
 
@@ -75,6 +79,60 @@ def _acm(
     return Preset(f"{model}-{data}", node, values, published, LUAN, table="acm")
 
 
+def _dir(
+    data: str,
+    conv: str,
+    published: str = "",
+    *,
+    alpha: float,
+    jk: str = "max",
+    normalize: bool = True,
+    **values: Any,
+) -> Preset:
+    """Dir-GNN's best settings; a run per split, chosen and stopped by validation accuracy."""
+    own = f"alpha={alpha},jk={jk},normalize={report.word(normalize)}"
+    usual = dict(data=data, model=f"dir-{conv}", seeds="0-9", model_options=own)
+    usual |= dict(weight_decay=0.0, dropout=0.0, drop_input=False, epochs=10000, stop="best")
+    name, source = f"dir-{conv}-{data}", ROSSI if published else ""
+    return Preset(name, node, {**usual, **values}, published, source, table="dirgnn")
+
+
+def _wiki_dir(data: str, published: str = "", **values: Any) -> Preset:
+    """Dir-GCN that reads out-neighbours alone, on the pages of Wikipedia."""
+    usual = dict(alpha=1.0, hidden=128, patience=400, row_normalize=True)
+    return _dir(data, "gcn", published, **{**usual, **values})
+
+
+def _magnet(data: str, published: str = "", **values: Any) -> Preset:
+    """MagNet's protocol; learning rate, width and q are those of the best validation accuracy."""
+    usual = dict(data=data, model="magnet", seeds="0-9", drop_input=False, weight_decay=5e-4)
+    usual |= dict(epochs=3000, patience=500, stop="best", select="loss")
+    source = ZHANG if published else ""
+    return Preset(f"magnet-{data}", node, {**usual, **values}, published, source, table="magnet")
+
+
+def _digcn(model: str, data: str, published: str, **values: Any) -> Preset:
+    """Twenty splits of 20 nodes per class, of which the paper has one."""
+    usual = dict(data=f"{data}-directed", model=model, seeds="0-19", num_splits=20, epochs=1000)
+    usual |= dict(patience=200, stop="best", drop_input=False)
+    return Preset(f"{model}-{data}-directed", node, {**usual, **values}, published, TONG, "digcn")
+
+
+def _digcn_rows(data: str, gcn: str, digcn: str, inception: str) -> tuple[Preset, ...]:
+    return (
+        _digcn("gcn", data, gcn),
+        _digcn("digcn", data, digcn, lr=0.05, weight_decay=1e-4),
+        _digcn("digcn-ib", data, inception, hidden=32, num_layers=3, dropout=0.6),
+    )
+
+
+def _links(data: str, name: str, **values: Any) -> Preset:
+    """MagNet's protocol for links; --task and --model ask for the other tasks and encoders."""
+    usual = dict(data=data, model="magnet", seeds="0-9", features="degree", lr=0.001, hidden=64)
+    usual |= dict(weight_decay=5e-4, epochs=3000, patience=500, stop="best", select="loss")
+    return Preset(f"direction-{name}", direction, {**usual, **values})
+
+
 def _ogb_node(model: str, data: str, published: str, day: str, **values: Any) -> Preset:
     """Full batch with the settings of OGB's examples, which drop no inputs."""
     usual = dict(hidden=256, num_layers=3, dropout=0.5, drop_input=False, weight_decay=0.0)
@@ -124,6 +182,11 @@ def _gin(data: str) -> Preset:
 
 ARXIV: dict[str, Any] = dict(epochs=500, undirected=True, norm="batch_norm")
 
+# five splits of 50, 25 and 25 %, as the published files have
+FIVE: dict[str, Any] = dict(num_splits=5, seeds="0-4", patience=200)
+ARXIV_YEAR: dict[str, Any] = dict(FIVE, lr=0.005, hidden=256, num_layers=6)
+PATENTS: dict[str, Any] = dict(FIVE, lr=0.01, hidden=32, num_layers=5)
+
 PRESETS = {
     preset.name: preset
     for preset in (
@@ -141,6 +204,27 @@ PRESETS = {
         _acm("acmii", "wisconsin", 0.01, 5e-5, 0.1, "87.45 ± 3.74"),
         _acm("acmii", "chameleon", 0.05, 5e-6, 0.8, "68.46 ± 1.70"),
         _acm("acmii", "actor", 0.01, 5e-3, 0.0, "36.31 ± 1.20"),
+        _wiki_dir("chameleon", "79.71 ± 1.26", lr=0.005, num_layers=5),
+        _wiki_dir("chameleon-filtered-directed", lr=0.005, num_layers=5),
+        _wiki_dir("squirrel", "75.31 ± 1.92", lr=0.01, num_layers=4),
+        _dir(
+            "arxiv-year", "gcn", "64.08 ± 0.26", alpha=0.5, jk="cat", normalize=False, **ARXIV_YEAR
+        ),
+        _dir("snap-patents", "gcn", "73.95 ± 0.05", alpha=0.5, **PATENTS),
+        _magnet("texas", "83.3"),
+        _magnet("wisconsin"),
+        _magnet("cora-ml-directed", num_splits=10),
+        _magnet("citeseer-directed", num_splits=10),
+        *_digcn_rows("cora-ml", "53.11 ± 0.8", "77.01 ± 0.4", "80.28 ± 0.5"),
+        *_digcn_rows("citeseer", "54.36 ± 0.5", "64.92 ± 0.3", "66.11 ± 0.7"),
+        _links("cora-ml-directed", "cora-ml"),
+        _links("citeseer-directed", "citeseer"),
+        _links("chameleon-directed", "chameleon"),
+        _links("texas", "texas"),
+        _links("wisconsin", "wisconsin"),
+        _links("polblogs", "polblogs"),
+        _links("wiki-vote", "wiki-vote", epochs=1000),
+        _links("p2p-gnutella31", "gnutella", epochs=1000),
         _ogb_node("gcn", "ogbn-arxiv", "71.74 ± 0.29", "1 May 2020", **ARXIV),
         _ogb_node("sage", "ogbn-arxiv", "71.49 ± 0.27", "1 May 2020", **ARXIV),
         _ogb_node("gcn", "ogbn-products", "75.64 ± 0.21", "20 June 2020", epochs=300),

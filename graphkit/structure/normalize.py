@@ -66,7 +66,12 @@ def gcn_scales(
         fill = 2.0 if improved else 1.0
         diagonal = torch.where(has_self_loop(graph), 0.0, fill).to(degree.dtype)
         degree = degree + diagonal
+    scale = inverse_root(degree).to(dtype)
+    return scale, None if diagonal is None else diagonal.to(dtype)
+
+
+def inverse_root(degree: Tensor) -> Tensor:
+    """``degree ** -0.5``, 0 where the degree is 0."""
     # a degree of 0 is replaced before the power: its infinite derivative would reach the weights
     safe = torch.where(degree == 0, 1, degree)
-    scale = torch.where(degree == 0, 0, safe.pow(-0.5)).to(dtype)
-    return scale, None if diagonal is None else diagonal.to(dtype)
+    return torch.where(degree == 0, 0, safe.pow(-0.5))

@@ -25,6 +25,20 @@ def mlp(width: int = 8) -> nn.Module:
     return nn.Sequential(nn.Linear(width, 6), nn.ReLU(), nn.Linear(6, 4))
 
 
+class BothParts(nn.Module):
+    """MagNetConv with the features in both parts and both parts of the result side by side."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.conv = gnn.MagNetConv(8, 4, **options)
+
+    def reset_parameters(self) -> None:
+        self.conv.reset_parameters()
+
+    def forward(self, x: Any, edge_index: Any, edge_weight: Any = None, *, edge_mask: Any = None):
+        return torch.cat(self.conv(x, x, edge_index, edge_weight, edge_mask=edge_mask), dim=1)
+
+
 LAYERS: dict[str, tuple[Callable[[], nn.Module], dict[str, Any]]] = {
     "gcn": (lambda: gnn.GCNConv(8, 4), {}),
     "gcn-improved": (lambda: gnn.GCNConv(8, 4, improved=True, bias=False), {}),
@@ -54,6 +68,21 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], dict[str, Any]]] = {
     "acm": (lambda: gnn.ACMConv(8, 4), {}),
     "acmii": (lambda: gnn.ACMConv(8, 4, "acmii", norm="sym", layer_norm=True, bias=True), {}),
     "acmgcn": (lambda: gnn.ACMGCN(8, 6, 4), {"in_channels": 8}),
+    "dir-gcn": (lambda: gnn.DirGCNConv(8, 4), {}),
+    "dir-gcn-out": (lambda: gnn.DirGCNConv(8, 12, alpha=1.0, root_weight=True), {}),
+    "dir-gcn-learnt": (lambda: gnn.DirGCNConv(8, 4, learn_alpha=True, bias=False), {}),
+    "dir-sage": (lambda: gnn.DirSAGEConv(8, 4, alpha=0.3), {}),
+    "dir-gat": (lambda: gnn.DirGATConv(8, 4, heads=2), {}),
+    "dir-gnn": (lambda: gnn.DirGNN(8, 6, 4, normalize=True), {}),
+    "magnet-conv": (lambda: BothParts(q=0.2), {"in_channels": 8}),
+    "magnet-real": (lambda: BothParts(K=3, q=0.0, bias=False), {"in_channels": 8}),
+    "magnet": (lambda: gnn.MagNet(8, 6, 4, K=2, q=0.1), {}),
+    "digcn-conv": (lambda: gnn.DiGCNConv(8, 4), {}),
+    "digcn": (lambda: gnn.DiGCN(8, 6, 4, num_layers=3), {}),
+    "digcn-block": (lambda: gnn.DiGCNBlock(8, 4, k=3), {}),
+    "digcn-ib": (lambda: gnn.DiGCNIB(8, 6, 4, num_layers=2, fusion="cat"), {}),
+    "dgcn-conv": (lambda: gnn.DGCNConv(8, 4), {}),
+    "dgcn": (lambda: gnn.DGCN(8, 6, 4), {}),
     "stack": (lambda: gnn.Stack([gnn.GCNConv(8, 6), gnn.SAGEConv(6, 4)]), {"in_channels": 8}),
 }
 

@@ -233,7 +233,9 @@ def test_weights_that_are_not_of_graphs(rings: GraphSet, own: Any) -> None:
         save_tensors(path, tensors, wrong)
         with pytest.raises(StoreError, match="does not hold the weights of a graph model"):
             predict(run, data=rings)
-    with pytest.raises(ConfigError, match="pairs is for runs of link, but .* a run of 'graph'"):
+    with pytest.raises(
+        ConfigError, match="pairs is for runs of link and direction, but .* a run of 'graph'"
+    ):
         predict(run, data=rings, pairs="p.csv")
     config = json.loads((Path(run) / "config.json").read_text())
     (Path(run) / "config.json").write_text(json.dumps({**config, "recipe": "temporal"}))
