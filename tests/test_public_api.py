@@ -43,6 +43,9 @@ PUBLIC = {
     "graphkit.nn": [
         "ACMConv", "ACMGCN", "GATConv", "GATv2Conv", "GCNConv", "GINConv", "GINEConv",
         "HETERO_MODELS", "HeteroStack", "MLP", "MODELS", "SAGEConv", "Stack", "build_model",
+        "APPNP", "AdaptivePropagation", "DeepGCNLayer", "DeeperGCN", "GCN2Conv", "GCNII", "GENConv",
+        "HopMLP", "Precomputed", "PropagatedMLP", "ResMLP", "SGConv", "hops", "node_smoothing",
+        "smooth", "stationary",
     ],
     "graphkit.scatter": [
         "atomic", "scatter", "gather_coo", "gather_csr", "scatter_log_softmax", "scatter_logsumexp",
@@ -55,7 +58,8 @@ PUBLIC = {
         ),
     ],
     "graphkit.structure": [
-        "gcn_scales", "has_self_loop", "partition", "self_loop_mask", "weighted_in_degree",
+        "dirichlet_energy", "gcn_scales", "has_self_loop", "mad_gap", "partition",
+        "self_loop_mask", "weighted_in_degree",
     ],
     "graphkit.testing": ["check_layer", "dense_adjacency", "graphs", "zoo"],
     "graphkit.data": [

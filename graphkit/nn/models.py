@@ -11,6 +11,7 @@ from ..errors import ConfigError, nearest
 from ..graph import Adj, Graph, as_graph
 from ..ops import dropout, relu_dropout
 from .acm import ACMGCN
+from .deep import DEEP
 from .gat import GATConv, GATv2Conv
 from .gcn import GCNConv
 from .gin import GINConv
@@ -167,6 +168,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "gin": _stack(_gin),
     "mlp": _mlp,
     "sage": _stack(lambda a, b, last: SAGEConv(a, b)),
+    **DEEP,
 }
 """Model name to a function of the layer widths, input to output, the dropout probability, and
 optionally ``norm`` and ``drop_input`` as :func:`build_model` takes them."""

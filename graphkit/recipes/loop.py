@@ -52,6 +52,9 @@ class Training:
         higher: is a higher score better?
         patience: stop when the validation loss exceeds the mean of so many before it, as in the
             code of Kipf and Welling (2017); 0 never stops early.
+        stopping: ``mean`` is that rule; with ``best`` training stops when so many epochs in
+            succession have found no lower validation loss.
+        min_epochs: epochs after which stopping early is looked at first.
     """
 
     def __init__(
@@ -63,10 +66,13 @@ class Training:
         lr: float,
         weight_decay: float,
         select: Literal["score", "loss"] = "score",
+        stopping: Literal["mean", "best"] = "mean",
+        min_epochs: int = 0,
         higher: bool = True,
     ) -> None:
         self.model = model
         self.epochs, self.patience = epochs, patience
+        self.stopping, self.min_epochs = stopping, min_epochs
         self.select, self.higher = select, higher
         self.optimizer = torch.optim.Adam(model.parameters(), lr=lr, weight_decay=weight_decay)
         self.kept = {name: value.detach().clone() for name, value in model.state_dict().items()}
@@ -79,7 +85,7 @@ class Training:
         Raises:
             ConfigError: a loss became NaN or infinite.
         """
-        while len(self.history) < self.epochs and not stalled(self.history, self.patience):
+        while len(self.history) < self.epochs and not self._stalled():
             self.model.train()
             # callers may have switched gradients off
             with torch.enable_grad():
@@ -123,6 +129,10 @@ class Training:
         self.history = [Epoch(*values) for values in state["history"]]
         self.best = None if state["best"] is None else self.history[state["best"] - 1]
 
+    def _stalled(self) -> bool:
+        early = len(self.history) <= self.min_epochs
+        return not early and stalled(self.history, self.patience, self.stopping)
+
     def _rank(self, epoch: Epoch) -> tuple[float, ...]:
         score = epoch.val_score if self.higher else -epoch.val_score
         by_score = (score, -epoch.val_loss)
@@ -137,10 +147,16 @@ def finite(loss: float | Tensor) -> float:
     return value
 
 
-def stalled(history: list[Epoch], patience: int) -> bool:
-    """Does the last validation loss exceed the mean of the ``patience`` before it?"""
-    if patience == 0 or len(history) < patience + 2:
+def stalled(history: list[Epoch], patience: int, rule: Literal["mean", "best"] = "mean") -> bool:
+    """Does the last validation loss exceed the mean of the ``patience`` before it?
+
+    With the rule ``best``: have the last ``patience`` epochs all failed to find a lower one?
+    """
+    if patience == 0 or len(history) < patience + (2 if rule == "mean" else 1):
         return False
+    if rule == "best":
+        before = min(e.val_loss for e in history[:-patience])
+        return all(e.val_loss >= before for e in history[-patience:])
     before = history[-patience - 1 : -1]
     return history[-1].val_loss > sum(e.val_loss for e in before) / patience
 

@@ -1,4 +1,4 @@
-"""Graph in, per-node scales, parts or another graph out."""
+"""Graph in, per-node scales, parts, measures or another graph out."""
 
 # pyright: strict
 
@@ -6,5 +6,14 @@ from __future__ import annotations
 
 from .normalize import gcn_scales, has_self_loop, self_loop_mask, weighted_in_degree
 from .partition import partition
+from .smoothness import dirichlet_energy, mad_gap
 
-__all__ = ["gcn_scales", "has_self_loop", "partition", "self_loop_mask", "weighted_in_degree"]
+__all__ = [
+    "dirichlet_energy",
+    "gcn_scales",
+    "has_self_loop",
+    "mad_gap",
+    "partition",
+    "self_loop_mask",
+    "weighted_in_degree",
+]

@@ -165,3 +165,25 @@ def test_stopping_early_ends_the_history(nodes: Nodes) -> None:
     history = fit(Linear(), nodes, epochs=3000, patience=5, lr=0.3).history
     assert 7 <= len(history) < 3000
     assert not any(stalled(history[:n], 5) for n in range(len(history)))
+
+
+@given(st.lists(st.integers(0, 8), max_size=30), st.integers(1, 6))
+def test_the_best_rule_counts_epochs_without_a_new_minimum(
+    losses: list[int], patience: int
+) -> None:
+    """A counter that a new minimum sets to 0 and any other epoch raises by one."""
+    counter, best, stop = 0, float("inf"), False
+    for number, loss in enumerate(losses):
+        counter, best = (0, loss) if loss < best else (counter + 1, best)
+        stop = counter >= patience
+        history = [Epoch(i + 1, 0.0, float(v), 0.0) for i, v in enumerate(losses[: number + 1])]
+        assert stalled(history, patience, "best") == stop
+
+
+@pytest.mark.parametrize("stopping", ["mean", "best"])
+def test_stopping_early_may_begin_late(nodes: Nodes, stopping: Any) -> None:
+    options = dict(epochs=400, patience=5, lr=0.3, stopping=stopping)
+    early, late = fit(Linear(), nodes, **options), fit(Linear(), nodes, **options, min_epochs=300)
+    assert len(early.history) < 300 < len(late.history) <= 400
+    first = next(n for n in range(301, 401) if n == 400 or stalled(late.history[:n], 5, stopping))
+    assert len(late.history) == first
