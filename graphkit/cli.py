@@ -24,8 +24,9 @@ import torch
 
 from . import __version__, data, ops
 from .errors import BackendError, ConfigError, DataError, GraphkitError, nearest
-from .recipes import PRESETS, RECIPES, Record, memory, plots, predict, report, steady
+from .recipes import PRESETS, RECIPES, Record, memory, plots, predict, report, reproduce, steady
 from .recipes.presets import listing
+from .recipes.reproduce import listing as listing_of_tables
 
 USAGE = """graphkit: graph learning on PyTorch
 
@@ -34,6 +35,7 @@ USAGE = """graphkit: graph learning on PyTorch
   graphkit data list                            the data sets, and which of them are here
   graphkit data info NAME                       one data set: its card, and what its files hold
   graphkit data get NAME                        download one data set and check it
+  graphkit reproduce TABLE                      run a table of published figures, ours beside them
   graphkit predict RUN [--data NAME]            apply the weights of a run to data
   graphkit bench NAME [--quick]                 measure speed and memory against the peers
   graphkit plot bench [FILES] [--out FILE]      draw the bandwidth that measured figures reach
@@ -112,6 +114,7 @@ def _fail(message: str, code: int) -> int:
 def _dispatch(argv: list[str]) -> None:
     commands = {
         "train": _train,
+        "reproduce": _reproduce,
         "predict": _predict,
         "data": _data,
         "bench": _bench,
@@ -401,6 +404,18 @@ def _of_checkout(command: str, name: str) -> Callable[[list[str]], int]:
             "Clone the repository and run it there, after pip install -e ."
         )
     return runpy.run_path(str(script))["main"]
+
+
+def _reproduce(argv: list[str]) -> None:
+    doc = docstring_parser.parse(inspect.getdoc(reproduce) or "")
+    parser = _Parser(
+        "graphkit reproduce TABLE",
+        f"{doc.short_description}\n\n{doc.long_description}",
+        listing_of_tables(),
+    )
+    parser.add_argument("table", metavar="TABLE", help="name of the table")
+    _add_signature(parser, reproduce, skip=("table",))
+    reproduce(**parser.read(argv))
 
 
 def _predict(argv: list[str]) -> None:

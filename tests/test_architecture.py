@@ -174,6 +174,7 @@ ORDER = {
         "predictions",
         "predict",
         "presets",
+        "reproduce",
     ),
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

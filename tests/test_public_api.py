@@ -43,6 +43,7 @@ PUBLIC = {
     "graphkit.nn": [
         "ACMConv", "ACMGCN", "GATConv", "GATv2Conv", "GCNConv", "GINConv", "GINEConv",
         "HETERO_MODELS", "HeteroStack", "MLP", "MODELS", "SAGEConv", "Stack", "build_model",
+        "own_options",
         "APPNP", "AdaptivePropagation", "DeepGCNLayer", "DeeperGCN", "GCN2Conv", "GCNII", "GENConv",
         "HopMLP", "Precomputed", "PropagatedMLP", "ResMLP", "SGConv", "hops", "node_smoothing",
         "smooth", "stationary",
@@ -74,8 +75,8 @@ PUBLIC = {
         "time_split", "unpack",
     ],
     "graphkit.recipes": [
-        "PRESETS", "RECIPES", "Preset", "Record", "Row", "graph", "link", "node", "node_mini",
-        "predict",
+        "PRESETS", "RECIPES", "Preset", "Record", "Row", "TABLES", "graph", "link", "node",
+        "node_mini", "predict", "reproduce",
     ],
     "graphkit.store": ["atomic", "digest", "load_tensors", "save_tensors", "sync", "writing"],
     "graphkit.checkpoint": ["load_state", "random_state", "save_state", "set_random_state"],

@@ -11,7 +11,7 @@ from .gen import DeeperGCN, DeepGCNLayer, GENConv
 from .gin import GINConv, GINEConv
 from .hetero import HETERO_MODELS, HeteroStack
 from .mlp import MLP
-from .models import MODELS, Stack, build_model
+from .models import MODELS, Stack, build_model, own_options
 from .propagate import APPNP, AdaptivePropagation, PropagatedMLP, SGConv
 from .sage import SAGEConv
 
@@ -44,6 +44,7 @@ __all__ = [
     "build_model",
     "hops",
     "node_smoothing",
+    "own_options",
     "smooth",
     "stationary",
 ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -171,7 +173,21 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     **DEEP,
 }
 """Model name to a function of the layer widths, input to output, the dropout probability, and
-optionally ``norm`` and ``drop_input`` as :func:`build_model` takes them."""
+optionally ``norm`` and ``drop_input`` as :func:`build_model` takes them. What else it takes, by
+keyword alone, are the model's own options; ``num_nodes`` among them is filled in."""
+
+
+def own_options(name: str) -> dict[str, inspect.Parameter]:
+    """The options that the model ``name`` has of its own, with their types and defaults.
+
+    Raises :class:`ConfigError` for an unknown name.
+    """
+    taken = inspect.signature(_builder(name), eval_str=True).parameters
+    return {
+        key: value
+        for key, value in taken.items()
+        if value.kind is value.KEYWORD_ONLY and key != "num_nodes"
+    }
 
 
 def build_model(
@@ -184,17 +200,19 @@ def build_model(
     dropout: float = 0.5,
     norm: str | None = None,
     drop_input: bool = True,
+    num_nodes: int | None = None,
+    **options: Any,
 ) -> nn.Module:
     """The model ``name`` of :data:`MODELS`, called as ``model(x, edge_index_or_graph)``.
 
     ``norm="batch_norm"`` puts one behind every layer but the last; ``drop_input=False`` applies
-    dropout between the layers alone.
+    dropout between the layers alone. ``options`` are the model's own (:func:`own_options`);
+    ``num_nodes`` is asked for by models with weights for each node.
 
-    Raises :class:`ConfigError` for an unknown name (the nearest is offered) or impossible sizes.
+    Raises :class:`ConfigError` for an unknown name (the nearest is offered), an option that the
+    model does not have, or impossible sizes.
     """
-    builder = MODELS.get(name.lower())
-    if builder is None:
-        raise ConfigError(f"Unknown model {name!r}. {nearest(name, MODELS)}")
+    builder = _builder(name)
     if num_layers < 1 or min(in_channels, hidden_channels, out_channels) < 1:
         raise ConfigError(
             f"Model {name!r}: widths ({in_channels}, {hidden_channels}, {out_channels}) and "
@@ -204,5 +222,19 @@ def build_model(
         raise ConfigError(f"Model {name!r}: dropout={dropout}, but 0 <= dropout < 1 is expected.")
     if norm not in (None, "batch_norm"):
         raise ConfigError(f"Model {name!r}: norm={norm!r}, but None or 'batch_norm' is expected.")
+    known = own_options(name)
+    for key in options:
+        if key not in known:
+            hint = nearest(key, known) if known else "It has no options of its own."
+            raise ConfigError(f"Model {name!r}: unknown option {key!r}. {hint}")
+    if "num_nodes" in inspect.signature(builder).parameters:
+        options["num_nodes"] = num_nodes
     widths = [in_channels, *[hidden_channels] * (num_layers - 1), out_channels]
-    return builder(widths, dropout, norm, drop_input)
+    return builder(widths, dropout, norm, drop_input, **options)
+
+
+def _builder(name: str) -> Callable[..., nn.Module]:
+    builder = MODELS.get(name.lower())
+    if builder is None:
+        raise ConfigError(f"Unknown model {name!r}. {nearest(name, MODELS)}")
+    return builder

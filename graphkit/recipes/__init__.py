@@ -9,6 +9,7 @@ from .node_mini import node_mini
 from .predict import predict
 from .presets import PRESETS, Preset
 from .report import Record, Row
+from .reproduce import TABLES, reproduce
 
 __all__ = [
     "PRESETS",
@@ -16,11 +17,13 @@ __all__ = [
     "RECIPES",
     "Record",
     "Row",
+    "TABLES",
     "graph",
     "link",
     "node",
     "node_mini",
     "predict",
+    "reproduce",
 ]
 
 RECIPES = {"node": node, "node_mini": node_mini, "link": link, "graph": graph}

@@ -55,6 +55,8 @@ class Training:
         stopping: ``mean`` is that rule; with ``best`` training stops when so many epochs in
             succession have found no lower validation loss.
         min_epochs: epochs after which stopping early is looked at first.
+        optimizer: Adam, or AdamW, whose decay does not pass through its averages. A model that has
+            ``parameter_groups(weight_decay)`` says itself which parameters decay how much.
     """
 
     def __init__(
@@ -69,12 +71,16 @@ class Training:
         stopping: Literal["mean", "best"] = "mean",
         min_epochs: int = 0,
         higher: bool = True,
+        optimizer: Literal["adam", "adamw"] = "adam",
     ) -> None:
         self.model = model
         self.epochs, self.patience = epochs, patience
         self.stopping, self.min_epochs = stopping, min_epochs
         self.select, self.higher = select, higher
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=lr, weight_decay=weight_decay)
+        groups = getattr(model, "parameter_groups", None)
+        parameters = model.parameters() if groups is None else groups(weight_decay)
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[optimizer]
+        self.optimizer = kind(parameters, lr=lr, weight_decay=weight_decay)
         self.kept = {name: value.detach().clone() for name, value in model.state_dict().items()}
         self.history: list[Epoch] = []
         self.best: Epoch | None = None

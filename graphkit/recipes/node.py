@@ -18,7 +18,7 @@ from ..nn import MODELS, build_model
 from ..store import digest
 from . import memory, plots, report
 from .loop import Problem, finite
-from .options import hints, prepare
+from .options import hints, prepare, read_model_options
 from .runs import Job, carry_out
 from .task import Task, class_names, split_rows, task_of
 
@@ -58,10 +58,14 @@ def node(
     dropout: float = 0.5,
     norm: Literal["batch_norm"] | None = None,
     drop_input: bool = True,
+    model_options: "str | Mapping[str, Any]" = "",
+    optimizer: Literal["adam", "adamw"] = "adam",
     lr: float = 0.01,
     weight_decay: float = 5e-4,
     epochs: int = 300,
     patience: int = 100,
+    stopping: Literal["mean", "best"] = "mean",
+    min_epochs: int = 0,
     select: Literal["score", "loss"] = "score",
     metric: str | None = None,
     undirected: bool = False,
@@ -85,7 +89,8 @@ def node(
 
     Args:
         data: data set (see: graphkit data list), or path of your own; in Python also a PyG Data
-        model: gcn, sage, gat, gatv2, gin, mlp, acm-gcn or acmii-gcn
+        model: gcn, sage, gat, gatv2, gin, mlp, acm-gcn, acmii-gcn, sgc, sign, appnp, gcnii, resgcn+,
+            dagnn or dgmlp
         seeds: seeds to run, such as 0, 0-9 or 0,3,5; of S splits, seed i trains on split i mod S,
             and a split that is drawn is the same for all seeds
         root: folder of downloaded data sets
@@ -99,10 +104,14 @@ def node(
         dropout: share of the inputs of each layer dropped in training
         norm: batch_norm puts one behind every layer but the last
         drop_input: drop inputs of the first layer too, not between the layers alone
-        lr: learning rate of Adam
-        weight_decay: L2 penalty of Adam, on all parameters
+        model_options: options of the model's own, such as hops=10,alpha=0.1
+        optimizer: adam, or adamw, whose decay does not pass through its averages
+        lr: learning rate
+        weight_decay: L2 penalty, on all parameters where the model does not say otherwise
         epochs: most epochs to train
         patience: stop when the validation loss exceeds its mean over so many epochs before; 0 never
+        stopping: mean is that rule; best stops when so many epochs found no lower validation loss
+        min_epochs: epochs after which stopping early is looked at first
         select: keep the weights of the best validation score, or of the lowest validation loss
         metric: accuracy, rocauc, ap or f1 for classes and labels, rmse or mae for values; the
             data set's own if not given
@@ -135,7 +144,8 @@ def node(
     options["metric"] = task.metric
     widths = nodes.x.size(1), hidden, task.width
     kept = {"num_layers": num_layers, "dropout": float(dropout)}
-    kept |= {"norm": norm, "drop_input": drop_input}
+    kept |= {"norm": norm, "drop_input": drop_input, "num_nodes": nodes.x.size(0)}
+    own = read_model_options(options["model"], options["model_options"])
     unused = [key for key in ("edge_weight", "edge_attr") if getattr(found, key, None) is not None]
     job = Job(
         task="node",
@@ -147,13 +157,14 @@ def node(
         device=place,
         work=nodes.x.numel() * hidden,
         data_digest=nodes_digest(nodes, found["edge_index"]),
-        build=partial(build_model, options["model"], *widths, **kept),
+        build=partial(build_model, options["model"], *widths, **kept, **own),
         problem=partial(problem, nodes=nodes, task=task, amp=amp),
         announce=partial(
             _announce, nodes=nodes, task=task, options=options, unused=unused, seed=settled.seeds[0]
         ),
         about={
             **{"model": options["model"], "widths": widths, "task": asdict(task), **kept},
+            "model_options": own,
             "class_names": class_names(getattr(found, "class_names", None), task.width),
         },
         defects=named.defects if named is not None else (),
@@ -205,16 +216,26 @@ def nodes_digest(nodes: Nodes, edge_index: Tensor) -> str:
     return digest({"x": nodes.x, "y": nodes.y, "edge_index": edge_index, **nodes.masks})
 
 
+@torch.no_grad()
+def precomputed(model: Any, x: Tensor, graph: Graph) -> Tensor | None:
+    """Rows that ``model`` maps without the graph, if its propagation learns and drops nothing."""
+    return model.precompute(x, graph) if hasattr(model, "precompute") else None
+
+
 def problem(
     model: nn.Module, seed: int, *, nodes: Nodes, task: Task, amp: Literal["bf16"] | None
 ) -> Problem:
     """One seed: full-batch steps on its training rows; the test rows are read by ``test`` alone."""
     split, rows = nodes.split(seed)
+    ready = precomputed(model, nodes.x, nodes.graph)
 
     def outputs(part: str) -> tuple[Tensor, Tensor]:
         with torch.autocast(nodes.x.device.type, dtype=torch.bfloat16, enabled=amp == "bf16"):
-            out = model(nodes.x, nodes.graph)
-        return out[rows[part]], nodes.y[rows[part]]
+            if ready is None:
+                out = model(nodes.x, nodes.graph)[rows[part]]
+            else:
+                out = model(ready[rows[part]])
+        return out, nodes.y[rows[part]]
 
     def train(optimizer: torch.optim.Optimizer, epoch: int) -> float:
         optimizer.zero_grad()

@@ -25,7 +25,7 @@ from . import memory, plots, report
 from .layerwise import Loading, forward, layerwise
 from .loop import Problem, finite
 from .node import PARTS, node_card, nodes_digest, read_nodes
-from .options import hints, prepare
+from .options import hints, prepare, read_model_options
 from .runs import Job, carry_out
 from .task import Task, class_names, split_rows, task_of
 
@@ -74,6 +74,8 @@ def node_mini(
     dropout: float = 0.5,
     norm: Literal["batch_norm"] | None = None,
     drop_input: bool = True,
+    model_options: "str | Mapping[str, Any]" = "",
+    optimizer: Literal["adam", "adamw"] = "adam",
     lr: float = 0.003,
     weight_decay: float = 0.0,
     epochs: int = 50,
@@ -124,8 +126,10 @@ def node_mini(
         dropout: share of the inputs of each layer dropped in training
         norm: batch_norm puts one behind every layer but the last
         drop_input: drop inputs of the first layer too, not between the layers alone
-        lr: learning rate of Adam
-        weight_decay: L2 penalty of Adam, on all parameters
+        model_options: options of the model's own, such as hops=10,alpha=0.1
+        optimizer: adam, or adamw, whose decay does not pass through its averages
+        lr: learning rate
+        weight_decay: L2 penalty, on all parameters where the model does not say otherwise
         epochs: most epochs to train
         patience: stop when the validation loss exceeds its mean over so many epochs before; 0 never
         select: keep the weights of the best validation score, or of the lowest validation loss
@@ -291,9 +295,15 @@ def _model(
     if isinstance(mini.graph, Graph):
         widths = mini.x.size(1), options["hidden"], width
         kept = {name: options[name] for name in ("dropout", "norm", "drop_input")}
-        kept["num_layers"] = layers
-        about = {"model": options["model"], "widths": widths, **kept}
-        return partial(build_model, options["model"], *widths, **kept), about
+        kept |= {"num_layers": layers, "num_nodes": mini.x.size(0)}
+        own = read_model_options(options["model"], options["model_options"])
+        about = {"model": options["model"], "widths": widths, **kept, "model_options": own}
+        return partial(build_model, options["model"], *widths, **kept, **own), about
+    if options["model_options"]:
+        raise ConfigError(
+            f"model_options is {options['model_options']!r}, which a graph with several types of "
+            "nodes does not take. Leave it out."
+        )
     if options["norm"] is not None or not options["drop_input"]:
         raise ConfigError(
             "A graph with several types of nodes has no norm and drops its input, but norm is "

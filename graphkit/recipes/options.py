@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
 import os
 import shlex
@@ -11,16 +12,17 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
+import jsonargparse
 import torch
 
 from ..data import card, data_root, is_path
 from ..errors import ConfigError, nearest
-from ..nn import MODELS
+from ..nn import MODELS, own_options
 from . import memory, report
 
 # a batch of one graph has no spread for a batch norm
 _COUNTS = {"hidden": 1, "num_layers": 1, "epochs": 1, "patience": 0, "batch_size": 2}
-_COUNTS |= {"chunk": 1, "prefetch": 0, "prefetch_threads": 1}
+_COUNTS |= {"min_epochs": 0, "chunk": 1, "prefetch": 0, "prefetch_threads": 1}
 _NUMBERS = {
     "lr": (lambda x: 0 < x < float("inf"), "a number above 0"),
     "weight_decay": (lambda x: 0 <= x < float("inf"), "0 or more"),
@@ -31,9 +33,11 @@ _NUMBERS = {
 _CHOICES = {
     "amp": (None, "bf16"),
     "select": ("score", "loss"),
+    "stopping": ("mean", "best"),
     "norm": (None, "batch_norm"),
     "pool": ("mean", "sum"),
     "method": ("neighbor", "labor"),
+    "optimizer": ("adam", "adamw"),
 }
 _SWITCHES = ("compile", "undirected", "row_normalize", "allow_nonfinite", "quiet")
 _SWITCHES += ("drop_input", "virtual_node")
@@ -51,7 +55,7 @@ class Settled:
     command: str | None
 
 
-def settle(options: Mapping[str, Any], models: Iterable[str] = tuple(MODELS)) -> dict[str, Any]:
+def settle(options: Mapping[str, Any], models: Iterable[str] = MODELS) -> dict[str, Any]:
     """``options`` as plain values; :class:`ConfigError` for the first one that is out of place."""
     kept = dict(options)
     kept["model"] = _model(options["model"], list(models))
@@ -73,7 +77,52 @@ def settle(options: Mapping[str, Any], models: Iterable[str] = tuple(MODELS)) ->
         if not isinstance(options[name], bool):
             raise _unlike(name, options[name], "True or False")
     _check_texts(options)
+    if "model_options" in options:
+        given = _pairs(options["model_options"])
+        values = read_model_options(kept["model"], given)
+        named = {name: values[name] for name in sorted(given)}
+        kept["model_options"] = ",".join(f"{k}={report.word(v)}" for k, v in named.items())
     return kept
+
+
+def read_model_options(model: str, given: str | Mapping[str, Any]) -> dict[str, Any]:
+    """The own options of ``model``: those ``given``, as ``a=1,b=x`` or a mapping, and defaults.
+
+    Raises:
+        ConfigError: the model has no such option, or the value is of another type.
+    """
+    known, pairs = own_options(model), _pairs(given)
+    for name in pairs:
+        if name not in known:
+            hint = nearest(name, known) if known else "It has no options of its own."
+            raise ConfigError(f"model_options: {model} has no option {name!r}. {hint}")
+    values = {name: param.default for name, param in known.items()}
+    for name, value in pairs.items():
+        parser = jsonargparse.ArgumentParser(exit_on_error=False)
+        parser.add_argument("--value", type=known[name].annotation)
+        try:
+            values[name] = parser.parse_args([f"--value={report.word(value)}"]).value
+        except (jsonargparse.ArgumentError, SystemExit):
+            wanted = inspect.formatannotation(known[name].annotation)
+            raise ConfigError(
+                f"model_options: {name} of {model} is {value!r}, but {wanted} is expected."
+            ) from None
+    return values
+
+
+def _pairs(given: str | Mapping[str, Any]) -> dict[str, Any]:
+    """The names and values of ``a=1,b=x``; a mapping is taken as it is."""
+    if isinstance(given, Mapping):
+        return dict(given)
+    if not isinstance(given, str):
+        raise _unlike("model_options", given, "text such as hops=10,alpha=0.1, or a mapping,")
+    pairs: dict[str, Any] = {}
+    for part in filter(None, given.replace(" ", "").split(",")):
+        name, equals, value = part.partition("=")
+        if not (name and equals and value) or name in pairs:
+            raise _unlike("model_options", given, "text such as hops=10,alpha=0.1")
+        pairs[name] = value
+    return pairs
 
 
 def _check_texts(options: Mapping[str, Any]) -> None:
@@ -137,6 +186,11 @@ def _model(model: Any, models: list[str]) -> str:
     if not isinstance(model, str):
         raise _unlike("model", model, f"one of {', '.join(models)}")
     if model.lower() not in models:
+        if model.lower() in MODELS:
+            raise ConfigError(
+                f"Model {model!r} is not one of this recipe, which has {', '.join(models)}. "
+                "graphkit train node has all."
+            )
         raise ConfigError(f"Unknown model {model!r}. {nearest(model, models)}")
     return model.lower()
 

@@ -107,14 +107,14 @@ def of_nodes(source: Source) -> Predicted:
     """Predictions for the nodes of one graph."""
     options, found = source.options, _node_data(source)
     nodes, note = _nodes(found, source)
-    kept = ("num_layers", "dropout", "norm", "drop_input")
+    kept = ("num_layers", "dropout", "norm", "drop_input", "num_nodes")
 
     def build(about: Mapping[str, Any]) -> nn.Module:
         task, names = read_task(about, about["widths"][2]), about.get("class_names")
         if names is not None and class_names(names, task.width) is None:
             raise ValueError(f"class_names {names!r} do not name {task.width} classes")
         settings = {name: about[name] for name in kept}
-        return build_model(about["model"], *about["widths"], **settings)
+        return build_model(about["model"], *about["widths"], **settings, **about["model_options"])
 
     model, about = source.weights(build)
     width = about["widths"][0]

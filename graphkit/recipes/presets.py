@@ -23,7 +23,8 @@ class Preset:
     """``recipe`` with the options ``values``; call it with the options that differ from those.
 
     ``published`` is the figure that others report for this experiment, empty if there is none,
-    and ``source`` is where they report it.
+    and ``source`` is where they report it. ``table`` names the table of ``graphkit reproduce`` that
+    it is a row of.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Preset:
     values: Mapping[str, Any]
     published: str = ""
     source: str = ""
+    table: str = ""
 
     def __call__(self, **options: Any) -> report.Record:
         """Run the recipe and return its record. ConfigError: the recipe has no such option."""
@@ -70,7 +72,7 @@ def _acm(
         undirected=True,
         row_normalize=True,
     )
-    return Preset(f"{model}-{data}", node, values, published, LUAN)
+    return Preset(f"{model}-{data}", node, values, published, LUAN, table="acm")
 
 
 def _ogb_node(model: str, data: str, published: str, day: str, **values: Any) -> Preset:

@@ -114,7 +114,7 @@ def parse_seeds(seeds: str | int | Sequence[int]) -> list[int]:
     """
     wanted = "0, 0-9 or 0,3,5 is the form expected."
     try:
-        text = seeds if isinstance(seeds, str) else _word(seeds)
+        text = seeds if isinstance(seeds, str) else word(seeds)
     except TypeError:
         raise ConfigError(f"seeds is {seeds!r}, but {wanted}") from None
     numbers: list[int] = []
@@ -277,13 +277,13 @@ def command(target: str, options: Mapping[str, Any], defaults: Mapping[str, Any]
     """The shell command that repeats a run: ``target`` and the options that are not default."""
     words = ["graphkit", "train", target]
     for name, value in options.items():
-        if name in _FILES or _word(value) == _word(defaults[name]):
+        if name in _FILES or word(value) == word(defaults[name]):
             continue
         option = name.replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{option}" if value else f"--no-{option}")
         else:
-            words += [f"--{option}", _word(value)]
+            words += [f"--{option}", word(value)]
     return shlex.join(words)
 
 
@@ -329,7 +329,7 @@ def read_config(path: Path, own_data: bool = False) -> dict[str, Any]:
     return config
 
 
-def _word(value: Any) -> str:
+def word(value: Any) -> str:
     """``value`` as the command line takes it."""
     if value is None or isinstance(value, (bool, float)):
         return json.dumps(value)

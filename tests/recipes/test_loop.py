@@ -167,6 +167,20 @@ def test_stopping_early_ends_the_history(nodes: Nodes) -> None:
     assert not any(stalled(history[:n], 5) for n in range(len(history)))
 
 
+def test_a_model_says_which_of_its_parameters_decay(nodes: Nodes) -> None:
+    class Grouped(Linear):
+        def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+            return [
+                {"params": [self.lin.weight], "weight_decay": weight_decay},
+                {"params": [self.lin.bias], "weight_decay": 0.0},
+            ]
+
+    training = Training(Grouped(), **{**OPTIONS, "weight_decay": 0.5}, optimizer="adamw")
+    assert isinstance(training.optimizer, torch.optim.AdamW)
+    groups = training.optimizer.param_groups
+    assert [group["weight_decay"] for group in groups] == [0.5, 0.0]
+
+
 @given(st.lists(st.integers(0, 8), max_size=30), st.integers(1, 6))
 def test_the_best_rule_counts_epochs_without_a_new_minimum(
     losses: list[int], patience: int

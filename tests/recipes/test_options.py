@@ -4,14 +4,16 @@ import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
+from torch import nn
 from torch_geometric.data import Data
 
 from graphkit.errors import ConfigError, DataError
-from graphkit.recipes import PRESETS, node
+from graphkit.nn import MLP, MODELS, build_model
+from graphkit.recipes import PRESETS, node, predict
 
 # the package's attribute of this name is the function
 MODULE = importlib.import_module("graphkit.recipes.node")
@@ -92,3 +94,64 @@ def test_own_data_has_no_root_or_split_and_nan_on_request(own: Data) -> None:
     own.edge_index = own.edge_index[:, :0]
     with pytest.raises(ConfigError, match="diverged"):
         node(data=own, allow_nonfinite=True, **QUICK)
+
+
+def tuned(widths: list[int], dropout: float, norm: Any, drop_input: bool, *, hops: int = 2,
+          alpha: float | None = None, how: Literal["a", "b"] = "a") -> nn.Module:  # fmt: skip
+    built.append((hops, alpha, how))
+    return MLP(widths)
+
+
+built: list[tuple[Any, ...]] = []
+
+
+@pytest.fixture
+def tuned_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    built.clear()
+    monkeypatch.setitem(MODELS, "tuned", tuned)
+
+
+def test_a_model_has_options_of_its_own(tuned_model: None) -> None:
+    record = node(model="tuned", model_options="hops=5, alpha=1e-1", **QUICK, out="run")
+    assert built[0] == (5, 0.1, "a")
+    options = json.loads(Path("run/config.json").read_text())["options"]
+    assert options["model_options"] == "alpha=0.1,hops=5"
+    same = node(model="tuned", model_options={"alpha": 0.1, "hops": 5}, **QUICK)
+    assert same.test_mean == record.test_mean and built[-1] == (5, 0.1, "a")
+    # the weights say what they were built with
+    built.clear()
+    predict("run", quiet=True)
+    assert built == [(5, 0.1, "a")]
+
+
+@pytest.mark.parametrize(
+    ("given", "part"),
+    [
+        ("hop=3", "tuned has no option 'hop'. Did you mean 'hops'"),
+        ("hops=few", "hops of tuned is 'few', but int is expected"),
+        ("how=c", "how of tuned is 'c', but "),
+        ("hops", "model_options is 'hops', but text such as"),
+        ("hops=1,hops=2", "model_options is 'hops=1,hops=2', but text such as"),
+        (3, "model_options is 3, but text such as"),
+        ({"num_nodes": 3}, "tuned has no option 'num_nodes'"),
+    ],
+)
+def test_options_a_model_does_not_take(tuned_model: None, given: Any, part: str) -> None:
+    with pytest.raises(ConfigError, match=part):
+        node(model="tuned", model_options=given, **QUICK)
+    assert not Path("runs").exists()
+
+
+def test_models_without_options_say_so() -> None:
+    with pytest.raises(ConfigError, match="gcn has no option 'hops'. It has no options of its own"):
+        node(model="gcn", model_options="hops=3", **QUICK)
+    with pytest.raises(ConfigError, match="Model 'gcn': unknown option 'hops'"):
+        build_model("gcn", 3, 4, 2, hops=3)
+
+
+def test_adamw_decays_what_adam_does_not() -> None:
+    scores = [
+        node(**QUICK, optimizer=name, weight_decay=0.5).val_mean for name in ("adam", "adamw")
+    ]
+    again = node(**QUICK, optimizer="adamw", weight_decay=0.5).val_mean
+    assert scores[0] != scores[1] and scores[1] == again
