@@ -175,6 +175,7 @@ ORDER = {
         "predict",
         "presets",
         "reproduce",
+        "sweep",
     ),
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

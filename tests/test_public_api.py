@@ -76,7 +76,7 @@ PUBLIC = {
     ],
     "graphkit.recipes": [
         "PRESETS", "RECIPES", "Preset", "Record", "Row", "TABLES", "graph", "link", "node",
-        "node_mini", "predict", "reproduce",
+        "node_mini", "predict", "reproduce", "sweep_depth",
     ],
     "graphkit.store": ["atomic", "digest", "load_tensors", "save_tensors", "sync", "writing"],
     "graphkit.checkpoint": ["load_state", "random_state", "save_state", "set_random_state"],

@@ -136,9 +136,9 @@ class Precomputed(nn.Module):
         head: Maps rows ``[R, F]`` to ``[R, out]``.
         dropout: Probability on what ``head`` is given.
 
-    ``forward(x [N, in], edge_index)`` propagates and maps. Since nothing is learnt or dropped before
-    the head, the first can be done once, and be left out from then on: ``model(rows)`` maps rows of
-    ``model.precompute(x, edge_index)``, a mini-batch or all.
+    ``forward(x [N, in], edge_index)`` propagates and maps. Since nothing is learnt or dropped
+    before the head, the first can be done once and left out from then on: ``model(rows)`` maps rows
+    of ``model.precompute(x, edge_index)``, a mini-batch or all.
     """
 
     def __init__(

@@ -80,7 +80,8 @@ class GENConv(nn.Module):
     one product of twice the width over exponentials of nodes, nothing has a row for each edge.
     These are relative to the largest of the channel in the graph, and messages that lie below it by
     more than ``120 / t`` have all the same weight. Powers are relative to it too; PyG cuts messages
-    and means at 100 instead. A node without neighbours gets the MLP of its own features.
+    and means of powers at 1e-4 and 100 instead. A node without neighbours gets the MLP of its own
+    features.
     """
 
     def __init__(
@@ -133,15 +134,8 @@ class GENConv(nn.Module):
             self.lin_dst = linear(dst, out_channels, bias=bias, glorot=False)
         if edge_dim is not None and edge_dim != out_channels:
             self.lin_edge = linear(edge_dim, out_channels, bias=bias, glorot=False)
-        widths = [out_channels, *[expansion * out_channels] * (num_layers - 1), out_channels]
-        self.mlp = nn.Sequential()
-        for number, width in enumerate(widths[1:], 1):
-            self.mlp.append(nn.Linear(widths[number - 1], width, bias=bias))
-            if number < num_layers:
-                # as many modules as PyG's, whose checkpoints count them
-                if norm is not None:
-                    self.mlp.append(_NORMS[norm](width))
-                self.mlp.extend([nn.ReLU(), nn.Dropout(0.0)])
+        inner = [expansion * out_channels] * (num_layers - 1)
+        self.mlp = _mlp([out_channels, *inner, out_channels], norm, bias)
         self.msg_norm = _MessageNorm(learn_msg_scale) if msg_norm else None
         self.reset_parameters()
 
@@ -244,6 +238,17 @@ class GENConv(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.in_channels}, {self.out_channels}, aggr={self.aggr}"
+
+
+def _mlp(widths: list[int], norm: str | None, bias: bool) -> nn.Sequential:
+    """As many modules as PyG's has, whose checkpoints count them."""
+    modules: list[nn.Module] = []
+    for number, width in enumerate(widths[1:-1]):
+        modules.append(nn.Linear(widths[number], width, bias=bias))
+        if norm is not None:
+            modules.append(_NORMS[norm](width))
+        modules += [nn.ReLU(), nn.Dropout(0.0)]
+    return nn.Sequential(*modules, nn.Linear(widths[-2], widths[-1], bias=bias))
 
 
 def _largest(values: Tensor) -> Tensor:

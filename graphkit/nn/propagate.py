@@ -301,7 +301,8 @@ class PropagatedMLP(nn.Module):
         norm: ``batch_norm`` behind every hidden layer, or None.
         drop_input: Drop the features too.
 
-    Shapes: ``x [N, in]``, ``edge_index [2, E]`` or Graph, ``edge_weight [E]``; returns ``[N, out]``.
+    Shapes: ``x [N, in]``, ``edge_index [2, E]`` or Graph, ``edge_weight [E]``; returns ``[N,
+    out]``.
     """
 
     def __init__(

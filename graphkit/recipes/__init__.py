@@ -10,6 +10,7 @@ from .predict import predict
 from .presets import PRESETS, Preset
 from .report import Record, Row
 from .reproduce import TABLES, reproduce
+from .sweep import sweep_depth
 
 __all__ = [
     "PRESETS",
@@ -24,6 +25,7 @@ __all__ = [
     "node_mini",
     "predict",
     "reproduce",
+    "sweep_depth",
 ]
 
 RECIPES = {"node": node, "node_mini": node_mini, "link": link, "graph": graph}
