@@ -186,11 +186,6 @@ def _model(model: Any, models: list[str]) -> str:
     if not isinstance(model, str):
         raise _unlike("model", model, f"one of {', '.join(models)}")
     if model.lower() not in models:
-        if model.lower() in MODELS:
-            raise ConfigError(
-                f"Model {model!r} is not one of this recipe, which has {', '.join(models)}. "
-                "graphkit train node has all."
-            )
         raise ConfigError(f"Unknown model {model!r}. {nearest(model, models)}")
     return model.lower()
 

@@ -15,7 +15,7 @@ from .node_mini import node_mini
 
 KIPF = "Kipf and Welling 2017, arXiv:1609.02907, table 2"
 LUAN = "Luan et al. 2022, arXiv:2210.07606, fixed 48/32/20 splits"
-LIU = "Liu et al. 2020, arXiv:2007.09296, figure of results, public split"
+LIU = "Liu et al. 2020, arXiv:2007.09296, public split"
 LIU_ARXIV = "Liu et al., https://github.com/mengliu1998/DeeperGNN"
 ZHANG = "Zhang et al. 2021, arXiv:2108.00955, public split"
 LUAN_GCNII = "as printed by Luan et al. 2022, arXiv:2210.07606, fixed 48/32/20 splits"

@@ -118,7 +118,7 @@ def _within(graph: Graph, nodes: Tensor, hops: int) -> list[Tensor]:
 
 
 def _sum_of_means(distance: Tensor, among: Tensor) -> Tensor:
-    """The sum of each column's mean over what is ``among`` them and not 0, and how many have any."""
+    """Of columns the sum of their means over what is ``among`` them and not 0, and their number."""
     among = among & (distance > 1e-12)
     count = among.sum(dim=0)
     sums = torch.where(among, distance, 0).sum(dim=0)
