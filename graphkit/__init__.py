@@ -1,19 +1,19 @@
 """graphkit: graph learning on PyTorch.
 
-``import graphkit`` needs torch alone; the sub-packages load on first use.
+What it needs is torch alone, and that too loads on first use, with the sub-packages: the command
+line settles first what torch reads from the environment when it is loaded.
 """
 
 from __future__ import annotations
 
 import importlib
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import BackendError, ConfigError, DataError, GraphError, GraphkitError, StoreError
-from .graph import Adj, Csr, Graph, as_graph
 
 if TYPE_CHECKING:
     from . import data, interop, metrics, nn, ops, recipes, scatter, structure, testing
+    from .graph import Adj, Csr, Graph, as_graph
 
 __version__ = "0.1.0"
 
@@ -28,6 +28,8 @@ _SUBPACKAGES = (
     "structure",
     "testing",
 )
+
+_OF_GRAPH = ("Adj", "Csr", "Graph", "as_graph")
 
 __all__ = [
     "Adj",
@@ -52,11 +54,14 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
     if name in _SUBPACKAGES:
         return importlib.import_module(f"{__name__}.{name}")
+    if name in _OF_GRAPH:
+        globals()[name] = getattr(importlib.import_module(f"{__name__}.graph"), name)
+        return globals()[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_SUBPACKAGES})
+    return sorted({*globals(), *_SUBPACKAGES, *_OF_GRAPH})

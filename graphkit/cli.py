@@ -56,7 +56,7 @@ USAGE = """graphkit: graph learning on PyTorch
 
 graphkit train --help says more. GRAPHKIT_TRACEBACK=1 shows where an error comes from."""
 
-HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
+HUGE_PAGES, WAITING = "THP_MEM_ALLOC_ENABLE", "OMP_WAIT_POLICY"
 
 # parameters of recipes that are for Python callers
 _NOT_OPTIONS = ("command", "note", "resume")
@@ -64,16 +64,6 @@ _NOT_OPTIONS = ("command", "note", "resume")
 
 class _HelpShown(Exception):
     """``--help`` was given: there is nothing more to do."""
-
-
-def start() -> int:
-    """What the command ``graphkit`` is: :func:`main` in a process of its own, with huge pages.
-
-    torch reads the variable at its first allocation, which no import makes. Page faults of 4 KiB
-    otherwise outweigh most of the work on large tensors; ``THP_MEM_ALLOC_ENABLE=0`` leaves them.
-    """
-    os.environ.setdefault(HUGE_PAGES, "1")
-    return main()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -467,7 +457,9 @@ def _info(argv: list[str]) -> None:
     parser = _Parser("graphkit info", "Versions, device, threads, and which kernel serves each op.")
     parser.read(argv)
     pairs = memory.environment(memory.find_device("auto"))
-    pairs |= {"huge_pages": _huge_pages(), "kernels": ops.backends()}
+    waiting = os.environ.get(WAITING, "not set")
+    pairs |= {"huge_pages": _huge_pages(), "waiting threads": f"{waiting} ({WAITING})"}
+    pairs["kernels"] = ops.backends()
     plots.show_pairs(f"graphkit {__version__}", pairs)
 
 

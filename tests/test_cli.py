@@ -313,12 +313,22 @@ def _huge(code: str, **environment: str) -> str:
     return " ".join(found.stdout.split())
 
 
-INFO = "import sys; sys.argv = ['graphkit', 'info']; from graphkit import cli; cli.start()"
+INFO = "import sys; sys.argv = ['graphkit', 'info']; from graphkit import __main__ as m; m.start()"
 
 
 def test_the_command_line_asks_for_huge_pages_and_says_so() -> None:
     assert f"asked for by torch ({cli.HUGE_PAGES} = 1)" in _huge(INFO)
     assert f"not asked for ({cli.HUGE_PAGES} = 0)" in _huge(INFO, **{cli.HUGE_PAGES: "0"})
+
+
+def test_threads_of_the_command_line_wait_without_spinning() -> None:
+    """As it is read when torch is loaded, it is settled before that."""
+    assert "passive (OMP_WAIT_POLICY)" in _huge(INFO, OMP_WAIT_POLICY="passive")
+    assert "active (OMP_WAIT_POLICY)" in _huge(INFO, OMP_WAIT_POLICY="active")
+    unset = f"import os; os.environ.pop('OMP_WAIT_POLICY', None); {INFO}"
+    assert "passive (OMP_WAIT_POLICY)" in _huge(unset)
+    loaded = "import sys, graphkit.__main__; print('torch' in sys.modules)"
+    assert _huge(loaded) == "False"
 
 
 def test_importing_changes_no_variable() -> None:
@@ -330,12 +340,12 @@ def test_importing_changes_no_variable() -> None:
     not Path("/proc/self/smaps_rollup").exists() or machine.huge_pages() in (None, "never"),
     reason="this system has no huge pages, or does not say how many are in use",
 )
-def test_torch_gets_them_although_it_was_imported_before() -> None:
+def test_torch_gets_them() -> None:
     code = """
 import torch
-from graphkit import cli
+from graphkit import __main__, cli
 cli.main = lambda: torch.ones(2**25)
-kept = cli.start()
+kept = __main__.start()
 for line in open("/proc/self/smaps_rollup"):
     if line.startswith("AnonHugePages"):
         print(line.split()[1])

@@ -132,13 +132,13 @@ def _steps(
 
 
 def ours(p: Problem) -> Prepared:
-    """Our stages, with one thread that makes batches ahead, and blocks."""
+    """Our stages, with one thread that makes one batch ahead, and blocks."""
     graph = Graph.from_edge_index(p.edge_index, len(p.x), transpose=False)
     sampler = ops.Sampler(graph, FANOUT)
 
     def batches() -> Iterator[Batch]:
         made = stages.sample(stages.seeds(p.seeds, BATCH, shuffle=False), sampler, transpose=True)
-        return stages.prefetch(stages.fetch(made, p.x, p.y), depth=2)
+        return stages.prefetch(stages.fetch(made, p.x, p.y), depth=1)
 
     def sampled(batch: Any) -> tuple[Tensor, Tensor]:
         return batch.n_id, batch.blocks[0].edge_index()
