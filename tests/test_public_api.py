@@ -41,10 +41,13 @@ PUBLIC = {
         "take_rows",
     ],
     "graphkit.nn": [
-        "ACMConv", "ACMGCN", "DGCN", "DGCNConv", "DiGCN", "DiGCNBlock", "DiGCNConv", "DiGCNIB",
-        "DirGATConv", "DirGCNConv", "DirGNN", "DirSAGEConv", "GATConv", "GATv2Conv", "GCNConv",
-        "GINConv", "GINEConv", "HETERO_MODELS", "HeteroStack", "MLP", "MODELS", "MagNet",
-        "MagNetConv", "SAGEConv", "Stack", "build_model", "own_options",
+        "ACMConv", "ACMGCN", "APPNP", "AdaptivePropagation", "DGCN", "DGCNConv", "DeepGCNLayer",
+        "DeeperGCN", "DiGCN", "DiGCNBlock", "DiGCNConv", "DiGCNIB", "DirGATConv", "DirGCNConv",
+        "DirGNN", "DirSAGEConv", "GATConv", "GATv2Conv", "GCN2Conv", "GCNConv", "GCNII",
+        "GENConv", "GINConv", "GINEConv", "HETERO_MODELS", "HeteroStack", "HopMLP", "MLP",
+        "MODELS", "MagNet", "MagNetConv", "Precomputed", "PropagatedMLP", "ResMLP", "SAGEConv",
+        "SGConv", "Stack", "build_model", "hops", "node_smoothing", "own_options", "smooth",
+        "stationary",
     ],
     "graphkit.scatter": [
         "atomic", "scatter", "gather_coo", "gather_csr", "scatter_log_softmax", "scatter_logsumexp",
@@ -57,9 +60,9 @@ PUBLIC = {
         ),
     ],
     "graphkit.structure": [
-        "TwoSides", "digcn_operator", "directed_scales", "edge_counts", "gcn_scales",
-        "has_self_loop", "is_symmetric", "pagerank", "partition", "proximity", "self_loop_mask",
-        "weighted_in_degree",
+        "TwoSides", "digcn_operator", "directed_scales", "dirichlet_energy", "edge_counts",
+        "gcn_scales", "has_self_loop", "is_symmetric", "mad_gap", "pagerank", "partition",
+        "proximity", "self_loop_mask", "weighted_in_degree",
     ],
     "graphkit.testing": ["check_layer", "dense_adjacency", "graphs", "zoo"],
     "graphkit.data": [
@@ -75,8 +78,8 @@ PUBLIC = {
         "time_split", "unpack",
     ],
     "graphkit.recipes": [
-        "PRESETS", "RECIPES", "Preset", "Record", "Row", "TABLES", "direction", "graph", "link",
-        "node", "node_mini", "predict", "reproduce",
+        "PRESETS", "Preset", "RECIPES", "Record", "Row", "TABLES", "direction", "graph", "link",
+        "node", "node_mini", "predict", "reproduce", "sweep_depth",
     ],
     "graphkit.store": ["atomic", "digest", "load_tensors", "save_tensors", "sync", "writing"],
     "graphkit.checkpoint": ["load_state", "random_state", "save_state", "set_random_state"],

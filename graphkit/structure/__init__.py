@@ -1,4 +1,4 @@
-"""Graph in, per-node scales, parts or another graph out."""
+"""Graph in, per-node scales, parts, measures or another graph out."""
 
 # pyright: strict
 
@@ -15,6 +15,7 @@ from .directed import (
 )
 from .normalize import gcn_scales, has_self_loop, self_loop_mask, weighted_in_degree
 from .partition import partition
+from .smoothness import dirichlet_energy, mad_gap
 
 __all__ = [
     "TwoSides",
@@ -27,6 +28,11 @@ __all__ = [
     "pagerank",
     "partition",
     "proximity",
+    "dirichlet_energy",
+    "gcn_scales",
+    "has_self_loop",
+    "mad_gap",
+    "partition",
     "self_loop_mask",
     "weighted_in_degree",
 ]
