@@ -29,6 +29,7 @@ ORDER = {
     "ops": (
         "check",
         "loops",
+        "components",
         "random",
         "spmm",
         "extreme",
@@ -77,7 +78,7 @@ ORDER = {
         "walk",
     ),
     "scatter": ("check", "reduce", "segment", "composite"),
-    "structure": ("normalize", "directed", "partition", "homophily"),
+    "structure": ("normalize", "directed", "partition", "homophily", "smoothness"),
     "nn": (
         "linear",
         "inputs",
@@ -91,6 +92,11 @@ ORDER = {
         "magnet",
         "digcn",
         "hetero",
+        "propagate",
+        "gcn2",
+        "gen",
+        "decoupled",
+        "deep",
         "models",
     ),
     "data": (
@@ -175,6 +181,7 @@ ORDER = {
         "predict",
         "presets",
         "reproduce",
+        "sweep",
     ),
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

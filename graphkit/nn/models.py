@@ -15,6 +15,7 @@ from ..ops import dropout, relu_dropout
 from .acm import ACMGCN
 from .digcn import DGCN, DiGCN, DiGCNIB
 from .directed import DirGNN
+from .deep import DEEP
 from .gat import GATConv, GATv2Conv
 from .gcn import GCNConv
 from .gin import GINConv
@@ -259,6 +260,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "magnet": _magnet,
     "mlp": _mlp,
     "sage": _stack(lambda a, b, last: SAGEConv(a, b)),
+    **DEEP,
 }
 """Model name to a function of the layer widths, input to output, the dropout probability, and
 optionally ``norm`` and ``drop_input`` as :func:`build_model` takes them. What else it takes, by

@@ -11,6 +11,7 @@ from .predict import predict
 from .presets import PRESETS, Preset
 from .report import Record, Row
 from .reproduce import TABLES, reproduce
+from .sweep import sweep_depth
 
 __all__ = [
     "PRESETS",
@@ -26,6 +27,7 @@ __all__ = [
     "node_mini",
     "predict",
     "reproduce",
+    "sweep_depth",
 ]
 
 RECIPES = {
