@@ -130,10 +130,10 @@ class GENConv(nn.Module):
         self.lin_src = self.lin_dst = self.lin_edge = None
         if src != out_channels:
             self.lin_src = linear(src, out_channels, bias=bias, glorot=False)
-        if dst != out_channels:
-            self.lin_dst = linear(dst, out_channels, bias=bias, glorot=False)
         if edge_dim is not None and edge_dim != out_channels:
             self.lin_edge = linear(edge_dim, out_channels, bias=bias, glorot=False)
+        if dst != out_channels:
+            self.lin_dst = linear(dst, out_channels, bias=bias, glorot=False)
         inner = [expansion * out_channels] * (num_layers - 1)
         self.mlp = _mlp([out_channels, *inner, out_channels], norm, bias)
         self.msg_norm = _MessageNorm(learn_msg_scale) if msg_norm else None

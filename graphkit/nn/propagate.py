@@ -63,12 +63,14 @@ def hop_of(
     weight = edge_weight
     if edge_mask is not None:
         weight = edge_mask if edge_weight is None else edge_weight * edge_mask
+    dtype = torch.promote_types(dtype, torch.float32)
     if not layer.normalize:
-        left = None if factor == 1 else torch.full((graph.num_dst,), factor, device=graph.device)
+        left = None
+        if factor != 1:
+            left = torch.full((graph.num_dst,), factor, dtype=dtype, device=graph.device)
         return partial(spmm, graph, w=weight, left=left, right=None, diagonal=None)
     scales = scales or layer._cache
     if scales is None:
-        dtype = torch.promote_types(dtype, torch.float32)
         loops = layer.add_self_loops
         scales = gcn_scales(graph, edge_weight, add_self_loops=loops, dtype=dtype)
     if layer.cached:

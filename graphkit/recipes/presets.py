@@ -204,6 +204,12 @@ def _short(model: str, data: str, published: str, **values: Any) -> Preset:
     return _public(model, data, published, ZHANG_DGMLP, **rule, **values)
 
 
+def _sgc(data: str, hops: int, weight_decay: float, published: str) -> Preset:
+    """Features as they are: of rows of sum 1 the map does not grow large enough in 200 epochs."""
+    values = dict(lr=0.1, dropout=0.0, weight_decay=weight_decay, row_normalize=False)
+    return _short("sgc", data, published, model_options=f"hops={hops}", **values)
+
+
 def _gcnii(
     name: str, data: str, layers: int, options: str, published: str = "", **values: Any
 ) -> Preset:
@@ -277,7 +283,8 @@ PRESETS = {
             LIU_ARXIV,
             "dagnn",
         ),
-        _short("sgc", "cora", "81.0 ± 0.2", model_options="hops=3", dropout=0.0, lr=0.1),
+        _sgc("cora", 3, 5e-4, "81.0 ± 0.2"),
+        _sgc("citeseer", 2, 5e-3, "71.3 ± 0.5"),
         _short("appnp", "cora", "83.3 ± 0.5", model_options="hops=10,alpha=0.1"),
         _short("appnp", "citeseer", "71.8 ± 0.5", model_options="hops=10,alpha=0.1"),
         # the public split, on which no figure of GCNII is in our sources
