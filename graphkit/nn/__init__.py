@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from .acm import ACMGCN, ACMConv
+from .decoupled import HopMLP, Precomputed, ResMLP, hops, node_smoothing, smooth, stationary
 from .digcn import DGCN, DGCNConv, DiGCN, DiGCNBlock, DiGCNConv, DiGCNIB
 from .directed import DirGATConv, DirGCNConv, DirGNN, DirSAGEConv
-from .decoupled import HopMLP, Precomputed, ResMLP, hops, node_smoothing, smooth, stationary
 from .gat import GATConv, GATv2Conv
 from .gcn import GCNConv
 from .gcn2 import GCNII, GCN2Conv

@@ -13,9 +13,9 @@ from ..errors import ConfigError, nearest
 from ..graph import Adj, Graph, as_graph
 from ..ops import dropout, relu_dropout
 from .acm import ACMGCN
+from .deep import DEEP
 from .digcn import DGCN, DiGCN, DiGCNIB
 from .directed import DirGNN
-from .deep import DEEP
 from .gat import GATConv, GATv2Conv
 from .gcn import GCNConv
 from .gin import GINConv

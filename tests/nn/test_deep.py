@@ -30,8 +30,6 @@ def of_graphs(test: Callable[..., None]) -> Callable[..., None]:
     return FEW(given(graphs(max_nodes=6, bipartite=False))(test))
 
 
-
-
 class OfItself(nn.Module):
     """GCN2Conv whose initial features are those of the layer before."""
 
