@@ -82,6 +82,13 @@ def _direction(x: Tensor, graph: Graph, root: Tensor) -> Tensor:
     return sums[:, :-1] / sums[:, -1:]
 
 
+def check_temperature(name: str, temperature: float) -> float:
+    """``temperature`` if it is above 0, else a :class:`ConfigError`."""
+    if not temperature > 0:
+        raise ConfigError(f"{name}: temperature is {temperature}, but it must be above 0.")
+    return temperature
+
+
 def node_smoothing(x: Tensor, edge_index: Adj, K: int, temperature: float = 1.0) -> Tensor:
     r"""Features of 0 to K hops, weighed for each node by how far they are smoothed (DGMLP).
 
@@ -104,8 +111,7 @@ def node_smoothing(x: Tensor, edge_index: Adj, K: int, temperature: float = 1.0)
     Returns ``[N, F]``. Cost: K products, and a few passes over ``[N, F]`` for each; the sum grows
     hop by hop. The cosine with a row of zeros is 0. The published code is of another model.
     """
-    if not temperature > 0:
-        raise ConfigError(f"node_smoothing: temperature is {temperature}, but it must be above 0.")
+    check_temperature("node_smoothing", temperature)
     x, graph, hop = _read("node_smoothing", x, edge_index, K, True)
     # cosines do not see the factor that is left out
     limit = _direction(x, graph, sqrt_degree(hop))

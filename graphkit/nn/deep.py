@@ -9,7 +9,7 @@ from typing import Literal
 from torch import nn
 
 from ..errors import ConfigError
-from .decoupled import HopMLP, Precomputed, ResMLP, node_smoothing, smooth
+from .decoupled import HopMLP, Precomputed, ResMLP, check_temperature, node_smoothing, smooth
 from .decoupled import hops as hops_of
 from .gcn2 import GCNII
 from .gen import DeeperGCN
@@ -61,6 +61,7 @@ def _dgmlp(
     temperature: float = 0.1,
 ) -> Precomputed:
     hops = check_hops("dgmlp", hops, "hops")
+    temperature = check_temperature("dgmlp", temperature)
     propagation = partial(node_smoothing, K=hops, temperature=temperature)
     head = ResMLP(widths, dropout, norm)
     return Precomputed(widths[0], propagation, head, dropout if drop_input else 0.0)

@@ -179,7 +179,10 @@ class GCNII(nn.Module):
         first, last = self.lins
         x_0 = first(x).relu()
         x = dropout(x_0, self.dropout, self.training)
-        scales = gcn_scales(graph, edge_vector("GCNII", "edge_weight", edge_weight, graph))
+        edge_weight = edge_vector("GCNII", "edge_weight", edge_weight, graph)
+        # in the dtype of the sums, as each layer would compute them
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        scales = gcn_scales(graph, edge_weight, dtype=dtype)
         for conv in self.convs:
             x = conv(x, x_0, graph, edge_weight, scales=scales)
             x = relu_dropout(x, self.dropout, self.training)

@@ -4,7 +4,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -115,11 +115,13 @@ def sweep_depth(
     console = Console(quiet=quiet)
     found = load(data, root, split=split)
     points: list[Point] = []
-    features: Point | None = None
+    features = Point("features", 0)
     for model, options in settings.items():
         prepared = (options.get(name, False) for name in ("undirected", "row_normalize"))
         nodes = read_nodes(found, place, *prepared)
-        features = features or Point("features", 0, **_smoothness(nodes, [nodes.x]))
+        if features.energy is None:
+            energy, gap = _smoothness(nodes, [nodes.x])
+            features = replace(features, energy=energy, gap=gap)
         for depth in numbers:
             told = f"{model}, depth {depth} ({len(points) + 1} of {len(names) * len(numbers)})"
             with console.status(told):
@@ -202,6 +204,7 @@ def _point(
         with torch.no_grad():
             outputs.append(net(nodes.x, nodes.graph))
     scale = 1 if record["metric"] in LOWER_IS_BETTER else 100
+    energy, gap = _smoothness(nodes, outputs)
     return Point(
         model,
         depth,
@@ -209,17 +212,18 @@ def _point(
         scale * record["test_mean"],
         None if record["test_std"] is None else scale * record["test_std"],
         scale * record["val_mean"],
-        seconds=record["seconds"],
-        run=str(path),
-        **_smoothness(nodes, outputs),
+        energy,
+        gap,
+        record["seconds"],
+        str(path),
     )
 
 
-def _smoothness(nodes: Nodes, outputs: Sequence[Tensor]) -> dict[str, float | None]:
-    """The mean of both measures over the outputs of some seeds."""
+def _smoothness(nodes: Nodes, outputs: Sequence[Tensor]) -> tuple[float, float | None]:
+    """The mean energy and gap of the outputs of some seeds."""
     energies = [dirichlet_energy(nodes.graph, out, relative=True) for out in outputs]
     gap = sum(mad_gap(nodes.graph, out) for out in outputs) / len(outputs)
-    return {"energy": sum(energies) / len(energies), "gap": None if math.isnan(gap) else gap}
+    return sum(energies) / len(energies), None if math.isnan(gap) else gap
 
 
 def _name(model: str, depth: int) -> str:

@@ -1,7 +1,5 @@
 """How much alike the features of neighbours are: measures of over-smoothing, linear in edges."""
 
-# pyright: strict
-
 from __future__ import annotations
 
 import torch

@@ -76,8 +76,8 @@ def test_a_stopped_sweep_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
         sweep_depth(**options, out="here", lr=0.5)
 
 
-def test_a_model_that_diverges_leaves_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
-    points = sweep_depth(models="gcn,sgc", depths="2", out="here", **{**QUICK, "lr": 1e38})
+def test_a_model_that_diverges_leaves_a_gap() -> None:
+    points = sweep_depth(models="gcn,sgc", depths="2", out="here", lr=1e30, **QUICK)
     assert points[0].score is None and "diverged" in points[0].why
     table = Path("here/depth.md").read_text()
     assert "| gcn | - |" in table and "gcn, depth 2: Training diverged" in table
