@@ -74,7 +74,8 @@ def sweep_depth(
     it is the number of layers. A model is trained with the settings of its preset for the data, or
     with those of the recipe node where there is none; options given here go before either. How much
     alike the outputs of neighbours are is measured by their Dirichlet energy, relative to their
-    size, and how much more alike than remote nodes by MADGap: both are near 0 if over-smoothed.
+    size, and how much more alike than remote nodes by MADGap: both are near 0 if over-smoothed. A
+    model that is too deep to be trained may have outputs near 0, of any energy, instead.
 
     A sweep that is stopped goes on where it was when the same command is given again.
 
