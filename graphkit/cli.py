@@ -35,6 +35,7 @@ from .recipes import (
     report,
     reproduce,
     steady,
+    sweep_depth,
     tune,
 )
 from .recipes.mixing import mixing
@@ -52,6 +53,7 @@ USAGE = """graphkit: graph learning on PyTorch
   graphkit data info NAME                       one data set: its card, and what its files hold
   graphkit data get NAME                        download one data set and check it
   graphkit reproduce TABLE                      run a table of published figures, ours beside them
+  graphkit sweep depth --data NAME              models from shallow to deep: accuracy and smoothing
   graphkit predict RUN [--data NAME]            apply the weights of a run to data
   graphkit bench NAME [--quick]                 measure speed and memory against the peers
   graphkit plot bench [FILES] [--out FILE]      draw the bandwidth that measured figures reach
@@ -122,6 +124,7 @@ def _dispatch(argv: list[str]) -> None:
         "train": _train,
         "tune": _tune,
         "reproduce": _reproduce,
+        "sweep": _sweep,
         "predict": _predict,
         "data": _data,
         "bench": _bench,
@@ -533,6 +536,22 @@ def _reproduce(argv: list[str]) -> None:
     parser.add_argument("table", metavar="TABLE", help="name of the table")
     _add_signature(parser, reproduce, skip=("table",))
     reproduce(**parser.read(argv))
+
+
+def _sweep(argv: list[str]) -> None:
+    known = {"depth": sweep_depth}
+    action = argv[0] if argv else ""
+    if action in ("-h", "--help"):
+        print(USAGE)
+        return
+    if action not in known:
+        raise ConfigError(f"graphkit sweep: unknown sweep {action!r}. {nearest(action, known)}")
+    doc = docstring_parser.parse(inspect.getdoc(known[action]) or "")
+    parser = _Parser(
+        f"graphkit sweep {action}", f"{doc.short_description}\n\n{doc.long_description}"
+    )
+    _add_signature(parser, known[action], ())
+    known[action](**parser.read(argv[1:]))
 
 
 def _predict(argv: list[str]) -> None:

@@ -29,6 +29,7 @@ ORDER = {
     "ops": (
         "check",
         "loops",
+        "components",
         "random",
         "spmm",
         "extreme",
@@ -79,7 +80,7 @@ ORDER = {
         "walk",
     ),
     "scatter": ("check", "reduce", "segment", "composite"),
-    "structure": ("normalize", "directed", "partition", "homophily"),
+    "structure": ("normalize", "directed", "partition", "homophily", "smoothness"),
     "nn": (
         "linear",
         "inputs",
@@ -94,6 +95,11 @@ ORDER = {
         "magnet",
         "digcn",
         "hetero",
+        "propagate",
+        "gcn2",
+        "gen",
+        "decoupled",
+        "deep",
         "models",
     ),
     "data": (
@@ -184,6 +190,7 @@ ORDER = {
         "study",
         "study_plots",
         "tune",
+        "sweep",
     ),
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -42,10 +42,13 @@ PUBLIC = {
         "take_rows",
     ],
     "graphkit.nn": [
-        "ACMConv", "ACMGCN", "ACMSGC", "ACMSnowball", "DGCN", "DGCNConv", "DiGCN", "DiGCNBlock",
-        "DiGCNConv", "DiGCNIB", "DirGATConv", "DirGCNConv", "DirGNN", "DirSAGEConv", "GATConv",
-        "GATv2Conv", "GCNConv", "GINConv", "GINEConv", "HETERO_MODELS", "HeteroStack", "MLP",
-        "MODELS", "MagNet", "MagNetConv", "SAGEConv", "Stack", "build_model", "own_options",
+        "ACMConv", "ACMGCN", "ACMSGC", "ACMSnowball", "APPNP", "AdaptivePropagation", "DGCN",
+        "DGCNConv", "DeepGCNLayer", "DeeperGCN", "DiGCN", "DiGCNBlock", "DiGCNConv", "DiGCNIB",
+        "DirGATConv", "DirGCNConv", "DirGNN", "DirSAGEConv", "GATConv", "GATv2Conv", "GCN2Conv",
+        "GCNConv", "GCNII", "GENConv", "GINConv", "GINEConv", "HETERO_MODELS", "HeteroStack",
+        "HopMLP", "MLP", "MODELS", "MagNet", "MagNetConv", "Precomputed", "PropagatedMLP", "ResMLP",
+        "SAGEConv", "SGConv", "Stack", "build_model", "hops", "node_smoothing", "own_options",
+        "smooth", "stationary",
     ],
     "graphkit.scatter": [
         "atomic", "scatter", "gather_coo", "gather_csr", "scatter_log_softmax", "scatter_logsumexp",
@@ -59,10 +62,11 @@ PUBLIC = {
     ],
     "graphkit.structure": [
         "TwoSides", "adjusted_homophily", "aggregation_homophily", "class_homophily",
-        "digcn_operator", "directed_scales", "diversification_distinguishability", "edge_counts",
-        "edge_homophily", "effective_homophily", "gcn_scales", "has_self_loop",
-        "homophily_table", "is_symmetric", "label_informativeness", "node_homophily", "pagerank",
-        "partition", "product_homophily", "proximity", "self_loop_mask", "weighted_in_degree",
+        "digcn_operator", "directed_scales", "dirichlet_energy",
+        "diversification_distinguishability", "edge_counts", "edge_homophily",
+        "effective_homophily", "gcn_scales", "has_self_loop", "homophily_table", "is_symmetric",
+        "label_informativeness", "mad_gap", "node_homophily", "pagerank", "partition",
+        "product_homophily", "proximity", "self_loop_mask", "weighted_in_degree",
     ],
     "graphkit.testing": ["CHECKED_NODES", "check_layer", "dense_adjacency", "graphs", "zoo"],
     "graphkit.data": [
@@ -79,7 +83,7 @@ PUBLIC = {
     ],
     "graphkit.recipes": [
         "PRESETS", "Preset", "RECIPES", "Record", "Row", "TABLES", "Tuned", "direction", "graph",
-        "link", "node", "node_mini", "predict", "reproduce", "tune",
+        "link", "node", "node_mini", "predict", "reproduce", "sweep_depth", "tune",
     ],
     "graphkit.store": ["atomic", "digest", "load_tensors", "save_tensors", "sync", "writing"],
     "graphkit.checkpoint": ["load_state", "random_state", "save_state", "set_random_state"],

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from .acm import ACMGCN, ACMSGC, ACMConv, ACMSnowball
+from .decoupled import HopMLP, Precomputed, ResMLP, hops, node_smoothing, smooth, stationary
 from .digcn import DGCN, DGCNConv, DiGCN, DiGCNBlock, DiGCNConv, DiGCNIB
 from .directed import DirGATConv, DirGCNConv, DirGNN, DirSAGEConv
 from .gat import GATConv, GATv2Conv
 from .gcn import GCNConv
+from .gcn2 import GCNII, GCN2Conv
+from .gen import DeeperGCN, DeepGCNLayer, GENConv
 from .gin import GINConv, GINEConv
 from .hetero import HETERO_MODELS, HeteroStack
 from .magnet import MagNet, MagNetConv
 from .mlp import MLP
 from .models import MODELS, Stack, build_model, own_options
+from .propagate import APPNP, AdaptivePropagation, PropagatedMLP, SGConv
 from .sage import SAGEConv
 
 __all__ = [
@@ -19,8 +23,12 @@ __all__ = [
     "ACMGCN",
     "ACMSGC",
     "ACMSnowball",
+    "APPNP",
+    "AdaptivePropagation",
     "DGCN",
     "DGCNConv",
+    "DeepGCNLayer",
+    "DeeperGCN",
     "DiGCN",
     "DiGCNBlock",
     "DiGCNConv",
@@ -31,17 +39,29 @@ __all__ = [
     "DirSAGEConv",
     "GATConv",
     "GATv2Conv",
+    "GCN2Conv",
     "GCNConv",
+    "GCNII",
+    "GENConv",
     "GINConv",
     "GINEConv",
     "HETERO_MODELS",
     "HeteroStack",
+    "HopMLP",
     "MLP",
     "MODELS",
     "MagNet",
     "MagNetConv",
+    "Precomputed",
+    "PropagatedMLP",
+    "ResMLP",
     "SAGEConv",
+    "SGConv",
     "Stack",
     "build_model",
+    "hops",
+    "node_smoothing",
     "own_options",
+    "smooth",
+    "stationary",
 ]

@@ -12,7 +12,7 @@ from ..errors import ConfigError, nearest
 from ..graph import Adj
 from ..ops import dropout, relu_dropout
 from .linear import linear, reset
-from .sparse import mapped, sparse_if_few
+from .sparse import SparseRows, mapped, sparse_if_few
 
 _ACTIVATIONS = {
     "relu": functional.relu,
@@ -89,8 +89,9 @@ class MLP(nn.Module):
             if isinstance(norm, nn.ModuleDict):
                 reset(norm["module"])
 
-    def forward(self, x: Tensor, edge_index: Adj | None = None) -> Tensor:
-        h = sparse_if_few(x)
+    def forward(self, x: Tensor | SparseRows, edge_index: Adj | None = None) -> Tensor:
+        # as a whole model it is given a graph and the features, as a part of one what was made of them
+        h = x if edge_index is None else sparse_if_few(x)
         for lin, norm in zip(self.lins, self.norms, strict=False):
             h = mapped(h, lin)
             h = norm["module"](h) if isinstance(norm, nn.ModuleDict) else h

@@ -13,6 +13,7 @@ from ..errors import ConfigError, nearest
 from ..graph import Adj, Graph, as_graph
 from ..ops import dropout, relu_dropout
 from .acm import ACMGCN, ACMSGC, ACMSnowball, Variant
+from .deep import DEEP
 from .digcn import DGCN, DiGCN, DiGCNIB
 from .directed import DirGNN
 from .gat import GATConv, GATv2Conv
@@ -335,6 +336,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "magnet": _magnet,
     "mlp": _mlp,
     "sage": _stack(lambda a, b, last: SAGEConv(a, b)),
+    **DEEP,
 }
 """Model name to a function of the layer widths, input to output, the dropout probability, and
 optionally ``norm`` and ``drop_input`` as :func:`build_model` takes them. What else it takes, by

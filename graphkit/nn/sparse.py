@@ -76,7 +76,7 @@ def _nonzeros(x: Tensor) -> tuple[Graph, Tensor] | None:
     return graph, x[row, column]
 
 
-def sparse_if_few(x: Tensor) -> Any:
+def sparse_if_few(x: Any) -> Any:
     """``x`` as :class:`SparseRows` if that is worth it, else as it is."""
     return sparse_rows(x) or x
 

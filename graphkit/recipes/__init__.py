@@ -11,6 +11,7 @@ from .predict import predict
 from .presets import PRESETS, Preset
 from .report import Record, Row
 from .reproduce import TABLES, reproduce
+from .sweep import sweep_depth
 from .tune import Tuned, tune
 
 __all__ = [
@@ -20,14 +21,15 @@ __all__ = [
     "Record",
     "Row",
     "TABLES",
-    "direction",
     "Tuned",
+    "direction",
     "graph",
     "link",
     "node",
     "node_mini",
     "predict",
     "reproduce",
+    "sweep_depth",
     "tune",
 ]
 

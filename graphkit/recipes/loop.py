@@ -58,6 +58,7 @@ class Training:
             code of Kipf and Welling (2017); 0 never stops early.
         stop: ``mean`` for that rule; ``best`` stops when the epoch that is kept is ``patience``
             epochs old.
+        min_epochs: epochs after which stopping early is looked at first.
         optimizer: Adam, or AdamW, whose decay does not pass through its averages. A model that has
             ``parameter_groups(weight_decay)`` says itself which parameters decay how much.
     """
@@ -71,12 +72,14 @@ class Training:
         lr: float,
         weight_decay: float,
         select: Literal["score", "loss"] = "score",
+        min_epochs: int = 0,
         higher: bool = True,
         optimizer: Literal["adam", "adamw"] = "adam",
         stop: Literal["mean", "best"] = "mean",
     ) -> None:
         self.model = model
         self.epochs, self.patience, self.stop = epochs, patience, stop
+        self.min_epochs = min_epochs
         self.select, self.higher = select, higher
         groups = getattr(model, "parameter_groups", None)
         parameters = model.parameters() if groups is None else groups(weight_decay)
@@ -137,6 +140,8 @@ class Training:
         self.best = None if state["best"] is None else self.history[state["best"] - 1]
 
     def _stalled(self) -> bool:
+        if len(self.history) <= self.min_epochs:
+            return False
         if self.stop == "mean":
             return stalled(self.history, self.patience)
         old = 0 if self.best is None else len(self.history) - self.best.epoch

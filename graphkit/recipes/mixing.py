@@ -14,7 +14,7 @@ from torch import Tensor
 from ..errors import ConfigError, DataError, StoreError
 from . import memory, plots, report
 from .predict import source_of
-from .predictions import node_model
+from .predictions import applied
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -63,7 +63,7 @@ def mixing(
         )
     source, unfinished = source_of(folder, config, data, root, seed, device)
     with torch.no_grad(), memory.threads(torch.get_num_threads() * memory.WORK_PER_THREAD):
-        this = node_model(source)
+        this = applied(source)
         if "return_weights" not in inspect.signature(this.model.forward).parameters:
             raise ConfigError(
                 f"{folder} is a run of the model {model_name!r}, which mixes no channels. Give a "

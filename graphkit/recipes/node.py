@@ -3,7 +3,7 @@
 # annotations are evaluated here: the command line takes its types from them, and knows those that
 # stay strings as being for Python callers
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -66,6 +66,7 @@ def node(
     epochs: int = 300,
     patience: int = 100,
     stop: Literal["mean", "best"] = "mean",
+    min_epochs: int = 0,
     select: Literal["score", "loss"] = "score",
     metric: str | None = None,
     undirected: bool = False,
@@ -89,7 +90,8 @@ def node(
 
     Args:
         data: data set (see: graphkit data list), or path of your own; in Python also a PyG Data
-        model: gcn, sage, gat, gatv2, gin, mlp, acm-gcn or acmii-gcn
+        model: gcn, sage, gat, gatv2, gin, mlp, acm-gcn, acmii-gcn, sgc, sign, appnp, gcnii,
+            resgcn+, dagnn or dgmlp
         seeds: seeds to run, such as 0, 0-9 or 0,3,5; of S splits, seed i trains on split i mod S
         root: folder of downloaded data sets
         out: run folder to make; must not exist (default: runs/node-DATA-MODEL-TIME)
@@ -110,6 +112,7 @@ def node(
         epochs: most epochs to train
         patience: stop when the validation loss exceeds its mean over so many epochs before; 0 never
         stop: mean for that rule; best stops when the epoch that is kept is patience epochs old
+        min_epochs: epochs after which stopping early is looked at first
         select: keep the weights of the best validation score, or of the lowest validation loss
         metric: accuracy, rocauc, ap or f1 for classes and labels, rmse or mae for values; the
             data set's own if not given
@@ -220,14 +223,29 @@ def nodes_digest(nodes: Nodes, edge_index: Tensor) -> str:
     return digest({"x": nodes.x, "y": nodes.y, "edge_index": edge_index, **nodes.masks})
 
 
+@torch.no_grad()
+def precomputed(model: Any, nodes: Nodes, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What ``model`` maps for the ``rows`` of each part without the graph.
+
+    Of a model whose propagation learns and drops nothing; nothing of any other.
+    """
+    if not hasattr(model, "precompute"):
+        return {}
+    found = model.precompute(nodes.x, nodes.graph)
+    return {part: found[index] for part, index in rows.items()}
+
+
 def problem(
     model: nn.Module, seed: int, *, nodes: Nodes, task: Task, amp: Literal["bf16"] | None
 ) -> Problem:
     """One seed: full-batch steps on its training rows; the test rows are read by ``test`` alone."""
     split, rows = nodes.split(seed)
+    ready = precomputed(model, nodes, rows)
 
     def outputs(part: str) -> tuple[Tensor, Tensor]:
         with torch.autocast(nodes.x.device.type, dtype=torch.bfloat16, enabled=amp == "bf16"):
+            if ready:
+                return model(ready[part]), nodes.y[rows[part]]
             out = model(nodes.x, nodes.graph)
         return out[rows[part]], nodes.y[rows[part]]
 
@@ -259,7 +277,7 @@ def _announce(
     rows = nodes.split(seed)[1]
     made = " (made undirected)" if options["undirected"] else ""
     weights = sum(p.numel() for p in model.parameters())
-    predicted = memory.predict(model, nodes.x, nodes.graph, nodes.y, rows["train"], task.loss)
+    predicted = _predict(model, nodes, task, rows)
     sizes = ", ".join(
         f"{len(rows[part]):,} {name}"
         for part, name in zip(PARTS, ("training", "validation", "test"), strict=True)
@@ -275,3 +293,17 @@ def _announce(
         lines.append("edge_weight and edge_attr are not used by this recipe")
     for line in lines:
         plots.say(console, line)
+
+
+def _predict(
+    model: nn.Module, nodes: Nodes, task: Task, rows: Mapping[str, Tensor]
+) -> memory.Prediction | None:
+    """The peak memory of training on the training rows."""
+    ready = precomputed(model, nodes, rows)
+    if not ready:
+        return memory.predict(model, nodes.x, nodes.graph, nodes.y, rows["train"], task.loss)
+    x, y = ready["train"].to("meta"), nodes.y[rows["train"]].to("meta")
+    found = memory.predict_step(model, lambda shapes: task.loss(shapes(x), y), nodes.x.device)
+    # what the step finds there
+    kept = sum(part.nbytes for part in ready.values())
+    return None if found is None else replace(found, step=found.step + kept)

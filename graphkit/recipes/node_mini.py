@@ -18,7 +18,7 @@ from ..data.check import check_types
 from ..data.stages import seeds as seeds_of
 from ..errors import ConfigError, DataError
 from ..graph import Graph
-from ..nn import HETERO_MODELS, HeteroStack, build_model
+from ..nn import HETERO_MODELS, MODELS, HeteroStack, build_model
 from ..ops import Sampler
 from ..store import digest
 from . import memory, plots, report
@@ -153,6 +153,11 @@ def node_mini(
         BackendError: the device is not there.
     """
     given = {**locals(), "fanout": fanouts(fanout)}
+    if isinstance(model, str) and model.lower() in set(MODELS) - set(HETERO_MODELS):
+        raise ConfigError(
+            f"Model {model!r} does not run on sampled blocks, but {', '.join(HETERO_MODELS)} do. "
+            "Take one of these, or graphkit train node, which has all models in full batch."
+        )
     settled = prepare(node_mini, given, HETERO_MODELS)
     options, place = settled.options, settled.device
     named = mini_card(data) if isinstance(data, str) else None

@@ -34,6 +34,8 @@ PARTS = {
     "copy": "#aa3377",
 }
 AHEAD = ("sample", "gather", "copy")
+# lines of several models, told apart in any kind of sight
+SERIES = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#aa3377", "#66ccee", "#777777")
 
 
 class Progress:
@@ -203,6 +205,68 @@ def curves(
     figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
     figure.savefig(folder / "curves.png", dpi=160)
     figure.savefig(folder / "curves.svg", metadata={"Date": None})
+
+
+def depth_curves(
+    folder: Path,
+    points: Sequence[Mapping[str, Any]],
+    features: Mapping[str, Any],
+    *,
+    title: str,
+) -> None:
+    """Write ``depth.svg`` and ``depth.png``: score, Dirichlet energy and MADGap against depth.
+
+    Args:
+        folder: where the two files go.
+        points: rows with model, depth, metric, score, std, energy and gap, each None if unknown.
+        features: the same of the features, of which energy and gap are drawn as lines.
+        title: the heading.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13.2, 4.2), facecolor="white")
+    figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, 3)
+    metric = next((str(p["metric"]) for p in points if p["metric"]), "score")
+    unit = "" if metric in LOWER_IS_BETTER else ", %"
+    headings = {
+        "score": (f"Test {metric}", f"{metric}{unit}"),
+        "energy": ("Dirichlet energy of the outputs", "relative to their size"),
+        "gap": ("MADGap of the outputs", "cosine distance, remote less near"),
+    }
+    depths = sorted({p["depth"] for p in points})
+    for panel, (key, (heading, label)) in zip(panels, headings.items(), strict=True):
+        for number, model in enumerate(dict.fromkeys(p["model"] for p in points)):
+            own = [p for p in points if p["model"] == model and p[key] is not None]
+            look: dict[str, Any] = dict(color=SERIES[number % len(SERIES)], label=model)
+            look |= dict(marker="osD^vPX"[number % 7], markersize=5, linewidth=1.6)
+            x, y = [p["depth"] for p in own], [p[key] for p in own]
+            panel.plot(x, y, **look)
+            if key == "score" and any(p["std"] for p in own):
+                spread = [p["std"] or 0.0 for p in own]
+                low, high = (
+                    [v + sign * d for v, d in zip(y, spread, strict=True)] for sign in (-1, 1)
+                )
+                panel.fill_between(x, low, high, color=look["color"], alpha=0.14, linewidth=0)
+        if features[key] is not None:
+            panel.axhline(features[key], color=MARK, linewidth=1, linestyle=":", label="features")
+        panel.set(title=heading, ylabel=label, xlabel="depth")
+        panel.set_xscale("log", base=2)
+        panel.set_xticks(depths, [str(depth) for depth in depths])
+        panel.minorticks_off()
+        panel.grid(color="#e4e4e4", linewidth=0.8)
+        panel.set_axisbelow(True)
+        panel.spines[["top", "right"]].set_visible(False)
+    if all((p["energy"] or 0) > 0 for p in points):
+        panels[1].set_yscale("log")
+    # one legend for all, where it covers nothing
+    handles, labels = panels[1].get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, loc="outside right center")
+    figure.suptitle(f"{title}, from shallow to deep", x=0.01, ha="left", fontweight="bold")
+    figure.savefig(folder / "depth.png", dpi=160)
+    figure.savefig(folder / "depth.svg", metadata={"Date": None})
 
 
 def seconds_table(console: Console, histories: Mapping[int, Sequence[Epoch]]) -> None:

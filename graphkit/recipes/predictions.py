@@ -128,18 +128,23 @@ class NodeModel:
         return _labels(self.found["y"], Task(**self.about["task"]), own, names)
 
 
-def node_model(source: Source) -> NodeModel:
+def node_model(about: Mapping[str, Any]) -> nn.Module:
+    """The model that ``about`` describes, as a run of node or node_mini keeps it beside weights."""
+    kept = ("num_layers", "dropout", "norm", "drop_input", "num_nodes")
+    settings = {name: about[name] for name in kept}
+    return build_model(about["model"], *about["widths"], **settings, **about["model_options"])
+
+
+def applied(source: Source) -> NodeModel:
     """The model and the nodes of ``source``; :class:`DataError` if they do not fit."""
     found = _node_data(source)
     nodes, note = _nodes(found, source)
-    kept = ("num_layers", "dropout", "norm", "drop_input", "num_nodes")
 
     def build(about: Mapping[str, Any]) -> nn.Module:
         task, names = read_task(about, about["widths"][2]), about.get("class_names")
         if names is not None and class_names(names, task.width) is None:
             raise ValueError(f"class_names {names!r} do not name {task.width} classes")
-        settings = {name: about[name] for name in kept}
-        return build_model(about["model"], *about["widths"], **settings, **about["model_options"])
+        return node_model(about)
 
     model, about = source.weights(build)
     width = about["widths"][0]
@@ -153,7 +158,7 @@ def node_model(source: Source) -> NodeModel:
 
 def of_nodes(source: Source) -> Predicted:
     """Predictions for the nodes of one graph."""
-    this = node_model(source)
+    this = applied(source)
     nodes, about = this.nodes, this.about
     with torch.autocast(source.device.type, torch.bfloat16, source.options["amp"] == "bf16"):
         out = this.model(nodes.x, nodes.graph).float()

@@ -20,6 +20,10 @@ LUAN_RANDOM = "Luan et al. 2022, arXiv:2210.07606, random 60/20/20 splits"
 ROSSI = "Rossi et al. 2023, arXiv:2305.10498, settings of the official repository"
 ZHANG = "Zhang et al. 2021, arXiv:2102.11391"
 TONG = "Tong et al. 2020, NeurIPS, one split of 20 nodes per class"
+LIU = "Liu et al. 2020, arXiv:2007.09296, public split"
+LIU_ARXIV = "Liu et al., https://github.com/mengliu1998/DeeperGNN"
+ZHANG_DGMLP = "Zhang et al. 2021, arXiv:2108.00955, public split"
+LUAN_GCNII = "as printed by Luan et al. 2022, arXiv:2210.07606, fixed 48/32/20 splits"
 BOARD = "OGB leaderboard, https://ogb.stanford.edu/docs/leader_{}prop/, OGB team's run of {}"
 
 
@@ -198,6 +202,47 @@ def _gin(data: str) -> Preset:
 # tables with a row for each pair of many data sets and models, which the help lists by model
 MANY = ("acm", "acm-random")
 
+
+def _public(model: str, data: str, published: str, source: str, **values: Any) -> Preset:
+    """The public split of a citation graph; the epoch is the one of the lowest validation loss."""
+    usual = dict(data=data, model=model, seeds="0-9", select="loss", row_normalize=True)
+    table = "" if not published else "dagnn" if model == "dagnn" else "dgmlp"
+    return Preset(f"{model}-{data}", node, {**usual, **values}, published, source, table)
+
+
+def _dagnn(data: str, hops: int, weight_decay: float, dropout: float, published: str) -> Preset:
+    """As its code: stopping early is looked at in the second half of the epochs alone."""
+    rule = dict(epochs=1000, patience=100, min_epochs=500)
+    values = dict(model_options=f"hops={hops}", weight_decay=weight_decay, dropout=dropout, **rule)
+    return _public("dagnn", data, published, LIU, **values)
+
+
+def _short(model: str, data: str, published: str, **values: Any) -> Preset:
+    """As PyG's benchmark of citation graphs: 200 epochs, of which the last 100 may be left out."""
+    rule = dict(epochs=200, patience=10, min_epochs=100)
+    return _public(model, data, published, ZHANG_DGMLP, **rule, **values)
+
+
+def _sgc(data: str, hops: int, weight_decay: float, published: str) -> Preset:
+    """Features as they are: of rows of sum 1 the map does not grow large enough in 200 epochs."""
+    values = dict(lr=0.1, dropout=0.0, weight_decay=weight_decay, row_normalize=False)
+    return _short("sgc", data, published, model_options=f"hops={hops}", **values)
+
+
+def _gcnii(
+    name: str, data: str, layers: int, options: str, published: str = "", **values: Any
+) -> Preset:
+    """As its code: 1,500 epochs, or until 100 have found no lower validation loss."""
+    usual = dict(data=data, model="gcnii", seeds="0-9", num_layers=layers, model_options=options)
+    usual |= dict(epochs=1500, patience=100, stop="best", select="loss", row_normalize=True)
+    source, table = (LUAN_GCNII, "gcnii") if published else ("", "")
+    return Preset(f"gcnii-{name}", node, {**usual, **values}, published, source, table)
+
+
+# the maps at both ends decay by less than the layers
+GCNII = "lin_decay=0.0005"
+GCNII_CITESEER: dict[str, Any] = dict(hidden=256, dropout=0.7, weight_decay=0.01)
+FIXED: dict[str, Any] = dict(split="geom-gcn")
 ARXIV: dict[str, Any] = dict(epochs=500, undirected=True, norm="batch_norm")
 
 # five splits of 50, 25 and 25 %, as the published files have
@@ -237,6 +282,52 @@ PRESETS = {
         _links("polblogs", "polblogs"),
         _links("wiki-vote", "wiki-vote", epochs=1000),
         _links("p2p-gnutella31", "gnutella", epochs=1000),
+        _dagnn("cora", 10, 0.005, 0.8, "84.4 ± 0.5"),
+        _dagnn("citeseer", 10, 0.02, 0.5, "73.3 ± 0.6"),
+        _dagnn("pubmed", 20, 0.005, 0.8, "80.5 ± 0.5"),
+        Preset(
+            "dagnn-ogbn-arxiv",
+            node,
+            dict(
+                **dict(data="ogbn-arxiv", model="dagnn", model_options="hops=16", seeds="0-9"),
+                **dict(hidden=256, dropout=0.2, norm="batch_norm", drop_input=False),
+                **dict(lr=0.005, weight_decay=0.0, epochs=1000, patience=0, undirected=True),
+            ),
+            "72.09 ± 0.25",
+            LIU_ARXIV,
+            "dagnn",
+        ),
+        _sgc("cora", 3, 5e-4, "81.0 ± 0.2"),
+        _sgc("citeseer", 2, 5e-3, "71.3 ± 0.5"),
+        _short("appnp", "cora", "83.3 ± 0.5", model_options="hops=10,alpha=0.1"),
+        _short("appnp", "citeseer", "71.8 ± 0.5", model_options="hops=10,alpha=0.1"),
+        # the public split, on which no figure of GCNII is in our sources
+        _gcnii("cora", "cora", 64, GCNII, dropout=0.6, weight_decay=0.01),
+        _gcnii("citeseer", "citeseer", 32, f"{GCNII},theta=0.6", **GCNII_CITESEER),
+        _gcnii("cora-fixed", "cora", 64, "alpha=0.2", "88.37 ± 1.25", **FIXED, weight_decay=1e-4),
+        _gcnii(
+            *("citeseer-fixed", "citeseer", 64, "alpha=0.5", "77.33 ± 1.48"),
+            **FIXED,
+            weight_decay=5e-6,
+        ),
+        _gcnii(
+            *("pubmed-fixed", "pubmed", 64, "alpha=0.1", "90.15 ± 0.43"), **FIXED, weight_decay=5e-6
+        ),
+        _gcnii(
+            *("chameleon", "chameleon", 8, "alpha=0.2,theta=1.5", "63.86 ± 3.04"),
+            undirected=True,
+            weight_decay=5e-4,
+        ),
+        _gcnii(
+            *("texas", "texas", 32, "alpha=0.5,theta=1.5", "77.57 ± 3.83"),
+            undirected=True,
+            weight_decay=1e-4,
+        ),
+        _gcnii(
+            *("wisconsin", "wisconsin", 16, "alpha=0.5,theta=1.0", "80.39 ± 3.40"),
+            undirected=True,
+            weight_decay=5e-4,
+        ),
         _ogb_node("gcn", "ogbn-arxiv", "71.74 ± 0.29", "1 May 2020", **ARXIV),
         _ogb_node("sage", "ogbn-arxiv", "71.49 ± 0.27", "1 May 2020", **ARXIV),
         _ogb_node("gcn", "ogbn-products", "75.64 ± 0.21", "20 June 2020", epochs=300),

@@ -4,8 +4,9 @@
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +89,10 @@ def reproduce(
     for number, preset in enumerate(chosen, 1):
         plots.say(console, f"row {number} of {len(chosen)}: {preset.name}")
         if card(preset.values["data"]).name in here:
-            options = {} if seeds is None else {"seeds": seeds}
-            record = _run(preset, folder / preset.name, root, options, quiet)
-            lines.append(_line(preset, record))
+            path, options = folder / preset.name, {} if seeds is None else {"seeds": seeds}
+            wanted = {**preset.values, **options}
+            begin = partial(preset, **options, root=root, out=str(path), quiet=quiet)
+            lines.append(_line(preset, run_in(path, preset.recipe, wanted, begin, quiet)))
         else:
             why = f"no data here: graphkit data get {preset.values['data']}"
             plots.say(console, why)
@@ -103,27 +105,34 @@ def reproduce(
     return lines
 
 
-def _run(
-    preset: Preset, path: Path, root: str | None, options: Mapping[str, Any], quiet: bool
+def run_in(
+    path: Path,
+    recipe: Callable[..., report.Record],
+    wanted: Mapping[str, Any],
+    begin: Callable[[], Any],
+    quiet: bool,
 ) -> Mapping[str, Any]:
-    """The result of ``preset`` in ``path``: as it lies there, gone on with, or run anew."""
+    """The result of a run in ``path``: as it lies there, gone on with, or begun by ``begin``.
+
+    Raises:
+        StoreError: a run with other options than ``wanted`` lies there.
+    """
     if (path / "config.json").is_file():
         config = report.read_config(path)
-        wanted = {**preset.values, **options}
         for name, value in wanted.items():
             if name in ("data", "model_options"):
                 continue
             if report.word(config["options"].get(name)) != report.word(value):
                 raise StoreError(
-                    f"{path} holds {preset.name} with {name} {config['options'].get(name)!r}, but "
+                    f"{path} holds a run with {name} {config['options'].get(name)!r}, but "
                     f"{value!r} is asked for now. Give another --out, or remove that folder."
                 )
         stopped = not (path / report.RESULT).is_file() or (path / report.CHECKPOINT).is_file()
         if stopped:
             again = {name: config.get(name) for name in ("command", "note")}
-            preset.recipe(**{**config["options"], **again, "quiet": quiet, "resume": str(path)})
+            recipe(**{**config["options"], **again, "quiet": quiet, "resume": str(path)})
     else:
-        preset(**options, root=root, out=str(path), quiet=quiet)
+        begin()
     return report.read_json(path / report.RESULT)
 
 

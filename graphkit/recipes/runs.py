@@ -253,7 +253,8 @@ def _prepare(job: Job, seed: int) -> tuple[Training, Problem]:
     problem = job.problem(model, seed)
     if job.options.get("compile"):
         model.compile()
-    names = ("epochs", "patience", "lr", "weight_decay", "select", "optimizer", "stop")
+    names = ("epochs", "patience", "stop", "min_epochs", "select")
+    names += ("optimizer", "lr", "weight_decay")
     kept = {name: job.options[name] for name in names if name in job.options}
     return Training(model, **kept, higher=job.higher), problem
 

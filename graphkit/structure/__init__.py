@@ -27,6 +27,7 @@ from .homophily import (
 )
 from .normalize import gcn_scales, has_self_loop, self_loop_mask, weighted_in_degree
 from .partition import partition
+from .smoothness import dirichlet_energy, mad_gap
 
 __all__ = [
     "TwoSides",
@@ -35,6 +36,7 @@ __all__ = [
     "class_homophily",
     "digcn_operator",
     "directed_scales",
+    "dirichlet_energy",
     "diversification_distinguishability",
     "edge_counts",
     "edge_homophily",
@@ -44,6 +46,7 @@ __all__ = [
     "homophily_table",
     "is_symmetric",
     "label_informativeness",
+    "mad_gap",
     "node_homophily",
     "pagerank",
     "partition",

@@ -419,9 +419,10 @@ def test_a_hub_beyond_float16() -> None:
 
 @pytest.mark.parametrize("name", gnn.MODELS)
 def test_every_model_learns_and_resets(name: str) -> None:
-    x, edge_index = torch.randn(20, 6), torch.randint(20, (2, 60))
+    # as many features as nodes: of those one linear map can tell any labels
+    x, edge_index = torch.randn(20, 20), torch.randint(20, (2, 60))
     y = torch.randint(3, (20,))
-    model = gnn.build_model(name, 6, 16, 3, dropout=0.0)
+    model = gnn.build_model(name, 20, 16, 3, dropout=0.0)
     graph = gk.as_graph(edge_index, 20, 20)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
     losses = []
@@ -440,9 +441,16 @@ def test_every_model_learns_and_resets(name: str) -> None:
 def test_models_have_as_many_layers_as_asked(name: str) -> None:
     # ++ joins the features in front of the second layer, and ACM-SGC is one layer by its definition
     for num_layers in (2, 3) if name.endswith("++") else (1, 3):
-        model = gnn.build_model(name, 6, 16, 3, num_layers=num_layers)
-        want = 1 if name.endswith("-sgc") else num_layers
-        assert len(getattr(model, "convs", None) or model.lins) == want
+        model: Any = gnn.build_model(name, 6, 16, 3, num_layers=num_layers)
+        head = getattr(model, "head", model)
+        if name == "sgc":
+            assert isinstance(head, nn.Linear)  # whatever is asked for
+        elif name == "sign":
+            # the maps of the hops, side by side, are the first of several
+            assert bool(len(head.maps)) + len(head.mlp.lins) == num_layers
+        else:
+            want = 1 if name.endswith("-sgc") else num_layers
+            assert len(getattr(head, "convs", None) or head.lins) == want
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ def test_a_map_is_the_dense_one(dtype: torch.dtype) -> None:
 SPARSE = [
     *("acm-gcn", "acmii-gcn+", "acm-gcn++", "acmii-sgc", "gcn", "gat", "mlp"),
     *("dgcn", "digcn", "digcn-ib", "dir-gcn", "dir-sage", "magnet"),
+    *("appnp", "dagnn", "gcnii"),
 ]
 
 

@@ -190,3 +190,13 @@ def test_a_model_says_which_of_its_parameters_decay(nodes: Nodes) -> None:
     assert isinstance(training.optimizer, torch.optim.AdamW)
     groups = training.optimizer.param_groups
     assert [group["weight_decay"] for group in groups] == [0.5, 0.0]
+
+
+@pytest.mark.parametrize("stop", ["mean", "best"])
+def test_stopping_early_may_begin_late(nodes: Nodes, stop: Any) -> None:
+    options = dict(epochs=400, patience=5, lr=0.3, stop=stop)
+    early, late = fit(Linear(), nodes, **options), fit(Linear(), nodes, **options, min_epochs=300)
+    assert len(early.history) < 300 < len(late.history) <= 400
+    if stop == "mean":
+        last = next(n for n in range(301, 401) if n == 400 or stalled(late.history[:n], 5))
+        assert len(late.history) == last

@@ -55,7 +55,9 @@ def test_finished_rows_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     before = Path("here/gcn-small/result.json").stat().st_mtime_ns
     assert reproduce("small", out="here", only="gcn", quiet=True) == first
     assert Path("here/gcn-small/result.json").stat().st_mtime_ns == before
-    with pytest.raises(StoreError, match="holds gcn-small with seeds '0-1', but '0' is asked for"):
+    with pytest.raises(
+        StoreError, match="gcn-small holds a run with seeds '0-1', but '0' is asked for"
+    ):
         reproduce("small", seeds="0", out="here", only="gcn", quiet=True)
 
 
