@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -90,8 +91,8 @@ class MLP(nn.Module):
                 reset(norm["module"])
 
     def forward(self, x: Tensor | SparseRows, edge_index: Adj | None = None) -> Tensor:
-        # as a whole model it is given a graph and the features, as a part of one what was made of them
-        h = x if edge_index is None else sparse_if_few(x)
+        # a whole model is given a graph and the features, a part of one what was made of them
+        h: Any = x if edge_index is None else sparse_if_few(x)
         for lin, norm in zip(self.lins, self.norms, strict=False):
             h = mapped(h, lin)
             h = norm["module"](h) if isinstance(norm, nn.ModuleDict) else h
