@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 from pathlib import Path
@@ -49,6 +50,27 @@ def test_the_readmes_table_is_the_committed_figures() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     shown = text.split("<!-- accuracy -->")[1].split("<!-- /accuracy -->")[0].strip()
     assert shown == accuracy["table"]()
+
+
+def test_the_page_of_published_figures_is_that_of_the_kept_ones() -> None:
+    reproduction = runpy.run_path(str(ROOT / "benchmarks" / "reproduction.py"))
+    shown = (ROOT / "docs" / "reproduction.md").read_text(encoding="utf-8")
+    assert shown == reproduction["page"]()
+
+
+def test_a_table_is_kept_without_the_places_of_its_runs(tmp_path: Path) -> None:
+    reproduction = runpy.run_path(str(ROOT / "benchmarks" / "reproduction.py"))
+    row = {"preset": "dagnn-cora", "ours": 84.25, "ours_std": 0.5, "difference": -0.3, "seeds": 10}
+    row |= {"seconds": 61.4, "source": "Liu", "why": "", "run": str(tmp_path / "dagnn-cora")}
+    machine = {"cpu": "one", "threads": 1, "torch": "2", "commit": "0123456789"}
+    content = {"table": "dagnn", "rows": [row], "environment": machine}
+    (tmp_path / "table.json").write_text(json.dumps(content), encoding="utf-8")
+    reproduction["keep"].__globals__["RESULTS"] = tmp_path / "kept"
+    kept = reproduction["keep"](tmp_path).read_text(encoding="utf-8")
+    assert str(tmp_path) not in kept
+    text = reproduction["page"]()
+    assert "| `dagnn-cora` | cora | dagnn | 84.25 ± 0.50 | 84.4 ± 0.5 | -0.30 | 10 | 61 |" in text
+    assert "| `dagnn-citeseer` | citeseer | dagnn | not run | 73.3 ± 0.6 |  |  |  |" in text
 
 
 def test_local_links_lead_somewhere() -> None:

@@ -1,0 +1,100 @@
+"""Tables of published figures: keep what `graphkit reproduce` measured, and write the docs' page.
+
+graphkit reproduce dagnn --out runs/dagnn            run a table
+python benchmarks/reproduction.py runs/dagnn         keep its figures, write docs/reproduction.md
+python benchmarks/reproduction.py                    write the page from the kept figures
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from graphkit.recipes.presets import PRESETS
+from graphkit.recipes.reproduce import TABLES
+from graphkit.store import atomic
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = Path(__file__).parent / "results" / "reproduction"
+PAGE = ROOT / "docs" / "reproduction.md"
+
+HEAD = """\
+# Published figures, run again
+
+`graphkit reproduce TABLE` trains the presets of a table and puts its figures beside the published ones. Ours are means ± unbiased
+standard deviations over the presets' splits or seeds, of the epoch that the validation nodes choose; the settings are the
+published ones, which most authors searched by test accuracy. The difference is counted in pooled standard deviations: the root of
+the mean of both variances. Rows without a figure were not run: their data was not there, or the table was stopped. Written by
+`python benchmarks/reproduction.py` from [benchmarks/results/reproduction](../benchmarks/results/reproduction).
+"""
+
+
+def keep(folder: Path) -> Path:
+    """The table in ``folder``, without the places of its runs, among the kept ones."""
+    content = json.loads((folder / "table.json").read_text(encoding="utf-8"))
+    for row in content["rows"]:
+        del row["run"]
+    path = RESULTS / f"{content['table']}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic(path) as side:
+        side.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return path
+
+
+def page() -> str:
+    """The page of all kept tables, in the order of the command line's."""
+    parts = [HEAD]
+    for name in TABLES:
+        path = RESULTS / f"{name}.json"
+        if path.exists():
+            parts.append(_section(json.loads(path.read_text(encoding="utf-8"))))
+    return "\n".join(parts)
+
+
+def _section(content: Mapping[str, Any]) -> str:
+    kept = {row["preset"]: row for row in content["rows"]}
+    lines = [
+        f"## {content['table']}\n",
+        "| preset | data | model | ours | published | difference | seeds | seconds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for preset in PRESETS.values():
+        if preset.table != content["table"]:
+            continue
+        row = kept.get(preset.name, {"ours": None, "why": "not run"})
+        ours = _figure(row["ours"], row.get("ours_std")) if row["ours"] is not None else row["why"]
+        gap = row.get("difference")
+        cells = (f"`{preset.name}`", preset.values["data"], preset.values["model"], ours)
+        cells += (preset.published or "-", "" if gap is None else f"{gap:+.2f}")
+        ran = row["ours"] is not None
+        cells += (str(row["seeds"]), f"{row['seconds']:.0f}") if ran else ("", "")
+        lines.append(f"| {' | '.join(cells)} |")
+    machine = content["environment"]
+    sources = dict.fromkeys(row["source"] for row in kept.values() if row["source"])
+    lines += ["", *(f"Published: {source}.  " for source in sources)]
+    lines.append(
+        f"`graphkit reproduce {content['table']}` on {machine['cpu']}, threads: "
+        f"{machine['threads']}, torch {machine['torch']}, commit `{machine['commit'][:7]}`.\n"
+    )
+    return "\n".join(lines)
+
+
+def _figure(mean: float, std: float | None) -> str:
+    return f"{mean:.2f}" + ("" if std is None else f" ± {std:.2f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("folders", nargs="*", type=Path, help="folders of graphkit reproduce")
+    for folder in parser.parse_args().folders:
+        print(f"kept:  {keep(folder).relative_to(ROOT)}")
+    with atomic(PAGE) as side:
+        side.write_text(page(), encoding="utf-8")
+    print(f"wrote: {PAGE.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
