@@ -44,7 +44,9 @@ class DirectionWarning(UserWarning):
 def nearest(name: str, known: Iterable[str]) -> str:
     """The sentence that helps after an unknown name: the nearest one, and all of them if few."""
     names = sorted(known)
-    close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
+    # who mistypes a name mostly gets its letters right, and the first of them
+    close.sort(key=lambda one: (one[:1] != name[:1].lower(), sorted(one) != sorted(name.lower())))
     hint = f"Did you mean {close[0]!r}? " if close else ""
     return f"{hint}Known: {', '.join(names)}."
 

@@ -466,6 +466,7 @@ def test_a_preset_has_its_models_space_and_what_is_given_stays(
 ) -> None:
     """The options of a preset are searched, those given beside it are not."""
     values = {**PRESETS["acm-texas"].values, "data": "digits", "epochs": 3, "seeds": "0-1"}
+    del values["split"]
     preset = dataclasses.replace(PRESETS["acm-texas"], name="acm-digits", values=values)
     monkeypatch.setitem(PRESETS, "acm-digits", preset)
     words = ["tune", "acm-digits", "--lr", "0.05", "--trials", "2", "--out", "found"]
