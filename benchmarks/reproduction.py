@@ -24,11 +24,13 @@ PAGE = ROOT / "docs" / "reproduction.md"
 HEAD = """\
 # Published figures, run again
 
-`graphkit reproduce TABLE` trains the presets of a table and puts its figures beside the published ones. Ours are means ± unbiased
-standard deviations over the presets' splits or seeds, of the epoch that the validation nodes choose; the settings are the
-published ones, which most authors searched by test accuracy. The difference is counted in pooled standard deviations: the root of
-the mean of both variances. Rows without a figure were not run: their data was not there, or the table was stopped. Written by
-`python benchmarks/reproduction.py` from [benchmarks/results/reproduction](../benchmarks/results/reproduction).
+`graphkit reproduce TABLE` trains the presets of a table and puts its figures beside the published
+ones. Ours are means ± unbiased standard deviations over the presets' splits or seeds, of the epoch
+that the validation nodes choose; the settings are the published ones, which most authors searched
+by test accuracy. The difference is counted in pooled standard deviations: the root of the mean of
+both variances. Rows without a figure were not run: their data was not there, or the table was
+stopped. Written by `python benchmarks/reproduction.py` from the files in
+[benchmarks/results/reproduction](../benchmarks/results/reproduction).
 """
 
 
