@@ -4,7 +4,7 @@
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -60,7 +60,8 @@ def reproduce(
     """Run the presets of a table of published figures, and put ours beside them.
 
     Every epoch is chosen by validation. Rows whose data are not here say so. A table that is
-    stopped goes on where it was when the same command is given again; finished rows are kept.
+    stopped goes on where it was when the same command is given again; finished rows are kept, those
+    that ``only`` leaves out too.
 
     Args:
         table: name of the table
@@ -85,7 +86,7 @@ def reproduce(
     folder = Path(out or f"runs/reproduce-{table}")
     console = Console(quiet=quiet)
     here = {row["name"] for row in available(root) if row["present"]}
-    lines: list[Line] = []
+    others, lines = _others(folder, {p.name for p in chosen}), list[Line]()
     for number, preset in enumerate(chosen, 1):
         plots.say(console, f"row {number} of {len(chosen)}: {preset.name}")
         if card(preset.values["data"]).name in here:
@@ -98,7 +99,7 @@ def reproduce(
             plots.say(console, why)
             lines.append(_blank(preset, why))
         # rows that are there are of use before the last one is
-        _write(folder, table, lines)
+        _write(folder, table, [*others, *lines])
     _show(console, table, lines)
     kept = f"table:       {folder / 'table.md'} and table.json, runs beside them"
     plots.say(console, f"{kept}\ntry next:    graphkit train {chosen[0].name} --help")
@@ -177,13 +178,27 @@ def _published(preset: Preset) -> tuple[float | None, float | None]:
     return float(found[1]), None if found[2] is None else float(found[2])
 
 
+def _others(folder: Path, names: Container[str]) -> list[Line]:
+    """The finished rows of the table in ``folder``, but those of ``names`` and of no preset."""
+    path = folder / "table.json"
+    if not path.is_file():
+        return []
+    try:
+        found = [Line(**row) for row in report.read_json(path)["rows"]]
+    except (LookupError, TypeError) as error:
+        raise StoreError(f"{path} is not a table of ours: {error!r}. Remove it.") from error
+    found = [line for line in found if line.ours is not None and line.preset in PRESETS]
+    return [line for line in found if line.preset not in names]
+
+
 def _write(folder: Path, table: str, lines: Sequence[Line]) -> None:
     """Write ``table.json`` and ``table.md``, with the machine of the last run."""
-    machine = {}
+    machine, order = {}, list(PRESETS)
     for line in reversed(lines):
-        if line.run:
+        if line.run and (Path(line.run) / "environment.json").is_file():
             machine = report.read_json(Path(line.run) / "environment.json")
             break
+    lines = sorted(lines, key=lambda line: order.index(line.preset))
     folder.mkdir(parents=True, exist_ok=True)
     content = {"table": table, "rows": [asdict(line) for line in lines], "environment": machine}
     with atomic(folder / "table.json") as side:

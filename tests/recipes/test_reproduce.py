@@ -61,6 +61,19 @@ def test_finished_rows_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         reproduce("small", seeds="0", out="here", only="gcn", quiet=True)
 
 
+def test_rows_run_one_by_one_make_one_table() -> None:
+    (mlp,) = reproduce("small", out="here", only="mlp", quiet=True)
+    (gcn,) = reproduce("small", out="here", only="gcn", quiet=True)
+    written = json.loads(Path("here/table.json").read_text())["rows"]
+    assert [(row["preset"], row["ours"]) for row in written] == [
+        ("gcn-small", gcn.ours),
+        ("mlp-small", mlp.ours),
+    ]
+    Path("here/table.json").write_text('{"rows": [{"preset": "mlp-small", "colour": 3}]}')
+    with pytest.raises(StoreError, match="table.json is not a table of ours"):
+        reproduce("small", out="here", only="gcn", quiet=True)
+
+
 def test_a_stopped_table_goes_on_and_ends_with_the_same_figures(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
