@@ -31,10 +31,10 @@ from graphkit.ops import spmm
 TITLE = "An ACM-GCN layer, forward and backward, float32"
 BASELINE = "graphkit"
 TESTS = ("tests/nn/test_acm.py", "-k", "formula or promises")
-# of the largest value; see layer.py for what a sum that rounds to the other side of 0 does. Here
-# three channels have such sums: on arxiv, of width 64, five rows of the input's gradient are off by
-# up to 1.1e-2, the same ones in ours and in torch's, and all forward values by 5e-7
-TOLERANCE = 2e-2
+# of the largest value
+TOLERANCE = 1e-4
+# sums nearer to 0 may round to the other side of it, where ReLU has another slope
+KINK = 1e-5
 
 WIDTHS = {"arxiv": 128, "chameleon": 2325}
 
@@ -66,7 +66,20 @@ def problem(graph: str, width: int) -> Problem:
     dy = torch.randn(num_nodes, width, generator=random)
     torch.manual_seed(2)
     layer = ACMConv(WIDTHS[graph], width)
-    return Problem(Graph.from_edge_index(edge_index, num_nodes), edge_index, x, dy, layer)
+    p = Problem(Graph.from_edge_index(edge_index, num_nodes), edge_index, x, dy, layer)
+    # a few rows have such sums: nothing is asked of their gradients, by any contender
+    dy[_nearest_to_0(p) < KINK] = 0
+    return p
+
+
+@torch.no_grad()
+def _nearest_to_0(p: Problem) -> Tensor:
+    """The least size of what each row's ReLUs are given, in float64."""
+    width = p.layer.out_channels
+    h = p.x.double() @ p.layer.lin.weight.double().t()
+    smooth = _matrix(p, torch.float64) @ h[:, : 2 * width].contiguous()
+    high = h[:, width : 2 * width] - smooth[:, width:]
+    return torch.cat([smooth[:, :width], high, h[:, 2 * width :]], dim=1).abs().amin(dim=1)
 
 
 # -- the reference ---------------------------------------------------------------------------------
