@@ -29,7 +29,8 @@ ones. Ours are means ± unbiased standard deviations over the presets' splits or
 that the validation nodes choose; the settings are the published ones, which most authors searched
 by test accuracy. The difference is counted in pooled standard deviations: the root of the mean of
 both variances. Rows without a figure were not run: their data was not there, or the table was
-stopped. Written by `python benchmarks/reproduction.py` from the files in
+stopped. Seconds are those of the clock, mostly with other work beside. Written by
+`python benchmarks/reproduction.py` from the files in
 [benchmarks/results/reproduction](../benchmarks/results/reproduction).
 """
 
