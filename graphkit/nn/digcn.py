@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import reduce
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -82,7 +83,32 @@ class DiGCNConv(nn.Module):
         return f"{self.in_channels}, {self.out_channels}, alpha={self.alpha:g}"
 
 
-class DiGCN(nn.Module):
+class _Layers(nn.Module):
+    """Layers one after another on a directed graph, with ``_between`` in front of all but one."""
+
+    def __init__(self, convs: Sequence[Any], dropout: float, drop_input: bool) -> None:
+        super().__init__()
+        self.in_channels, self.out_channels = convs[0].in_channels, convs[-1].out_channels
+        self.dropout, self.drop_input = dropout, drop_input
+        self.convs = nn.ModuleList(convs)
+
+    def reset_parameters(self) -> None:
+        for conv in self.convs:
+            reset(conv)
+
+    def forward(self, x: Tensor, edge_index: Adj) -> Tensor:
+        x, graph = read_directed(type(self).__name__, x, edge_index, self.in_channels)
+        h = dropped(sparse_if_few(x), self.dropout, self.training and self.drop_input)
+        for number, conv in enumerate(self.convs):
+            h = self._between(h) if number else h
+            h = conv(h, graph)
+        return h
+
+    def _between(self, h: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class DiGCN(_Layers):
     """DiGCN: :class:`DiGCNConv` layers, with ReLU and dropout between.
 
     Args:
@@ -107,26 +133,12 @@ class DiGCN(nn.Module):
         alpha: float = 0.1,
         drop_input: bool = False,
     ) -> None:
-        super().__init__()
-        self.in_channels, self.out_channels = in_channels, out_channels
-        self.dropout, self.drop_input = dropout, drop_input
         widths = [in_channels, *[hidden_channels] * (num_layers - 1), out_channels]
         pairs = zip(widths[:-1], widths[1:], strict=True)
-        self.convs = nn.ModuleList(DiGCNConv(a, b, alpha) for a, b in pairs)
+        super().__init__([DiGCNConv(a, b, alpha) for a, b in pairs], dropout, drop_input)
 
-    def reset_parameters(self) -> None:
-        for conv in self.convs:
-            reset(conv)
-
-    def forward(self, x: Tensor, edge_index: Adj) -> Tensor:
-        x, graph = read_directed("DiGCN", x, edge_index, self.in_channels)
-        h = sparse_if_few(x)
-        if self.drop_input:
-            h = dropped(h, self.dropout, self.training)
-        for number, conv in enumerate(self.convs):
-            h = relu_dropout(h, self.dropout, self.training) if number else h
-            h = conv(h, graph)
-        return h
+    def _between(self, h: Tensor) -> Tensor:
+        return relu_dropout(h, self.dropout, self.training)
 
 
 class DiGCNBlock(nn.Module):
@@ -215,7 +227,7 @@ class DiGCNBlock(nn.Module):
         return f"{self.in_channels}, {self.out_channels}, k={self.k}, fusion={self.fusion}"
 
 
-class DiGCNIB(nn.Module):
+class DiGCNIB(_Layers):
     """DiGCN-IB: inception blocks one after another, with nothing but dropout between.
 
     Args:
@@ -245,26 +257,14 @@ class DiGCNIB(nn.Module):
         fusion: Literal["sum", "cat"] = "sum",
         drop_input: bool = False,
     ) -> None:
-        super().__init__()
-        self.in_channels, self.out_channels = in_channels, out_channels
-        self.dropout, self.drop_input = dropout, drop_input
         widths = [in_channels, *[hidden_channels] * (num_layers - 1), out_channels]
         pairs = zip(widths[:-1], widths[1:], strict=True)
-        self.convs = nn.ModuleList(DiGCNBlock(a, b, alpha, k, fusion, dropout) for a, b in pairs)
+        super().__init__(
+            [DiGCNBlock(a, b, alpha, k, fusion, dropout) for a, b in pairs], dropout, drop_input
+        )
 
-    def reset_parameters(self) -> None:
-        for conv in self.convs:
-            reset(conv)
-
-    def forward(self, x: Tensor, edge_index: Adj) -> Tensor:
-        x, graph = read_directed("DiGCNIB", x, edge_index, self.in_channels)
-        h = sparse_if_few(x)
-        if self.drop_input:
-            h = dropped(h, self.dropout, self.training)
-        for number, conv in enumerate(self.convs):
-            h = dropout(h, self.dropout, self.training) if number else h
-            h = conv(h, graph)
-        return h
+    def _between(self, h: Tensor) -> Tensor:
+        return dropout(h, self.dropout, self.training)
 
 
 class DGCNConv(nn.Module):
@@ -387,9 +387,7 @@ class DGCN(nn.Module):
 
     def forward(self, x: Tensor, edge_index: Adj) -> Tensor:
         x, graph = read_directed("DGCN", x, edge_index, self.in_channels)
-        h = sparse_if_few(x)
-        if self.drop_input:
-            h = dropped(h, self.dropout, self.training)
+        h = dropped(sparse_if_few(x), self.dropout, self.training and self.drop_input)
         for conv in self.convs:
             h = conv(h, graph).relu()
         return h if self.lin is None else self.lin(dropout(h, self.dropout, self.training))

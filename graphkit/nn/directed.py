@@ -329,8 +329,7 @@ class DirGNN(nn.Module):
         weights = () if edge_weight is None else (edge_weight,)
         x, graph = read_directed("DirGNN", x, edge_index, self.in_channels, bool(weights))
         h = x if self.conv == "gat" else sparse_if_few(x)
-        if self.drop_input:
-            h = dropped(h, self.dropout, self.training)
+        h = dropped(h, self.dropout, self.training and self.drop_input)
         seen: list[Tensor] = []
         for number, conv in enumerate(self.convs):
             x = conv(h if number == 0 else x, graph, *weights)

@@ -222,9 +222,7 @@ class MagNet(nn.Module):
     def forward(self, x: Tensor, edge_index: Adj, edge_weight: Tensor | None = None) -> Tensor:
         is_weighted = edge_weight is not None
         x, graph = read_directed("MagNet", x, edge_index, self.in_channels, is_weighted)
-        real = sparse_if_few(x)
-        if self.drop_input:
-            real = dropped(real, self.dropout, self.training)
+        real = dropped(sparse_if_few(x), self.dropout, self.training and self.drop_input)
         imag = real
         for conv in self.convs:
             real, imag = conv(real, imag, graph, edge_weight)
