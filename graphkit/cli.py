@@ -498,7 +498,8 @@ def _plot_homophily(argv: list[str]) -> None:
     except (OSError, ValueError) as error:
         raise StoreError(f"{out} cannot be written: {error}.") from error
     homophily.show_all(sets)
-    print(f"{len(sets)} data sets, {len(homophily.DRAWN)} measures of each.")
+    count = "1 data set" if len(sets) == 1 else f"{len(sets)} data sets"
+    print(f"{count}, {len(homophily.DRAWN)} measures of each.")
     print(f"Plot: {os.path.relpath(out)}")
     print("Next: graphkit data info NAME says what each measure is.")
 
