@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import copy
 import inspect
+import itertools
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
+from torch.utils.data import (
+    BatchSampler,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
 from torch_geometric.data import Data, HeteroData
 from torch_geometric.loader import LinkLoader, NodeLoader
 from torch_geometric.sampler import (
@@ -25,8 +34,11 @@ from torch_geometric.typing import EdgeType
 
 from ..errors import ConfigError, GraphError, nearest
 from ..graph import Graph
-from ..ops import Key, NegativeSampler, Sampled, Sampler
+from ..ops import Key, NegativeSampler, Sampled, Sampler, take_rows
 from ..ops.random import draw_seed, random_word, random_words
+from .batch import Batch
+from .buffers import Buffers
+from .stages import prefetch, then
 
 _EXCLUDES = ("seed", "seed+reverse")
 
@@ -418,19 +430,22 @@ def _check_seed(seed: Any) -> None:
 
 
 class _Epochs:
-    """Gives every pass over a loader the next epoch."""
+    """Gives every pass over a loader the next epoch, and makes its batches ahead of their use."""
 
     epoch: int
     """The epoch of the next pass; set it to go on where another process stopped."""
     _name: str
+    _depth: int
 
-    def _start(self, name: str, loader: Mapping[str, Any]) -> None:
+    def _start(self, name: str, ahead: int, loader: Mapping[str, Any]) -> None:
         if loader.get("persistent_workers"):
             raise ConfigError(
                 "persistent_workers keep the sampler of the first epoch, so that every epoch would "
                 "draw the same. Leave it out; our sampler needs no workers."
             )
-        self.epoch, self._name = 0, name
+        if isinstance(ahead, bool) or not isinstance(ahead, int) or ahead < 0:
+            raise ConfigError(f"ahead is {ahead!r}, but a number of batches from 0 on is expected.")
+        self.epoch, self._name, self._depth = 0, name, ahead
 
     def __iter__(self) -> Iterator[Any]:
         # a pass has a loader and a sampler of its own: others may begin before it is over
@@ -440,7 +455,91 @@ class _Epochs:
         self.epoch += 1
         setattr(own, self._name, sampler)
         own.collate_fn = type(self).collate_fn.__get__(own)  # pyright: ignore
+        if self._depth and _may_run_ahead(own, sampler):
+            # DataLoader's own draw, so that shuffling after manual_seed gives the order of PyG
+            torch.empty((), dtype=torch.int64).random_(generator=own.generator)
+            return _run_ahead(own, self._depth)
         return super(_Epochs, own).__iter__()  # pyright: ignore
+
+
+def _may_run_ahead(loader: Any, sampler: GraphkitSampler) -> bool:
+    """Whether batches made in other threads, before their use, are those made here and then.
+
+    What draws from torch's generators, reads a table that steps change, or is code of the user,
+    stays in the thread and the order of the loop.
+    """
+    # takes all it needs from generators of its own once its first number is there
+    known = (SequentialSampler, RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
+    batches = loader.batch_sampler
+    stores = loader.data.stores if isinstance(loader.data, (Data, HeteroData)) else [{}]
+    tensors = [value for store in stores for value in store.values() if isinstance(value, Tensor)]
+    return (
+        loader.num_workers == 0
+        and not loader.pin_memory
+        and bool(loader.filter_per_worker)
+        and loader.transform_sampler_output is None
+        and sampler.seed is not None
+        and type(loader) in (NeighborLoader, LinkNeighborLoader)
+        and type(batches) is BatchSampler
+        and type(batches.sampler) in known
+        and not any(value.requires_grad or not value.is_cpu for value in tensors)
+    )
+
+
+def _run_ahead(loader: Any, depth: int) -> Iterator[Any]:
+    """The batches of a pass, made by threads; the user's transform is applied in the caller's."""
+    transform, loader.transform = loader.transform, None
+    rows, loader.data = _apart(loader.data)
+    memory, numbers = Buffers(), iter(loader.batch_sampler)
+    # here, because this draws from torch's generator
+    first = list(itertools.islice(numbers, 1))
+    none = torch.empty(0, dtype=torch.int64)
+
+    def made(batch: Batch) -> Batch:
+        data = loader.collate_fn(batch.extra["numbers"])
+        for kind, tables in rows.items():
+            store = data if kind is None else data[kind]
+            for name, table in tables.items():
+                shape = (len(store.n_id), *table.shape[1:])
+                store[name] = take_rows(table, store.n_id, memory.empty(shape, table.dtype))
+        return replace(batch, extra={"data": data})
+
+    def places() -> Iterator[Batch]:
+        for number, ids in enumerate(itertools.chain(first, numbers)):
+            yield Batch(number, Key(0), none, extra={"numbers": ids})
+
+    threads = min(depth, torch.get_num_threads())
+    for batch in prefetch(then(places(), made), depth=depth, threads=threads):
+        data = batch.extra["data"]
+        # the loop alone holds it
+        del batch
+        yield data if transform is None else transform(data)
+        del data
+
+
+def _apart(data: Any) -> tuple[dict[Any, dict[str, Tensor]], Any]:
+    """The tables of nodes by type that our gather takes rows of, and ``data`` with them empty.
+
+    They keep their places in it, and so in every batch.
+    """
+    lean, tables = copy.copy(data), {}
+    for kind in data.node_types if isinstance(data, HeteroData) else [None]:
+        store, place = (data, lean) if kind is None else (data[kind], lean[kind])
+        fits = {
+            name: value
+            for name, value in store.to_dict().items()
+            if type(value) is Tensor
+            and value.layout == torch.strided
+            and value.dim() > 1
+            # by which a batch says what its rows are
+            and "n_id" not in store
+            and store.is_node_attr(name)
+            and data.__cat_dim__(name, value, store) == 0
+        }
+        for name, value in fits.items():
+            place[name] = value.new_empty(len(value), 0)
+        tables[kind] = fits
+    return tables, lean
 
 
 def _sampler(
@@ -482,11 +581,17 @@ def _sampler(
 class NeighborLoader(_Epochs, NodeLoader):
     """PyG's ``NeighborLoader`` with our sampler: the same arguments, the same batches' attributes.
 
-    Three keywords are new: ``method`` and ``layer_dependency`` (:func:`graphkit.ops.sample`), and
-    ``seed``, by default drawn from torch's generator once. A batch is a function of the seed, the
-    epoch (:attr:`epoch` counts the passes, each of which keeps its own) and the batch's
-    ``input_id``, for any number of workers; ``shuffle`` follows torch's generator as before.
-    Calling the loader with indices draws for the epoch of its sampler, 0 unless you set it.
+    Four keywords are new: ``method`` and ``layer_dependency`` (:func:`graphkit.ops.sample`),
+    ``ahead``, and ``seed``, by default drawn from torch's generator once. A batch is a function of
+    the seed, the epoch (:attr:`epoch` counts the passes, each of which keeps its own) and the
+    batch's ``input_id``, for any number of workers; ``shuffle`` follows torch's generator as
+    before. Calling the loader with indices draws for the epoch of its sampler, 0 unless you set it.
+
+    ``ahead``: so many batches are made before their use, by threads of this process; 0 makes each
+    when it is asked for. The batches are the same. It holds where no ``num_workers`` are asked for
+    and nothing could tell: not with ``pin_memory``, ``transform_sampler_output``, a sampler of your
+    own, tensors on a GPU or with ``requires_grad``. A ``transform`` runs in the loop's thread.
+    Features use memory again whose last tensor is gone.
 
     Refused: ``persistent_workers``; an ``adj_t`` that is a torch tensor; a FeatureStore and
     GraphStore; options beside ``neighbor_sampler``, which has its own; and what
@@ -515,6 +620,7 @@ class NeighborLoader(_Epochs, NodeLoader):
         method: Literal["neighbor", "labor"] = "neighbor",
         layer_dependency: bool = False,
         seed: int | None = None,
+        ahead: int = 2,
         **kwargs: Any,
     ) -> None:
         if input_time is not None and time_attr is None and neighbor_sampler is None:
@@ -524,7 +630,7 @@ class NeighborLoader(_Epochs, NodeLoader):
             temporal_strategy=temporal_strategy, time_attr=time_attr, weight_attr=weight_attr,
             method=method, layer_dependency=layer_dependency, seed=seed,
         ))  # fmt: skip
-        self._start("node_sampler", kwargs)
+        self._start("node_sampler", ahead, kwargs)
         super().__init__(
             data=data,
             node_sampler=sampler,
@@ -571,6 +677,7 @@ class LinkNeighborLoader(_Epochs, LinkLoader):
         seed: int | None = None,
         exclude: Literal["seed", "seed+reverse"] | None = None,
         check_negatives: bool = False,
+        ahead: int = 2,
         **kwargs: Any,
     ) -> None:
         if (edge_label_time is None) != (time_attr is None) and neighbor_sampler is None:
@@ -584,7 +691,7 @@ class LinkNeighborLoader(_Epochs, LinkLoader):
             method=method, layer_dependency=layer_dependency, seed=seed, exclude=exclude,
             check_negatives=check_negatives,
         ))  # fmt: skip
-        self._start("link_sampler", kwargs)
+        self._start("link_sampler", ahead, kwargs)
         super().__init__(
             data=data,
             link_sampler=sampler,

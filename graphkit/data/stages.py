@@ -71,7 +71,8 @@ class _Chain(Iterator[Batch]):
         return batch
 
 
-def _then(batches: Iterable[Batch], function: Function) -> Iterator[Batch]:
+def then(batches: Iterable[Batch], function: Function) -> Iterator[Batch]:
+    """A stage: ``function`` applied to each batch."""
     if isinstance(batches, _Chain):
         return _Chain(batches.source, (*batches.work, function))
     return _Chain(iter(batches), (function,))
@@ -142,7 +143,7 @@ def sample(
         blocks = found.blocks(transpose=transpose)
         return replace(batch, n_id=found.n_id, blocks=blocks).timed("sample", _since(began))
 
-    return _then(batches, work)
+    return then(batches, work)
 
 
 def fetch(
@@ -185,7 +186,7 @@ def fetch(
             found["y"] = rows(y, batch.seeds)
         return replace(batch, **found).timed("gather", _since(began))
 
-    return _then(batches, work)
+    return then(batches, work)
 
 
 def _rows(source: Any, index: Any, memory: Buffers | None) -> Any:
@@ -238,7 +239,7 @@ def move(batches: Iterable[Batch], device: torch.device | str) -> Iterator[Batch
         batch = copied(batch)
         return batch.timed("copy", _since(began))
 
-    return _then(batches, work)
+    return then(batches, work)
 
 
 def prefetch(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -563,6 +564,129 @@ def test_checked_negatives_of_several_relations() -> None:
     )  # fmt: skip
     with pytest.raises(GraphError, match="check_negatives needs the edges of .*'x'.* has none"):
         next(iter(unknown))
+
+
+# -- ahead of their use ----------------------------------------------------------------------------
+
+
+def everything(batch: Any) -> list[tuple[Any, Any]]:
+    """All that a batch holds, in its order."""
+    return [item for store in batch.stores for item in store.items()]
+
+
+def assert_equal_batches(ours: Any, others: Any) -> None:
+    for one, other in zip(ours, others, strict=True):
+        pairs = list(zip(everything(one), everything(other), strict=True))
+        assert len(pairs) > 5
+        for (name, value), (other_name, other_value) in pairs:
+            assert name == other_name and type(value) is type(other_value)
+            if isinstance(value, Tensor):
+                assert value.dtype == other_value.dtype and torch.equal(value, other_value)
+            else:
+                assert value == other_value
+
+
+@pytest.mark.parametrize("kind", ["nodes", "times", "links", "several relations", "venue"])
+def test_ahead_changes_nothing(kind: str) -> None:
+    data: Any = small() if kind in ("nodes", "times", "links") else academic()
+    data["image"] = None
+    if kind == "nodes":
+        data.image, data.half = torch.arange(60 * 4).view(60, 2, 2), data.x.half()
+        # as long as there are nodes, but cut otherwise
+        data.face = torch.zeros(3, 60, dtype=torch.int64)
+
+    def loader(ahead: int) -> Any:
+        options: dict[str, Any] = dict(batch_size=16, shuffle=True, ahead=ahead)
+        if kind == "links":
+            return LinkNeighborLoader(data, [2, 2], neg_sampling_ratio=1.0, **options)
+        if kind == "times":
+            options |= dict(time_attr="edge_time", input_time=torch.full((60,), 50))
+        elif kind == "several relations":
+            options |= dict(input_nodes="paper")
+        elif kind == "venue":
+            options |= dict(input_nodes="venue")
+        return NeighborLoader(data, [2, 2], **options)
+
+    found = []
+    for ahead in (0, 1, 5):
+        torch.manual_seed(3)
+        batches = loader(ahead)
+        passes = [*batches, *batches]
+        # neither is torch's generator
+        found.append((passes, torch.rand(1)))
+    for passes, number in found[1:]:
+        assert_equal_batches(passes, found[0][0])
+        assert torch.equal(number, found[0][1])
+
+
+def test_ahead_is_done_by_threads_that_end() -> None:
+    data = small()
+    before, seen = threading.active_count(), []
+    loader = NeighborLoader(data, [2, 2], batch_size=2)
+
+    def note(batch: Any) -> Any:
+        seen.append(threading.current_thread())
+        return batch
+
+    for _ in loader:
+        assert threading.active_count() > before
+        break
+    assert threading.active_count() == before
+    # what is the user's runs in the thread of the loop, and sees the features
+    apart = NeighborLoader(data, [2, 2], batch_size=20, transform=note)
+    for batch in apart:
+        assert torch.equal(batch.x, data.x[batch.n_id])
+    assert seen == [threading.main_thread()] * 3
+    wrong = NeighborLoader(data, [2], input_nodes=torch.tensor([*range(8), 60]), batch_size=2)
+    batches = iter(wrong)
+    assert [next(batches).batch_size for _ in range(4)] == [2] * 4
+    with pytest.raises(GraphError, match="60"):
+        next(batches)
+    assert threading.active_count() == before
+
+
+def test_ahead_is_left_where_it_would_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = small()
+
+    def by_threads(**options: Any) -> bool:
+        loader: Any = NeighborLoader(options.pop("data", data), [2, 2], batch_size=30, **options)
+        used = []
+        monkeypatch.setattr("graphkit.data.pyg.prefetch", lambda *a, **b: used.append(1) or [])
+        for _ in loader:
+            pass
+        return bool(used)
+
+    assert by_threads() and by_threads(shuffle=True) and by_threads(transform=lambda batch: batch)
+    assert not by_threads(ahead=0)
+    assert not by_threads(transform_sampler_output=lambda out: out)
+    # draws its key from torch's generator
+    assert not by_threads(neighbor_sampler=GraphkitSampler(data, [2, 2]))
+    assert by_threads(neighbor_sampler=GraphkitSampler(data, [2, 2], seed=0))
+    learnt = small()
+    learnt.x.requires_grad_()
+    assert not by_threads(data=learnt)
+
+    class Mine(torch.utils.data.SequentialSampler):
+        pass
+
+    assert not by_threads(sampler=Mine(range(60)))
+    for ahead in (-1, True, 1.5):
+        with pytest.raises(ConfigError, match="ahead is"):
+            NeighborLoader(data, [2], ahead=ahead)  # pyright: ignore[reportArgumentType]
+
+
+def test_features_use_memory_again() -> None:
+    data = small(4_000, 20_000)
+    data.x = torch.randn(4_000, 64)
+    places, kept = set(), []
+    for batch in NeighborLoader(data, [5, 5], batch_size=400, ahead=1):
+        assert torch.equal(batch.x, data.x[batch.n_id])
+        places.add(batch.x.data_ptr())
+        kept.append(batch.x[:1].clone())
+    assert len(places) < len(kept) == 10
+    # what is held is not
+    held = [(batch.n_id, batch.x) for batch in NeighborLoader(data, [5, 5], batch_size=400)]
+    assert all(torch.equal(x, data.x[n_id]) for n_id, x in held)
 
 
 # -- several relations -----------------------------------------------------------------------------
