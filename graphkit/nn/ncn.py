@@ -66,17 +66,22 @@ class _Block(nn.Module):
             return relu_dropout(x, self.dropout, training)
         return x.relu_()
 
-    def of_rows(self, x: Tensor, rows: Tensor, count: int, training: bool) -> Tensor:
-        """The block of ``count`` rows that are 0, but for ``x`` at ``rows``.
+    def added(self, out: Tensor, factor: Tensor, x: Tensor, rows: Tensor, training: bool) -> Tensor:
+        """``out`` and ``factor`` times the block of rows that are 0, but for ``x`` at ``rows``.
 
         What is the same for all rows of 0 is computed once: up to the first dropout, or all.
+        Where gradients are off ``out`` is overwritten.
         """
-        is_random = training and self.dropout > 0
-        head = self.lins[0] if is_random else self
-        given = () if is_random else (training,)
-        same = head(x.new_zeros(1, x.size(1)), *given)
-        out = same.expand(count, -1).index_copy(0, rows, head(x, *given).to(same.dtype))
-        return self._behind_first(out, training) if is_random else out
+        nothing = x.new_zeros(1, x.size(1))
+        if training and self.dropout > 0:
+            first = self.lins[0]
+            same, mine = first(nothing), first(x)
+            mapped = same.expand(len(out), -1).index_copy(0, rows, mine)
+            return torch.addcmul(out, factor, self._behind_first(mapped, training))
+        same, mine = self(nothing, training), self(x, training)
+        more, rest = factor * same, (factor * (mine - same)).to(out.dtype)
+        out = out + more if torch.is_grad_enabled() else out.add_(more)
+        return out.index_add(0, rows, rest) if out.requires_grad else out.index_add_(0, rows, rest)
 
 
 class NCNPredictor(nn.Module):
@@ -204,25 +209,23 @@ class NCNPredictor(nn.Module):
     ) -> Tensor:
         """Logits by the sets of nodes; ``x [N, h]`` is what is pooled, where that is known."""
         out = self.xijlin(_product(h, pairs), training)
-        out = torch.addcmul(
-            out, self.beta, self._pooled(self.xcnlin, h, pairs, common, training, x)
-        )
+        out = self._with_pooled(out, self.beta, self.xcnlin, h, common, training, x)
         if also is not None and self.second_lin is not None and self.second_beta is not None:
-            block = self._pooled(self.second_lin, h, pairs, also, training, x)
-            out = torch.addcmul(out, self.second_beta, block)
+            out = self._with_pooled(out, self.second_beta, self.second_lin, h, also, training, x)
         return self.lin(out, training).squeeze(1)
 
-    def _pooled(
+    def _with_pooled(
         self,
+        out: Tensor,
+        factor: Tensor,
         block: _Block,
         h: Tensor,
-        pairs: Tensor,
         sets: _Sets,
         training: bool,
         x: Tensor | None,
     ) -> Tensor:
-        """``block`` of the sums over the sets, ``[B, h]``."""
-        count = pairs.size(1)
+        """``out [B, h]`` and ``factor`` times ``block`` of the sums over the sets."""
+        count = out.size(0)
         node, nodes = sets.node, None
         if x is None and self.xlin is not None:
             node, nodes = _some(node, h.size(0), 0.75)
@@ -239,7 +242,9 @@ class NCNPredictor(nn.Module):
             transpose=torch.is_grad_enabled(),
         )
         c = spmm(graph, x, sets.weight)
-        return block(c, training) if rows is None else block.of_rows(c, rows, count, training)
+        if rows is None:
+            return torch.addcmul(out, factor, block(c, training))
+        return block.added(out, factor, c, rows, training)
 
     def _mapped(self, h: Tensor, training: bool) -> Tensor:
         """What is pooled of the vectors ``h``."""

@@ -40,7 +40,7 @@ class _Reduced(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, reduce: Reduce) -> None:
         super().__init__()
-        self.reduce = reduce
+        self.reduce: Reduce = reduce
         self.lin = linear(in_channels, out_channels, bias=False, glorot=True)
         self.bias = nn.Parameter(torch.zeros(out_channels))
 

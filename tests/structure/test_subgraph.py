@@ -36,8 +36,9 @@ def test_is_the_graph_of_the_edges_left(name: str) -> None:
     graph = dict(zoo())[name]
     edge_index = graph.edge_index()
     for keep in (torch.rand(graph.num_edges) < 0.5, torch.ones(graph.num_edges).bool()):
-        sizes = {"num_src": graph.num_src, "num_dst": graph.num_dst}
-        same(edge_subgraph(graph, keep), Graph.from_edge_index(edge_index[:, keep], **sizes))
+        left = edge_index[:, keep]
+        want = Graph.from_edge_index(left, num_src=graph.num_src, num_dst=graph.num_dst)
+        same(edge_subgraph(graph, keep), want)
 
 
 def test_a_side_that_is_not_there_is_not_made() -> None:
