@@ -683,12 +683,9 @@ def test_a_dropped_edge_is_no_maximum() -> None:
 
 def test_what_is_dropped_where() -> None:
     graph, x = friends(), torch.randn(9, 5)
-    for options, nothing in (
-        ({"x_dropout": 1.0}, False),
-        ({"tail_dropout": 1.0}, True),
-        ({"dropout": 1.0}, True),
-    ):
-        model = gnn.NCNEncoder(5, 6, 2, **options).train()
+    for name, nothing in (("x_dropout", False), ("tail_dropout", True), ("dropout", True)):
+        every: dict[str, Any] = {name: 1.0}
+        model = gnn.NCNEncoder(5, 6, 2, **every).train()
         out = model(x, graph)
         assert bool((out == 0).all()) == nothing
         with torch.no_grad():
