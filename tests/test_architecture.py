@@ -97,6 +97,7 @@ ORDER = {
         "hetero",
         "propagate",
         "ncn_encoder",
+        "ncn_sets",
         "ncn",
         "gcn2",
         "gen",

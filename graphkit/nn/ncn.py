@@ -1,39 +1,31 @@
 """Neural common neighbour predictors of links: NCN, its variants, and NCNC.
 
-Shapes: N nodes, B pairs, h features, S nodes in the sets of all pairs together.
+Shapes: N nodes, B pairs, h features.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding, logsigmoid
 
 from ..errors import ConfigError, nearest
-from ..graph import Adj, Csr, Graph, as_graph, row_ids
-from ..ops import intersect, relu_dropout, spmm
+from ..graph import Adj, Csr, Graph, as_graph
+from ..ops import relu_dropout, spmm
 from ..ops.check import check_values
 from ..ops.intersect import read_pairs
-from ..ops.random import below, draw_seed, random_words
-from ..structure.subgraph import edge_subgraph, slots_of
+from ..structure.subgraph import edge_subgraph
 from .inputs import check_features
 from .linear import reset
+from .ncn_sets import Sets, drawn, find_sets, joined, listed, some_of, two_hops
 from .propagate import check_hops, check_share
 
 Second = Literal["none", "two_hop", "difference"]
 _SECONDS = ("none", "two_hop", "difference")
-
-
-class _Sets(NamedTuple):
-    """What is pooled: int64 ``pair [S]`` and ``node [S]``, and a weight of each or None."""
-
-    pair: Tensor
-    node: Tensor
-    weight: Tensor | None = None
 
 
 class _Block(nn.Module):
@@ -183,7 +175,9 @@ class NCNPredictor(nn.Module):
 
     def _thinned(self, graph: Graph) -> Graph:
         """The rows in which neighbours are looked up, in training without some of them."""
-        rows = Graph(Csr(graph.by_dst.indptr, graph.by_dst.indices), None, *_square(graph))
+        rows = Graph(
+            Csr(graph.by_dst.indptr, graph.by_dst.indices), None, graph.num_dst, graph.num_src
+        )
         if not (self.training and self.edge_dropout):
             return rows
         keep = torch.rand(graph.num_edges, device=graph.device) >= self.edge_dropout
@@ -191,19 +185,19 @@ class NCNPredictor(nn.Module):
 
     def _logits(self, h: Tensor, graph: Graph, pairs: Tensor) -> Tensor:
         if self.second == "difference":
-            common, first, other = (_listed(s) for s in _sets(graph, pairs, differences=True))
-            also = _joined(first, other)
+            common, first, other = (listed(s) for s in find_sets(graph, pairs, differences=True))
+            also = joined(first, other)
         else:
-            common = _listed(_sets(graph, pairs)[0])
-            also = _two_hops(graph, pairs) if self.second == "two_hop" else None
+            common = listed(find_sets(graph, pairs)[0])
+            also = two_hops(graph, pairs) if self.second == "two_hop" else None
         return self._decided(h, pairs, common, also, self.training)
 
     def _decided(
         self,
         h: Tensor,
         pairs: Tensor,
-        common: _Sets,
-        also: _Sets | None,
+        common: Sets,
+        also: Sets | None,
         training: bool,
         x: Tensor | None = None,
     ) -> Tensor:
@@ -220,7 +214,7 @@ class NCNPredictor(nn.Module):
         factor: Tensor,
         block: _Block,
         h: Tensor,
-        sets: _Sets,
+        sets: Sets,
         training: bool,
         x: Tensor | None,
     ) -> Tensor:
@@ -228,10 +222,10 @@ class NCNPredictor(nn.Module):
         count = out.size(0)
         node, nodes = sets.node, None
         if x is None and self.xlin is not None:
-            node, nodes = _some(node, h.size(0), 0.75)
+            node, nodes = some_of(node, h.size(0), 0.75)
         if x is None:
             x = self._mapped(h if nodes is None else h.index_select(0, nodes), training)
-        pair, rows = _some(sets.pair, count, 0.5)
+        pair, rows = some_of(sets.pair, count, 0.5)
         if torch.compiler.is_compiling():
             # how many there are is not known yet, but the dtype of edge numbers depends on it
             torch._check(node.size(0) < 2**31)  # pyright: ignore[reportPrivateUsage]
@@ -359,12 +353,12 @@ class NCNCPredictor(NCNPredictor):
     ) -> Tensor:
         """The logits of completion ``depth``."""
         if depth == 0:
-            common = _sets(graph, pairs, ends=self.official_quirks)[0]
-            return self._decided(h, pairs, _listed(common), None, training)
-        found = _sets(graph, pairs, differences=True, ends=self.official_quirks)
+            common = find_sets(graph, pairs, ends=self.official_quirks)[0]
+            return self._decided(h, pairs, listed(common), None, training)
+        found = find_sets(graph, pairs, differences=True, ends=self.official_quirks)
         degree = self.train_degree if self.training else self.test_degree
-        common, (first, other) = _listed(found[0]), (_drawn(s, degree) for s in found[1:])
-        soft = _joined(first, other)
+        common, (first, other) = listed(found[0]), (drawn(s, degree) for s in found[1:])
+        soft = joined(first, other)
         ends = torch.cat([pairs[1][first.pair], pairs[0][other.pair]])
         asked = torch.stack([ends, soft.node])
         x = None
@@ -376,7 +370,7 @@ class NCNCPredictor(NCNPredictor):
         weight = self._probability(inner, h, pairs, soft.pair)
         if soft.weight is not None:
             weight = weight * soft.weight.to(weight.dtype)
-        pooled = _joined(common, soft._replace(weight=weight))
+        pooled = joined(common, soft._replace(weight=weight))
         return self._decided(h, pairs, pooled, None, training, x)
 
     def _of_distinct(self, h: Tensor, graph: Graph, asked: Tensor, depth: int) -> Tensor:
@@ -425,86 +419,6 @@ def _check_calibration(scale: float, offset: float, pt: float, alpha: float) -> 
             f"NCNCPredictor: pt is {pt!r} and alpha {alpha!r}, but a finite number above 0 and one "
             "from 0 on are expected."
         )
-
-
-# -- sets of nodes ---------------------------------------------------------------------------------
-
-
-def _square(graph: Graph) -> tuple[int, int]:
-    return graph.num_dst, graph.num_src
-
-
-def _sets(
-    graph: Graph, pairs: Tensor, differences: bool = False, ends: bool = False
-) -> tuple[Graph, ...]:
-    found: Any = intersect(graph, pairs, differences=differences, ends=ends, transpose=False)
-    return found if differences else (found,)
-
-
-def _listed(sets: Graph) -> _Sets:
-    return _Sets(sets.by_dst.row_ids(), sets.by_dst.indices.to(torch.int64))
-
-
-def _joined(one: _Sets, other: _Sets) -> _Sets:
-    """Both lists as one; the weight of what has none is 1."""
-    weight = None
-    if one.weight is not None or other.weight is not None:
-        like = one.weight if other.weight is None else other.weight
-        assert like is not None
-        weight = torch.cat(
-            [like.new_ones(s.node.size(0)) if s.weight is None else s.weight for s in (one, other)]
-        )
-    return _Sets(torch.cat([one.pair, other.pair]), torch.cat([one.node, other.node]), weight)
-
-
-def _drawn(sets: Graph, degree: int) -> _Sets:
-    """The sets, of those larger than ``degree`` so many nodes with the weight of all."""
-    if degree < 0:
-        return _listed(sets)
-    rows = sets.by_dst
-    length = rows.degree()
-    ptr = torch.zeros_like(rows.indptr)
-    torch.cumsum(length.clamp(max=degree), 0, out=ptr[1:])
-    pair = row_ids(ptr, int(ptr[-1]))
-    size, first = length[pair], rows.indptr[pair]
-    number = torch.arange(len(pair), device=pair.device)
-    draw = below(random_words(draw_seed(pair.device), number), size)
-    slot = first + torch.where(size > degree, draw, number - ptr[pair])
-    weight = (size / size.clamp(max=degree)).to(torch.float64)
-    return _Sets(pair, rows.indices[slot].to(torch.int64), weight)
-
-
-def _two_hops(graph: Graph, pairs: Tensor) -> _Sets:
-    """Neighbours of one end that two steps lead to from the other, without the ends."""
-    num_nodes = graph.num_dst
-    ends = torch.unique(pairs)
-    which, slot = slots_of(graph.by_dst, ends)
-    between, slot = slots_of(graph.by_dst, graph.by_dst.indices[slot].to(torch.int64))
-    # int64 keys by row and column, in order and each once
-    keys = torch.unique(ends[which][between] * num_nodes + graph.by_dst.indices[slot])
-    heads = torch.arange(1, num_nodes + 1, device=keys.device) * num_nodes
-    # node v has its neighbours in row v, and what two steps lead to in row N + v
-    one = graph.by_dst
-    ptr = torch.cat([one.indptr, one.indptr[-1] + torch.searchsorted(keys, heads)])
-    columns = torch.cat([one.indices, (keys % max(1, num_nodes)).to(one.indices.dtype)])
-    both = Graph(Csr(ptr, columns), None, 2 * num_nodes, 2 * num_nodes)
-    shift = torch.tensor([[0], [num_nodes]], device=pairs.device)
-    found = [_listed(_sets(both, pairs + s)[0]) for s in (shift, shift.flip(0))]
-    sets = _joined(*found)
-    is_end = (pairs[:, sets.pair] == sets.node).any(0)
-    return _Sets(sets.pair[~is_end], sets.node[~is_end])
-
-
-def _some(index: Tensor, count: int, most: float) -> tuple[Tensor, Tensor | None]:
-    """``index`` among the numbers that it holds, and these; as it is if they are so many of all."""
-    if torch.compiler.is_compiling():
-        return index, None
-    seen = torch.zeros(count, dtype=torch.bool, device=index.device)
-    seen[index] = True
-    which = seen.nonzero().squeeze(1)
-    if len(which) > most * count:
-        return index, None
-    return (seen.cumsum(0) - 1)[index], which
 
 
 def _product(h: Tensor, pairs: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch.nn.functional import embedding, layer_norm
 
 from graphkit import ConfigError, Graph, GraphError, ops
 from graphkit import nn as gnn
-from graphkit.nn import ncn, sparse
+from graphkit.nn import ncn, ncn_sets, sparse
 from graphkit.nn.ncn_encoder import Conv
 from graphkit.structure import without_edges
 from graphkit.testing import check_layer, dense_adjacency, graphs
@@ -385,7 +385,7 @@ def test_some_neighbours_count_for_all() -> None:
     row = torch.cat([row, torch.tensor([times, times])])
     node = torch.cat([node, torch.tensor([5, 6])])
     sets = Graph.from_edge_index(torch.stack([node, row]), num_src=size, num_dst=times + 2)
-    drawn = ncn._drawn(sets, degree)
+    drawn = ncn_sets.drawn(sets, degree)
     assert drawn.weight is not None and drawn.pair.size(0) == times * degree + 2
     total = torch.zeros(times + 2, dtype=torch.float64).index_add(0, drawn.pair, drawn.weight)
     want = torch.tensor([7.0] * times + [2.0, 0.0], dtype=torch.float64)
@@ -399,11 +399,11 @@ def test_some_neighbours_count_for_all() -> None:
     first = drawn.node[:-2].view(times, degree)
     assert bool((first[:, 0] == first[:, 1]).any())
     torch.manual_seed(1)
-    again = ncn._drawn(sets, degree)
+    again = ncn_sets.drawn(sets, degree)
     torch.manual_seed(1)
-    assert torch.equal(ncn._drawn(sets, degree).node, again.node)
+    assert torch.equal(ncn_sets.drawn(sets, degree).node, again.node)
     assert not torch.equal(drawn.node, again.node)
-    assert ncn._drawn(sets, size).node.tolist() == sets.by_dst.indices.tolist()
+    assert ncn_sets.drawn(sets, size).node.tolist() == sets.by_dst.indices.tolist()
 
 
 def test_drawing_is_asked_for_in_training_and_evaluation_apart() -> None:
