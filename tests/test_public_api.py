@@ -76,10 +76,10 @@ PUBLIC = {
         "LinkNeighborLoader", "NeighborLoader", "ShaDowKHopSampler", "Split", "available",
         "balanced_split", "cache_root", "card", "cards", "check", "check_directed_links",
         "check_events", "check_graphs", "check_hypergraph", "check_inputs", "check_links",
-        "data_root", "directed_link_split", "evaluate", "fetch", "get", "homophily_of", "info",
+        "check_messages", "data_root", "directed_link_split", "evaluate", "fetch", "get", "homophily_of", "info",
         "is_path", "load", "per_class_split",
         "random_link_split", "random_split", "read_folder", "refuse_other_kinds", "stages",
-        "time_split", "unpack",
+        "time_link_split", "time_split", "unpack",
     ],
     "graphkit.recipes": [
         "PRESETS", "Preset", "RECIPES", "Record", "Row", "TABLES", "Tuned", "direction", "graph",
