@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -347,12 +347,16 @@ keyword alone, are the model's own options; ``num_nodes`` among them is filled i
 _WITH_CLASSIFIER = ("dgcn", "dir-gat", "dir-gcn", "dir-sage", "magnet")
 
 
-def own_options(name: str) -> dict[str, inspect.Parameter]:
+def own_options(
+    name: str, models: Mapping[str, Callable[..., nn.Module]] | None = None
+) -> dict[str, inspect.Parameter]:
     """The options that the model ``name`` has of its own, with their types and defaults.
 
+    It is one of ``models``, builders like those of :data:`MODELS`, which are taken if not given.
     Raises :class:`ConfigError` for an unknown name.
     """
-    taken = inspect.signature(_builder(name), eval_str=True).parameters
+    builder = _builder(name, MODELS if models is None else models)
+    taken = inspect.signature(builder, eval_str=True).parameters
     return {
         key: value
         for key, value in taken.items()
@@ -384,7 +388,7 @@ def build_model(
     Raises :class:`ConfigError` for an unknown name (the nearest is offered), an option that the
     model does not have, or impossible sizes.
     """
-    builder = _builder(name)
+    builder = _builder(name, MODELS)
     if out_channels is None and (num_layers < 2 or name.lower() not in _WITH_CLASSIFIER):
         out_channels = hidden_channels
     out_width = hidden_channels if out_channels is None else out_channels
@@ -408,8 +412,8 @@ def build_model(
     return builder(widths, dropout, norm, drop_input, **options)
 
 
-def _builder(name: str) -> Callable[..., nn.Module]:
-    builder = MODELS.get(name.lower())
+def _builder(name: str, models: Mapping[str, Callable[..., nn.Module]]) -> Callable[..., nn.Module]:
+    builder = models.get(name.lower())
     if builder is None:
-        raise ConfigError(f"Unknown model {name!r}. {nearest(name, MODELS)}")
+        raise ConfigError(f"Unknown model {name!r}. {nearest(name, models)}")
     return builder
