@@ -80,7 +80,7 @@ ORDER = {
         "walk",
     ),
     "scatter": ("check", "reduce", "segment", "composite"),
-    "structure": ("normalize", "directed", "partition", "homophily", "smoothness"),
+    "structure": ("normalize", "directed", "partition", "homophily", "smoothness", "subgraph"),
     "nn": (
         "linear",
         "inputs",
@@ -96,6 +96,8 @@ ORDER = {
         "digcn",
         "hetero",
         "propagate",
+        "ncn_encoder",
+        "ncn",
         "gcn2",
         "gen",
         "decoupled",

@@ -46,9 +46,9 @@ PUBLIC = {
         "DGCNConv", "DeepGCNLayer", "DeeperGCN", "DiGCN", "DiGCNBlock", "DiGCNConv", "DiGCNIB",
         "DirGATConv", "DirGCNConv", "DirGNN", "DirSAGEConv", "GATConv", "GATv2Conv", "GCN2Conv",
         "GCNConv", "GCNII", "GENConv", "GINConv", "GINEConv", "HETERO_MODELS", "HeteroStack",
-        "HopMLP", "MLP", "MODELS", "MagNet", "MagNetConv", "Precomputed", "PropagatedMLP", "ResMLP",
-        "SAGEConv", "SGConv", "Stack", "build_model", "hops", "node_smoothing", "own_options",
-        "smooth", "stationary",
+        "HopMLP", "MLP", "MODELS", "MagNet", "MagNetConv", "NCNCPredictor", "NCNEncoder",
+        "NCNPredictor", "Precomputed", "PropagatedMLP", "ResMLP", "SAGEConv", "SGConv", "Stack",
+        "build_model", "hops", "node_smoothing", "own_options", "smooth", "stationary",
     ],
     "graphkit.scatter": [
         "atomic", "scatter", "gather_coo", "gather_csr", "scatter_log_softmax", "scatter_logsumexp",
@@ -63,10 +63,10 @@ PUBLIC = {
     "graphkit.structure": [
         "TwoSides", "adjusted_homophily", "aggregation_homophily", "class_homophily",
         "digcn_operator", "directed_scales", "dirichlet_energy",
-        "diversification_distinguishability", "edge_counts", "edge_homophily",
+        "diversification_distinguishability", "edge_counts", "edge_homophily", "edge_subgraph",
         "effective_homophily", "gcn_scales", "has_self_loop", "homophily_table", "is_symmetric",
         "label_informativeness", "mad_gap", "node_homophily", "pagerank", "partition",
-        "product_homophily", "proximity", "self_loop_mask", "weighted_in_degree",
+        "product_homophily", "proximity", "self_loop_mask", "weighted_in_degree", "without_edges",
     ],
     "graphkit.testing": ["CHECKED_NODES", "check_layer", "dense_adjacency", "graphs", "zoo"],
     "graphkit.data": [

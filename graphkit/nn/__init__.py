@@ -15,6 +15,8 @@ from .hetero import HETERO_MODELS, HeteroStack
 from .magnet import MagNet, MagNetConv
 from .mlp import MLP
 from .models import MODELS, Stack, build_model, own_options
+from .ncn import NCNCPredictor, NCNPredictor
+from .ncn_encoder import NCNEncoder
 from .propagate import APPNP, AdaptivePropagation, PropagatedMLP, SGConv
 from .sage import SAGEConv
 
@@ -52,6 +54,9 @@ __all__ = [
     "MODELS",
     "MagNet",
     "MagNetConv",
+    "NCNCPredictor",
+    "NCNEncoder",
+    "NCNPredictor",
     "Precomputed",
     "PropagatedMLP",
     "ResMLP",

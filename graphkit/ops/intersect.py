@@ -158,7 +158,7 @@ def intersect(
     Raises :class:`GraphError` for a graph with two kinds of nodes, or pairs of another shape, dtype
     or device, or out of range.
     """
-    pairs = _read_pairs("intersect", graph, edge_label_index)
+    pairs = read_pairs("intersect", graph, edge_label_index)
     side = graph.by_dst
     sets = torch.ops.graphkit.intersect(side.indptr, side.indices, pairs, ends, differences)
     built = [
@@ -204,12 +204,13 @@ def common_neighbors(graph: Graph, edge_label_index: Tensor, score: Score = "cou
         raise ConfigError(
             f"common_neighbors: unknown score {score!r}. {nearest(str(score), _SCORES)}"
         )
-    pairs = _read_pairs("common_neighbors", graph, edge_label_index)
+    pairs = read_pairs("common_neighbors", graph, edge_label_index)
     side = graph.by_dst
     return torch.ops.graphkit.common_neighbors(side.indptr, side.indices, pairs, score)
 
 
-def _read_pairs(op: str, graph: Graph, pairs: Tensor) -> Tensor:
+def read_pairs(op: str, graph: Graph, pairs: Tensor) -> Tensor:
+    """``pairs [2, P]`` as int64, checked but for the range of their values."""
     # isinstance guards against lists and arrays, which callers do pass whatever the annotation
     if not isinstance(graph, Graph):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise GraphError(

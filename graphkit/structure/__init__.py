@@ -28,6 +28,7 @@ from .homophily import (
 from .normalize import gcn_scales, has_self_loop, self_loop_mask, weighted_in_degree
 from .partition import partition
 from .smoothness import dirichlet_energy, mad_gap
+from .subgraph import edge_subgraph, without_edges
 
 __all__ = [
     "TwoSides",
@@ -40,6 +41,7 @@ __all__ = [
     "diversification_distinguishability",
     "edge_counts",
     "edge_homophily",
+    "edge_subgraph",
     "effective_homophily",
     "gcn_scales",
     "has_self_loop",
@@ -54,4 +56,5 @@ __all__ = [
     "proximity",
     "self_loop_mask",
     "weighted_in_degree",
+    "without_edges",
 ]
