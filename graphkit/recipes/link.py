@@ -116,6 +116,7 @@ def link(
         model_options: options of the model's own, such as conv=gcn,jk=true for ncn
         start: run folder of link, whose weights of the same seed training starts from
         lr: learning rate of Adam
+        encoder_lr: that of all but the predictor, 0 to leave it as it is (default: lr)
         weight_decay: L2 penalty of Adam, on all parameters
         clip: largest norm of the gradient of learnt vectors, of encoder and of MLP; 0 for any
         batch_size: training edges of one step

@@ -34,15 +34,16 @@ Builders = Mapping[str, Callable[..., nn.Module]]
 class PairModel(nn.Module):
     """What scores pairs: ``h = forward(x, graph)``, then ``score(h, pairs, graph)``.
 
-    All but ``predictor`` is the encoder.
-    ``encoder_lr`` is the learning rate of all but the predictor: None for that of the run, 0 leaves
-    these weights as they are.
+    All but ``predictor`` is the encoder, which may have a learning rate of its own. ``is_logit``:
+    are scores logits of a link?
     """
 
-    encoder_lr: float | None = None
-    # are scores logits of a link?
     is_logit = True
-    predictor: nn.Module | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder_lr: float | None = None
+        self.predictor: nn.Module | None = None
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """The parameters and their learning rates, the predictor's last."""
@@ -53,7 +54,10 @@ class PairModel(nn.Module):
         return [{"params": first, **rate}, {"params": last}]
 
     def at_rate(self, encoder_lr: float | None) -> PairModel:
-        """Itself, with this learning rate of the encoder; without gradients there if it is 0."""
+        """Itself, with this learning rate of the encoder, None for that of the run.
+
+        With 0 there are no gradients, and the weights stay as they are.
+        """
         self.encoder_lr = encoder_lr
         for p in self.parameter_groups(0.0)[0]["params"]:
             p.requires_grad_(encoder_lr != 0)
