@@ -16,6 +16,7 @@ from .describe import homophily_of
 from .download import fetch
 from .evaluate import evaluate
 from .graphs import GraphSet
+from .hard_negatives import heart_negatives
 from .host import HostTable
 from .links import LINK_TASKS, directed_link_split, random_link_split, time_split
 from .load import available, cache_root, data_root, get, info, is_path, load
@@ -84,6 +85,7 @@ __all__ = [
     "evaluate",
     "fetch",
     "get",
+    "heart_negatives",
     "homophily_of",
     "info",
     "is_path",
