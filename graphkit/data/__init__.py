@@ -22,6 +22,7 @@ from .describe import homophily_of
 from .download import fetch
 from .evaluate import evaluate
 from .graphs import GraphSet
+from .hard_negatives import heart_negatives
 from .host import HostTable
 from .links import (
     LINK_TASKS,
@@ -97,6 +98,7 @@ __all__ = [
     "evaluate",
     "fetch",
     "get",
+    "heart_negatives",
     "homophily_of",
     "info",
     "is_path",

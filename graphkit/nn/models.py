@@ -20,7 +20,7 @@ from .gat import GATConv, GATv2Conv
 from .gcn import GCNConv
 from .gin import GINConv
 from .inputs import over_blocks
-from .linear import reset
+from .linear import batch_normed, reset
 from .magnet import MagNet
 from .mlp import MLP
 from .sage import SAGEConv
@@ -95,17 +95,10 @@ class Stack(nn.Module):
         """What the convolution ``number`` takes: normalised, activated, dropped."""
         if number == 0:
             return dropped(x, self.dropout, self.training) if self.drop_input else x
-        x = self._normed(self.norms[number - 1], x) if self.norms else x
+        x = batch_normed(self.norms[number - 1], x) if self.norms else x
         if self.act == "relu":
             return relu_dropout(x, self.dropout, self.training)
         return dropout(_ACTIVATIONS[self.act](x), self.dropout, self.training)
-
-    def _normed(self, norm: nn.Module, x: Tensor) -> Tensor:
-        if isinstance(norm, nn.BatchNorm1d) and len(x) == 1:
-            # as a last batch may be: one row has no spread to divide by, the running one serves
-            mean, var = norm.running_mean, norm.running_var
-            return functional.batch_norm(x, mean, var, norm.weight, norm.bias, eps=norm.eps)
-        return norm(x)
 
 
 def _stack(layer: Callable[[int, int, bool], nn.Module], act: str = "relu") -> Callable[..., Stack]:
