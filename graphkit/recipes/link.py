@@ -88,7 +88,8 @@ def link(
 
     The encoders gcn to mlp have an MLP on the product of two nodes, gae is a GCN with the product
     alone. ncn and ncnc read the neighbours that two nodes share, ncnc those that they might share
-    too. cn, aa, ra, katz and ppr learn nothing and are scored once.
+    too, buddy how far their neighbourhoods overlap. cn, aa, ra, katz and ppr learn nothing and are
+    scored once.
 
     A data set that comes without links to hold out (one graph, such as digits or cora) is divided
     at random, 85, 5 and 10 % of its edges, the same way for all seeds. An edge and its reverse stay
@@ -98,7 +99,7 @@ def link(
     Args:
         data: data set to train on (see: graphkit data list); in Python also a PyG Data, with or
             without split_edge
-        model: gcn, sage, gat, gatv2, gin, mlp, gae, ncn, ncnc, cn, aa, ra, katz or ppr
+        model: gcn, sage, gat, gatv2, gin, mlp, gae, buddy, ncn, ncnc, cn, aa, ra, katz or ppr
         seeds: seeds to run, such as 0, 0-9 or 0,3,5
         root: folder of downloaded data sets
         out: run folder to make; must not exist (default: runs/link-DATA-MODEL-TIME)

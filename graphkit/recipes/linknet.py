@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -11,16 +10,20 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..graph import Graph
-from ..nn import MLP, NCNCPredictor, NCNEncoder, NCNPredictor, build_model
+from ..nn import BUDDY, MLP, NCNCPredictor, NCNEncoder, NCNPredictor, build_model
 from ..nn.linear import glorot_
-from ..ops import common_neighbors
+from ..structure import HEURISTICS as SCORES
+from ..structure import estimated_counts, sketch_neighborhoods, with_normalized
+from ..structure.directed import once
 
 # the models whose dropout can leave the learnt vectors whole, as OGB's examples do
 ENCODERS = ("gcn", "sage", "gat", "gatv2", "gin", "mlp")
-HEURISTICS: dict[str, Callable[[Graph, Tensor], Tensor]] = {
-    "cn": partial(common_neighbors, score="count"),
-    "aa": partial(common_neighbors, score="adamic_adar"),
-    "ra": partial(common_neighbors, score="resource_allocation"),
+HEURISTICS = {
+    "cn": SCORES["common-neighbors"],
+    "aa": SCORES["adamic-adar"],
+    "ra": SCORES["resource-allocation"],
+    "katz": SCORES["katz"],
+    "ppr": SCORES["ppr"],
 }
 """Models without weights: what scores pairs [2, B] of a graph."""
 BY_NEIGHBORS = ("ncn", "ncnc")
@@ -145,6 +148,61 @@ class NeighborNet(PairModel):
             graph = Graph.from_edge_index(none, graph.num_dst)
         flat = pairs.reshape(-1, 2).t()
         return self.predictor(h, graph, flat).view(pairs.shape[:-1]).float()
+
+
+class SketchNet(PairModel):
+    """BUDDY: propagated features, and how the neighbourhoods of two nodes overlap, by sketches.
+
+    Features are propagated and sketches are made once for each graph, learnt vectors in each step.
+    The nodes are encoded all together, so that batch norm is over all of them.
+
+    Args:
+        num_nodes: number of nodes, each of which has a learnt vector where ``in_channels`` is None.
+        in_channels: number of features.
+        hidden: width of the vectors of nodes.
+        hops: hops of the neighbourhoods that are counted.
+        normalized: read the counts divided by the degrees of both ends, too.
+        about: what else :class:`graphkit.nn.BUDDY` takes.
+        sketches: what else :func:`graphkit.structure.sketch_neighborhoods` takes.
+    """
+
+    def __init__(
+        self,
+        num_nodes: int,
+        in_channels: int | None,
+        hidden: int,
+        hops: int,
+        normalized: bool,
+        about: Mapping[str, Any],
+        sketches: Mapping[str, Any],
+    ) -> None:
+        super().__init__()
+        self.vectors = None
+        if in_channels is None:
+            self.vectors = nn.Embedding(num_nodes, hidden)
+            glorot_(self.vectors.weight)
+        net = BUDDY(in_channels or hidden, hidden, hops, planes=1 + normalized, **about)
+        self.encoder, self.predictor = net.encoder, net.predictor
+        self.normalized, self.sketches = normalized, {"hops": hops, **sketches}
+        self.rows_key = "buddy", in_channels, about["K"]
+        self.sketches_key = "buddy", *sorted(self.sketches.items())
+
+    def forward(self, x: Tensor | None, graph: Graph) -> Tensor:
+        """Vectors of the nodes, [N, hidden]."""
+        if self.vectors is not None:
+            return self.encoder(self.vectors.weight, graph)
+        rows = once(graph, self.rows_key, lambda: self.encoder.precompute(x, graph))
+        return self.encoder(rows)
+
+    def score(self, h: Tensor, pairs: Tensor, graph: Graph) -> Tensor:
+        """The logit of a link for each of ``pairs [..., 2]``, float32 [...]."""
+        assert self.predictor is not None
+        flat = pairs.reshape(-1, 2).t()
+        made = once(graph, self.sketches_key, lambda: sketch_neighborhoods(graph, **self.sketches))
+        counts = estimated_counts(made, flat)
+        if self.normalized:
+            counts = with_normalized(counts, graph, flat)
+        return self.predictor(h, counts, flat).view(pairs.shape[:-1]).float()
 
 
 class Heuristic(PairModel):
@@ -299,6 +357,27 @@ def _neighbor_net(kind: type[NCNPredictor], given: Mapping[str, Any]) -> Neighbo
     return NeighborNet(encoder, predictor, one_hot, given.get("neighbors", True))
 
 
+def _buddy(
+    num_nodes: int,
+    in_channels: int | None,
+    hidden: int,
+    num_layers: int,
+    dropout: float,
+    *,
+    hops: int = 2,
+    K: int = 0,
+    count_dropout: float = 0.5,
+    normalized: bool = False,
+    near: bool = False,
+    permutations: int = 128,
+    precision: int = 8,
+) -> SketchNet:
+    # its layers are not stacked: K says how far features are propagated
+    about = dict(K=K, dropout=dropout, count_dropout=count_dropout, near=near)
+    made = dict(permutations=permutations, precision=precision)
+    return SketchNet(num_nodes, in_channels, hidden, hops, normalized, about, made)
+
+
 def _heuristic(name: str) -> Callable[..., Heuristic]:
     def build(
         num_nodes: int, in_channels: int | None, hidden: int, num_layers: int, dropout: float
@@ -311,6 +390,7 @@ def _heuristic(name: str) -> Callable[..., Heuristic]:
 LINK_MODELS: Builders = {
     **{name: _encoder(name) for name in ENCODERS},
     "gae": _gae,
+    "buddy": _buddy,
     "ncn": _ncn,
     "ncnc": _ncnc,
     **{name: _heuristic(name) for name in HEURISTICS},
