@@ -105,15 +105,15 @@ def test_ncns_table_has_the_published_settings() -> None:
         "ogbl-ddi": (224, 1, 0.4, 24576, 100, 0.0021, 0.0018),
     }
     names = ("hidden", "num_layers", "dropout", "batch_size", "epochs", "encoder_lr", "lr")
-    for data, values in wanted.items():
-        ncn, ncnc = (PRESETS[f"{model}-{data}"] for model in ("ncn", "ncnc"))
-        assert tuple(ncn.values.get(name) for name in names) == values
+    for name, values in wanted.items():
+        ncn, ncnc = (PRESETS[f"{model}-{name}"] for model in ("ncn", "ncnc"))
+        assert tuple(ncn.values.get(option) for option in names) == values
         assert ncn.published and ncnc.published and ncn.values["drop_last"]
-        assert (ncn.values["targets"] == "keep") is (data == "ogbl-citation2")
+        assert (ncn.values["targets"] == "keep") is (name == "ogbl-citation2")
         own = options.read_model_options("ncnc", ncnc.values["model_options"], LINK_MODELS)
         assert own["depth"] == 1 and {"scale", "offset", "pt", "alpha"} <= set(own)
-        assert own["use_xlin"] is (data != "ogbl-ppa") and own["tail_act"] is (data != "ogbl-ddi")
-        assert ("start" in ncnc.values) is (data in ("ogbl-citation2", "ogbl-ddi"))
+        assert own["use_xlin"] is (name != "ogbl-ppa") and own["tail_act"] is (name != "ogbl-ddi")
+        assert ("start" in ncnc.values) is (name in ("ogbl-citation2", "ogbl-ddi"))
     for name in ("ncn-cora", "ncnc-pubmed", "cn-citeseer", "gcn-cora-link", "buddy-cora"):
         values = PRESETS[name].values
         assert (values["num_val"], values["num_test"], values["val_negatives"]) == (0.1, 0.2, 2.0)
