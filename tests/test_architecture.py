@@ -191,6 +191,7 @@ ORDER = {
         "node_mini",
         "links",
         "link_plots",
+        "link_mini",
         "link",
         "direction",
         "graphnet",

@@ -3,7 +3,7 @@
 # annotations are evaluated here: the command line takes its types from them, and knows those that
 # stay strings as being for Python callers
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +18,7 @@ from ..errors import ConfigError, StoreError
 from ..store import load_tensors
 from ..structure import without_edges
 from . import link_plots, plots, report
+from .link_mini import Neighborhoods, all_vectors, read_fanout, score_rows
 from .linknet import BY_NEIGHBORS, HEURISTICS, LINK_MODELS, link_net
 from .links import (
     PARTS,
@@ -65,6 +66,7 @@ def link(
     clip: float = 1.0,
     batch_size: int = 65536,
     drop_last: bool = False,
+    fanout: "str | Sequence[int] | None" = None,
     targets: Literal["auto", "keep", "remove"] = "auto",
     negatives: Literal["pairs", "targets"] = "pairs",
     epochs: int = 100,
@@ -122,6 +124,8 @@ def link(
         clip: largest norm of the gradient of learnt vectors, of encoder and of MLP; 0 for any
         batch_size: training edges of one step
         drop_last: leave out the last batch of an epoch where it is smaller, unless it is the only
+        fanout: neighbours that a node of a batch draws in each hop, one number for each layer, such
+            as 15,10; -1 for all (default: no sampling, all nodes are encoded in every step)
         targets: keep the edges of a batch in the graph that it is scored on, or remove them; auto
             removes them for ncn and ncnc
         negatives: pairs of training without an edge are any, or, by targets, begin where the edges
@@ -146,6 +150,9 @@ def link(
     """
     settled = prepare(link, locals(), LINK_MODELS)
     options, place = settled.options, settled.device
+    options["fanout"] = read_fanout(fanout, options["model"], options)
+    # what is sampled from stays in the memory of the host
+    home = place if fanout is None else torch.device("cpu")
     named = link_card(data) if isinstance(data, str) else None
     if named is not None and named.kind == "link":
         metric = metric or named.metric
@@ -155,7 +162,7 @@ def link(
         # there is nothing to learn
         options["epochs"] = 1
     found, division = find_links(data, root, split), Division.of(options)
-    read = partial(read_links, found, place, undirected, division, by_time=is_by_time(data, split))
+    read = partial(read_links, found, home, undirected, division, by_time=is_by_time(data, split))
     # what cannot be divided is refused before there is a folder
     links = read(seed=settled.seeds[0])
     options["metric"] = fitting(metric or "rocauc", links.negative)
@@ -270,14 +277,17 @@ def scorer(
 
     Messages run on the graph that is known when the pairs of ``part`` are scored.
     """
-    graph = links.seen(part)
+    graph, sampled = links.seen(part), bool(options.get("fanout"))
     with _cast(links, options):
-        h = model(links.x, graph)
+        h = all_vectors(model, links, part) if sampled else model(links.x, graph)
 
     def of(pairs: Tensor) -> Tensor:
         some = pairs.reshape(-1, 2).split(options["batch_size"])
         with _cast(links, options):
-            scores = [model.score(h, batch, graph) for batch in some]
+            scores = [
+                score_rows(model, h, batch) if sampled else model.score(h, batch, graph)
+                for batch in some
+            ]
         return torch.cat(scores).view(pairs.shape[:-1])
 
     return of
@@ -306,6 +316,16 @@ def _loss(positive: Tensor, negative: Tensor) -> Tensor:
     return F.softplus(-positive).mean() + F.softplus(negative).mean()
 
 
+def _batches(edges: Tensor, options: Mapping[str, Any]) -> Iterator[Tensor]:
+    """The ``edges [n, 2]`` in random order, in batches; of a short last one the options decide."""
+    size = options["batch_size"]
+    order = torch.randperm(len(edges), device=edges.device)
+    if options.get("drop_last") and len(edges) > size:
+        order = order[: len(edges) // size * size]
+    for rows in order.split(size):
+        yield edges[rows]
+
+
 def problem(
     model: Any,
     seed: int,
@@ -321,32 +341,33 @@ def problem(
     """
     number = None if isinstance(links, Links) else seed
     divided = links if isinstance(links, Links) else links(seed=seed)
-    size, clip, device = options["batch_size"], options["clip"], divided.graph.device
-    removed = options.get("targets") == "remove"
+    clip, removed = options["clip"], options.get("targets") == "remove"
     if options.get("start"):
         _begin_with(model, options["start"], seed)
+    near = Neighborhoods(model, divided, options["fanout"], seed) if options.get("fanout") else None
 
-    def step(pairs: Tensor) -> Tensor:
-        graph = without_edges(divided.graph, pairs.t()) if removed else divided.graph
+    def step(pairs: Tensor, epoch: int, number: int) -> Tensor:
         absent = divided.absent.beside(pairs, options.get("negatives", "pairs"))
         with _cast(divided, options):
+            if near is not None:
+                asked, without = torch.cat([pairs, absent]), pairs if removed else None
+                h, rows = near.encode(model, asked, epoch, number, without)
+                return _loss(*(model.score(h, some) for some in rows.split(len(pairs))))
+            graph = without_edges(divided.graph, pairs.t()) if removed else divided.graph
             h = model(divided.x, graph)
             return _loss(model.score(h, pairs, graph), model.score(h, absent, graph))
 
     def train(optimizer: torch.optim.Optimizer, epoch: int) -> float:
-        edges, total, taken = divided.positive["train"], 0.0, 0
-        order = torch.randperm(len(edges), device=device)
-        if options.get("drop_last") and len(edges) > size:
-            order = order[: len(edges) // size * size]
-        for rows in order.split(size):
+        total, taken = 0.0, 0
+        for number, pairs in enumerate(_batches(divided.positive["train"], options)):
             optimizer.zero_grad()
-            loss = step(edges[rows])
+            loss = step(pairs, epoch, number)
             loss.backward()
             if clip:
                 for part in model.children():
                     nn.utils.clip_grad_norm_(part.parameters(), clip)
             optimizer.step()
-            total, taken = total + loss.item() * len(rows), taken + len(rows)
+            total, taken = total + loss.item() * len(pairs), taken + len(pairs)
         return total / taken
 
     def outputs(part: str) -> list[Tensor]:

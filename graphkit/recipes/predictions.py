@@ -241,7 +241,7 @@ def of_links(source: Source) -> Predicted:
         )
         return replace(found, columns=found.columns | {"part": nowhere}, test=None, note=note)
     ends = ENDS if source.path is None else end_columns(source.path)
-    pairs = read_pairs(source.pairs, links.graph.num_dst, index, ends).to(source.device)
+    pairs = read_pairs(source.pairs, links.graph.num_dst, index, ends).to(links.graph.device)
     part, label = known(pairs, links)
     (out,) = logits(model, links, [pairs], options, "test")
     return _scored(model, pairs, part, label, out, index, options["metric"], None)
@@ -320,7 +320,9 @@ def _links(data: Any, source: Source) -> tuple[Joined, bool]:
     if brought:
         division = replace(division, resplit=False)
     named = source.name if source.given is None else source.given
-    about = data, source.device, undirected, division
+    # what was trained on sampled neighbourhoods is encoded from the memory of the host
+    place = torch.device("cpu") if options.get("fanout") else source.device
+    about = data, place, undirected, division
     try:
         links = read_links(*about, source.seed, is_by_time(named, source.split))
         own = brought
@@ -335,7 +337,7 @@ def _links(data: Any, source: Source) -> tuple[Joined, bool]:
         # too small or too dense to be what the run divided; what is malformed is refused below
         if brought or held_out:
             raise
-    return read_joined(data, source.device, undirected), False
+    return read_joined(data, place, undirected), False
 
 
 def _held_out(model: Any, links: Joined, options: Mapping[str, Any], index: Any) -> Predicted:

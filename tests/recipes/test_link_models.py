@@ -23,6 +23,7 @@ from graphkit.graph import Graph
 from graphkit.nn import NCNCPredictor, NCNPredictor
 from graphkit.recipes import link, link_plots, plots, predict
 from graphkit.recipes.link import logits, problem
+from graphkit.recipes.link_mini import Neighborhoods, all_vectors
 from graphkit.recipes.link_plots import hits_curve
 from graphkit.recipes.linknet import ENCODERS, HEURISTICS, LINK_MODELS, link_net
 from graphkit.recipes.links import (
@@ -33,7 +34,12 @@ from graphkit.recipes.links import (
     read_links,
 )
 from graphkit.store import load_tensors, save_tensors
-from graphkit.structure import estimated_counts, sketch_neighborhoods, with_normalized
+from graphkit.structure import (
+    estimated_counts,
+    sketch_neighborhoods,
+    with_normalized,
+    without_edges,
+)
 
 CPU = torch.device("cpu")
 DRAW = link_plots.score_figure
@@ -271,10 +277,12 @@ def test_validation_links_are_messages_when_test_links_are_scored(cliques: Data)
     by_hand = net("cn").score(torch.empty(60, 0), pairs, links.seen("test"))
     (got,) = logits(net("cn"), links, [pairs], {**QUICK, "amp": None}, "test")
     assert torch.equal(got, by_hand)
-    plain = link(data=cliques, model="cn", out="a", metric="hits@5", **QUICK)
-    more = link(data=cliques, model="cn", valid_edges=True, out="b", metric="hits@5", **QUICK)
+    edges = torch.randint(0, 60, (2, 400))
+    graph = Data(edge_index=torch.cat([edges, edges.flip(0)], dim=1), num_nodes=60)
+    plain = link(data=graph, model="cn", out="a", **QUICK)
+    more = link(data=graph, model="cn", valid_edges=True, out="b", **QUICK)
     assert plain.val_mean == more.val_mean and plain.test_mean != more.test_mean
-    assert predict("b", data=cliques, quiet=True)["test"] == more.test_mean
+    assert predict("b", data=graph, quiet=True)["test"] == more.test_mean
     one_way = cliques.clone()
     one_way.edge_index = cliques.split_edge["train"]["edge"].t()
     later = read_links(one_way, CPU, False, Division(valid_edges=True)).later
@@ -310,6 +318,74 @@ def test_negatives_by_targets_keep_their_source() -> None:
     assert joined & set(map(tuple, drawn.tolist())), "a target may be a link"
     few = NonEdges(torch.tensor([[0, 1]]), 50)
     assert not {(0, 1), (1, 0)} & set(map(tuple, few.beside(links, "pairs").tolist()))
+
+
+# sampled neighbourhoods
+
+
+@pytest.mark.parametrize("model", ["gcn", "sage", "gat", "gin", "gae"])
+@pytest.mark.parametrize("featured", [True, False])
+def test_with_all_neighbors_drawn_a_batch_is_the_full_pass(
+    cliques: Data, model: str, featured: bool
+) -> None:
+    cliques.x = torch.randn(60, 5) if featured else None
+    links = read_links(cliques, CPU, False)
+    torch.manual_seed(0)
+    made = link_net(model, 60, 5 if featured else None, 16, 2, 0.0).eval()
+    near = Neighborhoods(made, links, "-1,-1", 0)
+    pairs = torch.randint(0, 60, (30, 2))
+    h, rows = near.encode(made, pairs, 0, 0, None)
+    whole = made(links.x, links.graph)
+    torch.testing.assert_close(made.score(h, rows), made.score(whole, pairs))
+    torch.testing.assert_close(all_vectors(made, links, "val"), whole)
+    options = {**QUICK, "amp": None}
+    expected = logits(made, links, [pairs], options)[0]
+    got = logits(made, links, [pairs], {**options, "fanout": "3,3"})[0]
+    torch.testing.assert_close(got, expected)
+    # the gradients too, of everything that is learnt
+    learnt = list(made.parameters())
+    grads = [
+        torch.autograd.grad(value.square().sum(), learnt)
+        for value in (made.score(h, rows), made.score(whole, pairs))
+    ]
+    for one, other in zip(*grads, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+def test_sampled_messages_leave_out_the_targets(cliques: Data) -> None:
+    """Vectors of SAGE from one hop with all neighbours are those of the graph without the pairs."""
+    links, made = read_links(cliques, CPU, False), net("sage")
+    near = Neighborhoods(made, links, "-1", 0)
+    pairs = links.positive["train"][:40]
+    h, rows = near.encode(made, pairs, 0, 0, pairs)
+    expected = made(None, without_edges(links.graph, pairs.t()))
+    torch.testing.assert_close(h[rows], expected[pairs])
+    kept, rows = near.encode(made, pairs, 0, 0, None)
+    assert not torch.allclose(kept[rows], expected[pairs])
+
+
+def test_a_sampled_run_learns_resumes_and_predicts(cliques: Data, digests: Digests) -> None:
+    options = {**QUICK, "num_layers": 2, "data": cliques, "model": "sage", "fanout": "4,3"}
+    options |= dict(targets="remove", dropout=0.0)
+    record = link(**{**options, "epochs": 40}, metric="hits@20", lr=0.01)
+    assert record.test_mean > 0.8
+    assert predict(record.run, data=cliques, quiet=True)["test"] == record.test_mean
+    assert predict(record.run, data=cliques, top=2, quiet=True)["rows"] == 120
+    check_resumed(link, digests, 2, **options)
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        (dict(fanout="4,3"), "fanout is 4,3, but num_layers is 1"),
+        (dict(fanout="0"), "fanout is '0', but a number for each layer"),
+        (dict(fanout="4", model="ncn"), "ncn is not run on sampled neighbourhoods. Use one of gcn"),
+        (dict(fanout="4", model="mlp"), "mlp is not run on sampled neighbourhoods"),
+    ],
+)
+def test_fanouts_that_do_not_fit(cliques: Data, change: dict[str, Any], part: str) -> None:
+    with pytest.raises(ConfigError, match=part):
+        link(**{**QUICK, "data": cliques, **change})
 
 
 # what is refused or counted
@@ -500,19 +576,22 @@ def test_fewer_new_links_than_asked_for_and_what_does_not_fit(cliques: Data) -> 
         predict(run, data=cliques, top=0, quiet=True)
     with pytest.raises(ConfigError, match="top and pairs ask for different pairs"):
         predict(run, data=cliques, top=1, pairs="p.csv", quiet=True)
+    np.save("none.npy", np.empty((0, 2), dtype=np.int64))
     Path("none.csv").write_text("source,target\n")
     Path("self.csv").write_text("source,target\n3,3\n3,3\n")
     options = dict(data=cliques, out="q.csv", quiet=True)
-    assert predict(run, pairs="none.csv", **options)["rows"] == 0
+    assert predict(run, pairs="none.npy", **options)["rows"] == 0
+    with pytest.raises(DataError, match="none.csv has a header and no rows"):
+        predict(run, pairs="none.csv", **options)
     assert predict(run, pairs="self.csv", **options)["rows"] == 2
 
 
 def test_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["train", "link", "--model", "ncnc", "--epochs", "1", "--hidden", "8", "--resplit"]
-    words += ["--model-options", "conv=gcn,scale=4.5", "--encoder-lr", "0.01", "--out", "run"]
+    words = ["train", "link", "--model", "gae", "--epochs", "1", "--hidden", "8", "--resplit"]
+    words += ["--model-options", "decoder=mlp", "--encoder-lr", "0.01", "--out", "run"]
     assert main(words) == 0
     text = capsys.readouterr().out
-    assert "--resplit" in text and "--model-options conv=gcn,scale=4.5" in text
+    assert "--resplit" in text and "--model-options decoder=mlp" in text
     assert main(["predict", "run", "--top", "2", "--out", "p.csv"]) == 0
     assert pd.read_csv("p.csv")["rank"].max() == 2
     more = {"gae", "buddy", "ncn", "ncnc"}
