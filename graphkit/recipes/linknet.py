@@ -191,6 +191,7 @@ class SketchNet(PairModel):
         """Vectors of the nodes, [N, hidden]."""
         if self.vectors is not None:
             return self.encoder(self.vectors.weight, graph)
+        assert x is not None
         rows = once(graph, self.rows_key, lambda: self.encoder.precompute(x, graph))
         return self.encoder(rows)
 

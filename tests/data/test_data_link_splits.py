@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -27,7 +29,7 @@ def keys(pairs: Tensor) -> set[tuple[int, ...]]:
 @settings(max_examples=30)
 def test_as_many_negatives_as_asked_for(val: float, test: float, undirected: bool, seed: int):
     edges = both(ring(40)) if undirected else ring(40)
-    options = dict(fractions=(0.6, 0.2, 0.2), seed=seed)
+    options: dict[str, Any] = dict(fractions=(0.6, 0.2, 0.2), seed=seed)
     messages, split = random_link_split(edges, 40, negatives=(val, test), **options)
     plain, usual = random_link_split(edges, 40, **options)
     # links are held out in the same way, however many negatives there are
@@ -76,11 +78,11 @@ def test_the_last_links_are_held_out_and_repeats_count_at_their_first_time(edges
         edge_index, time = both(edge_index), time.repeat(2)
     pairs = [(a, b) for a, b in edge_index.t().tolist()]
     symmetric = {(a, b) for a, b in pairs if a != b} == {(b, a) for a, b in pairs if a != b}
-    first: dict[tuple[int, int], int] = {}
+    first: dict[Any, int] = {}
     for (a, b), t in zip(pairs, time.tolist(), strict=True):
         if a != b:
             key = (min(a, b), max(a, b)) if symmetric else (a, b)
-            first[key] = min(t, first.get(key, t))
+            first[key] = min(t, first[key]) if key in first else t
     try:
         messages, split = time_link_split(edge_index, time, 9, fractions=(0.5, 0.25, 0.25))
     except DataError as error:
