@@ -13,7 +13,7 @@ from ..graph import Graph
 from ..ops import Walker, ppr, segment_reduce
 from ..ops.check import check_nodes
 from ..ops.intersect import neighborhoods
-from ..ops.random import random_words
+from ..ops.random import random_bits
 from ..ops.sample_plan import distinct, read_pairs
 from ..structure import is_symmetric
 from .splits import check_seed
@@ -29,11 +29,6 @@ class _Rows(NamedTuple):
     ptr: Tensor
     node: Tensor
     value: Tensor
-
-    def pick(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The place in ``rows``, node and value of everything in the rows that are picked."""
-        place, slot = _slots(self.ptr, rows)
-        return place, self.node[slot], self.value[slot]
 
 
 def heart_negatives(
@@ -79,9 +74,9 @@ def heart_negatives(
     almost all; fill-up is drawn with repetition. Figures differ from those with the published
     files.
 
-    Cost: pushes and neighbours of neighbours for each node that is an end, a sort of what has a
-    score for each end of a positive; with features, of all nodes. Memory beside the result: some
-    200 MB, or what one end needs. Deterministic.
+    Cost: pushes and neighbours of neighbours for each node that is an end; for each end of a
+    positive a sort of what has a score and some passes over all nodes. Memory beside the result:
+    some 200 MB, or what one end needs. Deterministic.
 
     Raises :class:`GraphError` for malformed graphs, pairs and features, :class:`DataError` for a
     graph with directions and where too few nodes are left for an end, :class:`ConfigError` for
@@ -116,8 +111,8 @@ def heart_negatives(
         scores = [_resource_allocation(near, ends), _pagerank(walker, ends, alpha, eps)]
         if x is not None:
             scores.append(_similarity(x, ends))
-        asked = _Asked(end[at], partner[at], place, taken, size, seed)
-        out[at] = asked.hardest(scores, out.size(1))
+        rank = _smallest_rank(scores, place, _negatives(end[at], partner[at], taken, size))
+        out[at] = _first(rank, end[at], out.size(1), seed)
     fixed = end.unsqueeze(1).expand_as(out)
     first, last = torch.stack([fixed, out], dim=2).view(2, -1, out.size(1), 2)
     return torch.cat([first, last.flip(2)], dim=1)
@@ -131,40 +126,12 @@ def _slots(ptr: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     return place, torch.arange(len(place), device=ptr.device) + (ptr[rows] - before)[place]
 
 
-def _begin(ordered: Tensor, count: int) -> Tensor:
-    """Where each of the rows 0 to ``count`` begins among rising row numbers, ``[count + 1]``."""
-    return torch.searchsorted(ordered, torch.arange(count + 1, device=ordered.device))
-
-
-def _sorted_by(*columns: Tensor) -> Tensor:
-    """The order by the first column, equals by the second, and so on."""
-    order = torch.arange(len(columns[0]), device=columns[0].device)
-    for column in reversed(columns):
-        order = order[torch.sort(column[order], stable=True).indices]
-    return order
-
-
-def _is_first(*columns: Tensor) -> Tensor:
-    """Where any of sorted columns changes, bool."""
-    changed = torch.ones_like(columns[0], dtype=torch.bool)
-    changed[1:] = torch.stack([column[1:] != column[:-1] for column in columns]).any(dim=0)
-    return changed
-
-
 def _taken(keys: Tensor, known: Tensor | None, size: int, device: torch.device) -> Tensor:
     """Pairs that are no negatives, ``end * N + other`` in rising order."""
     if known is None:
         return keys
     first, last = read_pairs("known", known, size, size, device, of=_OP)
     return distinct(torch.cat([keys, first * size + last, last * size + first]))
-
-
-def _contains(ordered: Tensor, wanted: Tensor) -> Tensor:
-    """Whether each of ``wanted`` is one of the numbers ``ordered``, which rise."""
-    if not len(ordered):
-        return torch.zeros_like(wanted, dtype=torch.bool)
-    place = torch.searchsorted(ordered, wanted).clamp_(max=len(ordered) - 1)
-    return ordered[place] == wanted
 
 
 def _parts(end: Tensor, near: _Rows, size: int) -> tuple[Tensor, ...]:
@@ -191,7 +158,8 @@ def _resource_allocation(near: _Rows, ends: Tensor) -> _Rows:
     keys, counts = torch.unique_consecutive(keys, return_counts=True)
     ptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
     value = segment_reduce(near.value[middle][step][order], ptr)
-    return _Rows(_begin(keys // max(1, size), len(ends)), keys % max(1, size), value)
+    heads = torch.arange(len(ends) + 1, device=ends.device) * size
+    return _Rows(torch.searchsorted(keys, heads), keys % max(1, size), value)
 
 
 def _pagerank(walker: Walker, ends: Tensor, alpha: float, eps: float) -> _Rows:
@@ -206,72 +174,56 @@ def _similarity(x: Tensor, ends: Tensor) -> _Rows:
     return _Rows(torch.arange(len(ends) + 1, device=x.device) * size, node, cosine)
 
 
-class _Asked(NamedTuple):
-    """Ends of positives ``[R]``, their partners, the place of their scores; what is no negative."""
+def _negatives(end: Tensor, partner: Tensor, taken: Tensor, size: int) -> Tensor:
+    """Which nodes each end may be paired with, bool ``[R, N]``."""
+    allowed = torch.ones(len(end), size, dtype=torch.bool, device=end.device)
+    allowed.scatter_(1, torch.stack([end, partner], dim=1), False)
+    heads = torch.arange(size + 1, device=end.device) * size
+    row, slot = _slots(torch.searchsorted(taken, heads), end)
+    allowed[row, taken[slot] % size] = False
+    return allowed
 
-    end: Tensor
-    partner: Tensor
-    place: Tensor
-    taken: Tensor
-    size: int
-    seed: int
 
-    def hardest(self, scores: list[_Rows], count: int) -> Tensor:
-        """``count`` nodes of each end, ``[R, count]``."""
-        ranked = [self._ranked(rows) for rows in scores]
-        row, node, rank = (torch.cat(column) for column in zip(*ranked, strict=True))
-        # of a node's ranks the smallest
-        order = _sorted_by(row, node, rank)
-        order = order[_is_first(row[order], node[order])]
-        order = order[_sorted_by(row[order], rank[order], self._words(row, node)[order])]
-        row, node = row[order], node[order]
-        begin = _begin(row, len(self.end))
-        position = torch.arange(len(row), device=row.device) - begin[row]
-        out = torch.empty(len(self.end), count, dtype=torch.int64, device=row.device)
-        kept = position < count
-        out[row[kept], position[kept]] = node[kept]
-        short = (begin.diff() < count).nonzero().flatten()
-        if len(short):
-            out[short] = self._filled(out[short], begin.diff()[short], short)
-        return out
+def _smallest_rank(scores: list[_Rows], place: Tensor, allowed: Tensor) -> Tensor:
+    """Of the ranks of each node for each end the smallest, int64 ``[R, N]``, from 0 on.
 
-    def _words(self, row: Tensor, node: Tensor) -> Tensor:
-        """A random word of each end and node."""
-        return random_words(torch.tensor(self.seed), self.end[row] * self.size + node)
-
-    def _ranked(self, rows: _Rows) -> tuple[Tensor, Tensor, Tensor]:
-        """Row, node and rank of what has a positive score and may be a negative."""
-        row, node, value = rows.pick(self.place)
-        # what rounding makes of equal sums in another order is equal again
-        value = value.float()
-        is_end = (node == self.end[row]) | (node == self.partner[row])
-        keep = (value > 0) & ~is_end & ~_contains(self.taken, self.end[row] * self.size + node)
+    N for nodes without a positive score, N + 1 where it is not ``allowed [R, N]``. The scores of
+    end r are in row ``place[r]``.
+    """
+    size = allowed.size(1)
+    rank = torch.where(allowed, size, size + 1)
+    for rows in scores:
+        row, slot = _slots(rows.ptr, place)
+        # in float32, where what rounding makes of equal sums in another order is equal again
+        node, value = rows.node[slot], rows.value[slot].float()
+        keep = (value > 0) & allowed[row, node]
         row, node, value = row[keep], node[keep], value[keep]
-        order = _sorted_by(row, -value)
-        row, node, value = row[order], node[order], value[order]
-        # equals have the place of the first of them
-        place = torch.arange(len(row), device=row.device)
-        best = torch.where(_is_first(row, value), place, 0).cummax(dim=0).values
-        return row, node, best - _begin(row, len(self.end))[row]
+        # by row, and the largest first: the bits of positive floats are in their order
+        keys, order = torch.sort((row << 32) - value.view(torch.int32))
+        row, node = row[order], node[order]
+        number = torch.arange(len(keys), device=keys.device)
+        is_first = torch.ones_like(keys, dtype=torch.bool)
+        is_first[1:] = keys[1:] != keys[:-1]
+        # equals have the place of the first of them, from that of the first of the row on
+        best = torch.where(is_first, number, 0).cummax(dim=0).values
+        begin = torch.searchsorted(row, torch.arange(len(place), device=keys.device))
+        rank[row, node] = torch.minimum(rank[row, node], best - begin[row])
+    return rank
 
-    def _filled(self, out: Tensor, have: Tensor, rows: Tensor) -> Tensor:
-        """``out [S, count]`` of some rows, of which the first ``have [S]`` are there: the rest."""
-        nodes, have = torch.arange(self.size, device=out.device), have.unsqueeze(1)
-        place = torch.arange(out.size(1), device=out.device)
-        there = place < have
-        is_open = torch.ones(len(rows), self.size, dtype=torch.bool, device=out.device)
-        is_open.scatter_(1, torch.stack([self.end[rows], self.partner[rows]], dim=1), False)
-        is_open[there.nonzero()[:, 0], out[there]] = False
-        heads = torch.arange(self.size + 1, device=out.device) * self.size
-        row, slot = _slots(torch.searchsorted(self.taken, heads), self.end[rows])
-        is_open[row, self.taken[slot] % self.size] = False
-        total = have.squeeze(1) + is_open.sum(dim=1)
-        few = (total < out.size(1)).nonzero().flatten()
-        if len(few):
-            raise DataError(
-                f"{_OP}: node {int(self.end[rows[few[0]]])} has {int(total[few[0]])} nodes that it "
-                f"may be paired with, but {out.size(1)} are needed. Ask for fewer negatives."
-            )
-        words = self._words(rows.unsqueeze(1), nodes).masked_fill(~is_open, 2**63 - 1)
-        drawn = torch.sort(words, dim=1, stable=True).indices
-        return torch.where(there, out, drawn.gather(1, (place - have).clamp(min=0)))
+
+def _first(rank: Tensor, end: Tensor, count: int, seed: int) -> Tensor:
+    """The ``count`` nodes of smallest rank for each end, ``[R, count]``, equals as they are drawn.
+
+    Nodes that have no score are of one rank, the last: those who fill up are drawn as well.
+    """
+    size = rank.size(1)
+    few = ((rank <= size).sum(dim=1) < count).nonzero().flatten()
+    if len(few):
+        total = int((rank[few[0]] <= size).sum())
+        raise DataError(
+            f"{_OP}: node {int(end[few[0]])} has {total} nodes that it may be paired with, but "
+            f"{count} are needed. Ask for fewer negatives."
+        )
+    nodes = torch.arange(size, device=rank.device)
+    drawn = random_bits(torch.tensor(seed, device=rank.device), end.unsqueeze(1) * size + nodes)
+    return torch.topk((rank << 32) + drawn, count, dim=1, largest=False).indices

@@ -137,8 +137,8 @@ class BUDDY(nn.Module):
     k + 1, k + 1]``, ``edge_label_index [2, B]``; returns logits ``[B]``.
 
     A training edge is an edge of its own graph and a test link is not: the counts of (1, 1) have
-    both ends of a joined pair among them. The paper trains with that, as the official code does; to
-    train without it, count in graphs from which the edges of the batch are taken.
+    both ends of a joined pair among them. The official code trains with that; to train without it,
+    count in graphs from which the edges of the batch are taken.
 
     In training the vectors of the nodes of a batch are normalised together, each once; in the
     official code the first ends and the last ends are, each as often as it occurs.

@@ -14,7 +14,7 @@ from torch_geometric.utils import to_undirected
 
 from graphkit import ConfigError, DataError, Graph, GraphError
 from graphkit.data import hard_negatives, heart_negatives
-from graphkit.ops.random import random_words
+from graphkit.ops.random import random_bits
 from graphkit.testing import dense_adjacency
 
 
@@ -62,7 +62,7 @@ def reference(
         linked = dense_adjacency(graph) > 0
     if known is not None:
         linked[known[0], known[1]] = linked[known[1], known[0]] = True
-    words = random_words(torch.tensor(seed), torch.arange(num_nodes**2)).view(num_nodes, num_nodes)
+    words = random_bits(torch.tensor(seed), torch.arange(num_nodes**2)).view(num_nodes, num_nodes)
 
     def hardest(end: int, partner: int) -> list[int]:
         may = ~linked[end]
