@@ -11,11 +11,11 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import embedding, logsigmoid
 
 from ..errors import ConfigError, nearest
 from ..graph import Adj, Csr, Graph, as_graph, row_ids
-from ..ops import gather, intersect, relu_dropout, spmm
+from ..ops import intersect, relu_dropout, spmm
 from ..ops.check import check_values
 from ..ops.intersect import read_pairs
 from ..ops.random import below, draw_seed, random_words
@@ -55,22 +55,33 @@ class _Block(nn.Module):
         return self._behind_first(self.lins[0](x), training)
 
     def _behind_first(self, x: Tensor, training: bool) -> Tensor:
-        x = relu_dropout(self.norms[0](x), self.dropout, training)
+        x = self._activated(self.norms[0](x), training)
         for lin, norm in zip(self.lins[1:], self.norms[1:], strict=True):
-            x = relu_dropout(norm(lin(x)), self.dropout, training)
+            x = self._activated(norm(lin(x)), training)
         return x if self.tail is None else self.tail(x)
 
-    def of_rows(self, x: Tensor, rows: Tensor, count: int, training: bool) -> Tensor:
-        """The block of ``count`` rows that are 0, but for ``x`` at ``rows``.
+    def _activated(self, x: Tensor, training: bool) -> Tensor:
+        # x is a result of this block, which nobody else holds unless for a gradient
+        if torch.is_grad_enabled() or training:
+            return relu_dropout(x, self.dropout, training)
+        return x.relu_()
+
+    def added(self, out: Tensor, factor: Tensor, x: Tensor, rows: Tensor, training: bool) -> Tensor:
+        """``out`` and ``factor`` times the block of rows that are 0, but for ``x`` at ``rows``.
 
         What is the same for all rows of 0 is computed once: up to the first dropout, or all.
+        Where gradients are off ``out`` is overwritten.
         """
-        is_random = training and self.dropout > 0
-        head = self.lins[0] if is_random else self
-        given = () if is_random else (training,)
-        same = head(x.new_zeros(1, x.size(1)), *given)
-        out = same.expand(count, -1).index_copy(0, rows, head(x, *given).to(same.dtype))
-        return self._behind_first(out, training) if is_random else out
+        nothing = x.new_zeros(1, x.size(1))
+        if training and self.dropout > 0:
+            first = self.lins[0]
+            same, mine = first(nothing), first(x)
+            mapped = same.expand(len(out), -1).index_copy(0, rows, mine)
+            return torch.addcmul(out, factor, self._behind_first(mapped, training))
+        same, mine = self(nothing, training), self(x, training)
+        more, rest = factor * same, (factor * (mine - same)).to(out.dtype)
+        out = out + more if torch.is_grad_enabled() else out.add_(more)
+        return out.index_add(0, rows, rest) if out.requires_grad else out.index_add_(0, rows, rest)
 
 
 class NCNPredictor(nn.Module):
@@ -198,27 +209,29 @@ class NCNPredictor(nn.Module):
     ) -> Tensor:
         """Logits by the sets of nodes; ``x [N, h]`` is what is pooled, where that is known."""
         out = self.xijlin(_product(h, pairs), training)
-        out = out + self.beta * self._pooled(self.xcnlin, h, pairs, common, training, x)
+        out = self._with_pooled(out, self.beta, self.xcnlin, h, common, training, x)
         if also is not None and self.second_lin is not None and self.second_beta is not None:
-            block = self._pooled(self.second_lin, h, pairs, also, training, x)
-            out = out + self.second_beta * block
+            out = self._with_pooled(out, self.second_beta, self.second_lin, h, also, training, x)
         return self.lin(out, training).squeeze(1)
 
-    def _pooled(
+    def _with_pooled(
         self,
+        out: Tensor,
+        factor: Tensor,
         block: _Block,
         h: Tensor,
-        pairs: Tensor,
         sets: _Sets,
         training: bool,
         x: Tensor | None,
     ) -> Tensor:
-        """``block`` of the sums over the sets, ``[B, h]``."""
-        count = pairs.size(1)
-        node, nodes = (sets.node, None) if x is not None else _some(sets.node, h.size(0))
-        pair, rows = _some(sets.pair, count)
+        """``out [B, h]`` and ``factor`` times ``block`` of the sums over the sets."""
+        count = out.size(0)
+        node, nodes = sets.node, None
+        if x is None and self.xlin is not None:
+            node, nodes = _some(node, h.size(0), 0.75)
         if x is None:
             x = self._mapped(h if nodes is None else h.index_select(0, nodes), training)
+        pair, rows = _some(sets.pair, count, 0.5)
         if torch.compiler.is_compiling():
             # how many there are is not known yet, but the dtype of edge numbers depends on it
             torch._check(node.size(0) < 2**31)  # pyright: ignore[reportPrivateUsage]
@@ -229,7 +242,9 @@ class NCNPredictor(nn.Module):
             transpose=torch.is_grad_enabled(),
         )
         c = spmm(graph, x, sets.weight)
-        return block(c, training) if rows is None else block.of_rows(c, rows, count, training)
+        if rows is None:
+            return torch.addcmul(out, factor, block(c, training))
+        return block.added(out, factor, c, rows, training)
 
     def _mapped(self, h: Tensor, training: bool) -> Tensor:
         """What is pooled of the vectors ``h``."""
@@ -332,11 +347,7 @@ class NCNCPredictor(NCNPredictor):
             self.ptlin = _Block(hidden_channels, (False,), 0.0, 1)
 
     def _logits(self, h: Tensor, graph: Graph, pairs: Tensor) -> Tensor:
-        x = None
-        if self.depth > 0 and not self.official_quirks and not self.training:
-            # without dropout all calls pool the same
-            x = self._mapped(h, False)
-        return self._completed(h, graph, pairs, self.depth, self.training, x)
+        return self._completed(h, graph, pairs, self.depth, self.training)
 
     def _completed(
         self,
@@ -345,58 +356,47 @@ class NCNCPredictor(NCNPredictor):
         pairs: Tensor,
         depth: int,
         training: bool,
-        x: Tensor | None,
     ) -> Tensor:
         """The logits of completion ``depth``."""
         if depth == 0:
             common = _sets(graph, pairs, ends=self.official_quirks)[0]
-            return self._decided(h, pairs, _listed(common), None, training, x)
+            return self._decided(h, pairs, _listed(common), None, training)
         found = _sets(graph, pairs, differences=True, ends=self.official_quirks)
         degree = self.train_degree if self.training else self.test_degree
         common, (first, other) = _listed(found[0]), (_drawn(s, degree) for s in found[1:])
         soft = _joined(first, other)
         ends = torch.cat([pairs[1][first.pair], pairs[0][other.pair]])
         asked = torch.stack([ends, soft.node])
+        x = None
         if self.official_quirks:
             x = self._mapped(h, training)
-            inner = self._in_parts(x, self._thinned(graph), asked, depth - 1, training, None)
+            inner = self._in_parts(x, self._thinned(graph), asked, depth - 1, training)
         else:
-            inner = self._of_distinct(h, graph, asked, depth - 1, x)
+            inner = self._of_distinct(h, graph, asked, depth - 1)
         weight = self._probability(inner, h, pairs, soft.pair)
         if soft.weight is not None:
             weight = weight * soft.weight.to(weight.dtype)
         pooled = _joined(common, soft._replace(weight=weight))
         return self._decided(h, pairs, pooled, None, training, x)
 
-    @torch.no_grad()
-    def _of_distinct(
-        self, h: Tensor, graph: Graph, asked: Tensor, depth: int, x: Tensor | None
-    ) -> Tensor:
+    def _of_distinct(self, h: Tensor, graph: Graph, asked: Tensor, depth: int) -> Tensor:
         """Logits without dropout; of the same two nodes once, whichever of them comes first."""
-        if x is None:
-            x = self._mapped(h, False)
         if torch.compiler.is_compiling():
-            return self._in_parts(h, graph, asked, depth, False, x)
+            return self._in_parts(h, graph, asked, depth, False)
         low, high = torch.aminmax(asked, dim=0)
         keys, place = torch.unique(low * graph.num_dst + high, return_inverse=True)
         nodes = max(1, graph.num_dst)
         pairs = torch.stack([keys // nodes, keys % nodes])
-        return self._in_parts(h, graph, pairs, depth, False, x)[place]
+        return self._in_parts(h, graph, pairs, depth, False)[place]
 
     @torch.no_grad()
     def _in_parts(
-        self,
-        h: Tensor,
-        graph: Graph,
-        pairs: Tensor,
-        depth: int,
-        training: bool,
-        x: Tensor | None,
+        self, h: Tensor, graph: Graph, pairs: Tensor, depth: int, training: bool
     ) -> Tensor:
         if self.split_size < 0:
-            return self._completed(h, graph, pairs, depth, training, x)
+            return self._completed(h, graph, pairs, depth, training)
         parts = pairs.split(self.split_size, dim=1)
-        return torch.cat([self._completed(h, graph, p, depth, training, x) for p in parts])
+        return torch.cat([self._completed(h, graph, part, depth, training) for part in parts])
 
     def _probability(self, logit: Tensor, h: Tensor, pairs: Tensor, pair: Tensor) -> Tensor:
         """P of the inner logits, of which each belongs to the pair ``pair`` of ``pairs``."""
@@ -495,21 +495,20 @@ def _two_hops(graph: Graph, pairs: Tensor) -> _Sets:
     return _Sets(sets.pair[~is_end], sets.node[~is_end])
 
 
-def _some(index: Tensor, count: int) -> tuple[Tensor, Tensor | None]:
-    """``index`` among the numbers that it holds, and those; as it is if they are most of all."""
+def _some(index: Tensor, count: int, most: float) -> tuple[Tensor, Tensor | None]:
+    """``index`` among the numbers that it holds, and these; as it is if they are so many of all."""
     if torch.compiler.is_compiling():
         return index, None
     seen = torch.zeros(count, dtype=torch.bool, device=index.device)
     seen[index] = True
     which = seen.nonzero().squeeze(1)
-    if 2 * len(which) > count:
+    if len(which) > most * count:
         return index, None
     return (seen.cumsum(0) - 1)[index], which
 
 
 def _product(h: Tensor, pairs: Tensor) -> Tensor:
     """``h_i * h_j`` of the pairs, ``[B, h]``."""
-    if not (torch.is_grad_enabled() and h.requires_grad):
-        return h.index_select(0, pairs[0]) * h.index_select(0, pairs[1])
-    ends = Graph.from_edge_index(pairs, h.size(0))
-    return gather(ends, h, "src") * gather(ends, h, "dst")
+    # the gradient of embedding is faster than those of index_select and of gather here
+    first, second = embedding(pairs[0], h), embedding(pairs[1], h)
+    return first * second if torch.is_grad_enabled() else first.mul_(second)

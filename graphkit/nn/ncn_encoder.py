@@ -40,7 +40,7 @@ class _Reduced(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, reduce: Reduce) -> None:
         super().__init__()
-        self.reduce = reduce
+        self.reduce: Reduce = reduce
         self.lin = linear(in_channels, out_channels, bias=False, glorot=True)
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
@@ -216,6 +216,7 @@ class NCNEncoder(nn.Module):
                     f"NCNEncoder: x is {got}, but int64 [N] is expected: for each node the number "
                     "of its vector. Build the encoder with in_channels for features."
                 )
+            _check_ids(x, table.num_embeddings)
             return table(x)
         if isinstance(edge_index, Graph):
             num_nodes = edge_index.num_dst
@@ -259,3 +260,17 @@ class NCNEncoder(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.in_channels}, {self.hidden_channels}, {self.num_layers}, conv={self.conv!r}"
+
+
+def _check_ids(ids: Tensor, count: int) -> None:
+    # in a compiled graph the table itself refuses them
+    if torch.compiler.is_compiling() or ids.numel() == 0 or ids.device.type == "meta":
+        return
+    low, high = torch.aminmax(ids)
+    if int(low) >= 0 and int(high) < count:
+        return
+    at = int(((ids < 0) | (ids >= count)).nonzero()[0])
+    raise GraphError(
+        f"NCNEncoder: x[{at}] = {int(ids[at])}, but there are {count} learnt vectors (valid: 0 to "
+        f"{count - 1}). Build the encoder with a larger num_embeddings."
+    )
