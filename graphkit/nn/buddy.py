@@ -44,6 +44,8 @@ class BUDDYPredictor(nn.Module):
     nodes within one hop, which looks like a mistake.
     """
 
+    _read: Tensor
+
     def __init__(
         self,
         channels: int,
