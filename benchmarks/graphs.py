@@ -20,8 +20,8 @@ SIZES = {
     "rmat": (2**20, 2**24),
 }
 REAL = ("coauthor-physics", "amazon-photo", "ego-facebook")
-# a small one, for what is the same in every call
-SMALL = ("chameleon",)
+# small ones, for what is the same in every call, and for links
+SMALL = ("chameleon", "cora", "ogbl-ddi")
 
 # both directions of the edges; the road-like grid and R-MAT as they are drawn
 LARGE = {

@@ -99,8 +99,10 @@ def hits_at(pos: Tensor, neg: Tensor, k: int) -> float:
     Args:
         pos: scores ``[P]`` of true links.
         neg: scores ``[M]`` of no links; with fewer than ``k`` of them every true link is a hit.
+
+    Raises :class:`DataError` as :func:`mrr`, :class:`ConfigError` for ``k`` below 1.
     """
-    _check("hits", pos, neg)
+    _check_links("hits", pos, neg, 1)
     if k < 1:
         raise ConfigError(f"hits_at: k is {k}, but at least 1 is expected.")
     if len(neg) < k:
@@ -115,11 +117,31 @@ def mrr(pos: Tensor, neg: Tensor) -> float:
         pos: scores ``[P]`` of true links.
         neg: scores ``[P, K]`` of the no links that each is compared with; between the best and the
             worst rank that equal scores allow, the middle is taken.
+
+    Raises :class:`DataError` for scores that are NaN (of which any comparison is false, so that
+    they would rank well), that are none, or have other shapes.
     """
-    _check("mrr", pos, neg)
+    _check_links("mrr", pos, neg, 2)
     above = (neg > pos.view(-1, 1)).sum(dim=1)
     level = (neg >= pos.view(-1, 1)).sum(dim=1)
     return (1 / (0.5 * (above + level) + 1)).double().mean().item()
+
+
+def tie_fraction(pos: Tensor, neg: Tensor) -> float:
+    """The fraction of true links that score exactly as some no link they are compared with.
+
+    The rank of such a link depends on how equals are counted: hits and the reciprocal rank of a
+    scorer with many ties, such as common neighbours, say little about the order it gives.
+
+    Args:
+        pos: scores ``[P]`` of true links.
+        neg: scores ``[M]`` of no links that all share, or ``[P, K]`` of their own.
+
+    Raises :class:`DataError` as :func:`mrr`.
+    """
+    _check_links("tie_fraction", pos, neg, 1 if neg.dim() == 1 else 2)
+    equal = torch.isin(pos, neg) if neg.dim() == 1 else (neg == pos.view(-1, 1)).any(dim=1)
+    return equal.double().mean().item()
 
 
 SCORES: dict[str, Callable[[Tensor, Tensor], float]] = {
@@ -147,6 +169,20 @@ def _check(name: str, pred: Tensor, y: Tensor) -> None:
         raise DataError(
             f"{name}: the scores contain NaN. The model diverged: lower the learning rate."
         )
+
+
+def _check_links(name: str, pos: Tensor, neg: Tensor, dims: int) -> None:
+    _check(name, pos, neg)
+    _check(name, neg, pos)
+    if pos.dim() == 1 and neg.dim() == dims and (dims == 1 or len(pos) == len(neg)):
+        return
+    want = "[P] and [M]" if dims == 1 else "[P] and [P, K]"
+    swapped = pos.dim() == dims and neg.dim() == 1 and dims == 2
+    hint = "Are they swapped?" if swapped else "Use view to give them this shape."
+    raise DataError(
+        f"{name}: scores of links and of no links {want} are expected, got {list(pos.shape)} and "
+        f"{list(neg.shape)}. {hint}"
+    )
 
 
 def _error(pred: Tensor, y: Tensor) -> Tensor:

@@ -140,3 +140,63 @@ def test_scores_that_mean_nothing_are_refused() -> None:
         metrics.hits_at(torch.ones(1), torch.ones(1), 0)
     with pytest.raises(ConfigError, match="Unknown metric 'acuracy'. Did you mean 'accuracy'"):
         metrics.score("acuracy")
+
+
+def test_ties_by_hand() -> None:
+    pos = torch.tensor([3.0, 2.0, 1.0, 1.0])
+    # 3 and both 1 are among them
+    assert metrics.tie_fraction(pos, torch.tensor([1.0, 3.0, 5.0])) == 3 / 4
+    own = torch.tensor([[3.0, 1.0], [1.0, 3.0], [1.0, 1.0], [0.0, 2.0]])
+    assert metrics.tie_fraction(pos, own) == 2 / 4
+    assert metrics.tie_fraction(pos, pos + 0.5) == 0
+    # equal in bits alone: what is near is another score
+    assert metrics.tie_fraction(pos, torch.nextafter(pos, torch.tensor(9.0))) == 0
+    assert metrics.tie_fraction(torch.zeros(5), torch.zeros(2)) == 1
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(0, 6), min_size=1), st.lists(st.integers(0, 6), min_size=1))
+def test_ties_are_those_of_sets(pos: list[int], neg: list[int]) -> None:
+    scores = [torch.tensor(some).float() for some in (pos, neg)]
+    want = sum(one in set(neg) for one in pos) / len(pos)
+    assert metrics.tie_fraction(*scores) == pytest.approx(want)
+    shared = scores[1].expand(len(pos), -1)
+    assert metrics.tie_fraction(scores[0], shared) == pytest.approx(want)
+
+
+LINKS = {
+    "hits": lambda pos, neg: metrics.hits_at(pos, neg, 1),
+    "mrr": metrics.mrr,
+    "tie_fraction": metrics.tie_fraction,
+}
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_scores_of_links_that_mean_nothing_are_refused(name: str) -> None:
+    score, pos = LINKS[name], torch.ones(3)
+    neg = torch.ones(3) if name == "hits" else torch.ones(3, 2)
+    bad = neg.clone()
+    bad.view(-1)[-1] = torch.nan
+    # any comparison with it is false, so that a NaN among the negatives would raise the score
+    with pytest.raises(DataError, match=f"{name}: the scores contain NaN"):
+        score(pos, bad)
+    with pytest.raises(DataError, match=f"{name}: the scores contain NaN"):
+        score(bad.view(-1)[-3:], neg)
+    for empty in ((pos[:0], neg[:0]), (pos, neg[:0]), (pos[:0], neg)):
+        with pytest.raises(DataError, match="no rows to score"):
+            score(*empty)
+    with pytest.raises(DataError, match=r"got \[3, 1\] and"):
+        score(pos[:, None], neg)
+    if name == "hits":
+        with pytest.raises(
+            DataError, match=r"\[P\] and \[M\] are expected, got \[3\] and \[3, 1\]"
+        ):
+            score(pos, neg[:, None])
+        return
+    with pytest.raises(DataError, match=r"\[P\] and \[P, K\] are expected, got \[3\] and \[2, 2\]"):
+        score(pos, neg[:2])
+
+
+def test_links_and_no_links_that_are_swapped_are_told() -> None:
+    with pytest.raises(DataError, match="Are they swapped?"):
+        metrics.mrr(torch.ones(3, 2), torch.ones(3))

@@ -11,13 +11,26 @@ from .archive import unpack
 from .batch import Batch
 from .cards import Baseline, Card, Download, Split, card, cards
 from .check import check, check_graphs, check_inputs, refuse_other_kinds
-from .check_kinds import check_directed_links, check_events, check_hypergraph, check_links
+from .check_kinds import (
+    check_directed_links,
+    check_events,
+    check_hypergraph,
+    check_links,
+    check_messages,
+)
 from .describe import homophily_of
 from .download import fetch
 from .evaluate import evaluate
 from .graphs import GraphSet
+from .hard_negatives import heart_negatives
 from .host import HostTable
-from .links import LINK_TASKS, directed_link_split, random_link_split, time_split
+from .links import (
+    LINK_TASKS,
+    directed_link_split,
+    random_link_split,
+    time_link_split,
+    time_split,
+)
 from .load import available, cache_root, data_root, get, info, is_path, load
 from .splits import balanced_split, per_class_split, random_split
 from .tables import read_folder
@@ -79,11 +92,13 @@ __all__ = [
     "check_hypergraph",
     "check_inputs",
     "check_links",
+    "check_messages",
     "data_root",
     "directed_link_split",
     "evaluate",
     "fetch",
     "get",
+    "heart_negatives",
     "homophily_of",
     "info",
     "is_path",
@@ -94,6 +109,7 @@ __all__ = [
     "read_folder",
     "refuse_other_kinds",
     "stages",
+    "time_link_split",
     "time_split",
     "unpack",
 ]

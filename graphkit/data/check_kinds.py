@@ -32,8 +32,7 @@ def check_links(data: Any) -> Any:
             f"data.split_edge must be a dict of train, valid and test, got {found}. "
             "graphkit.data.random_link_split makes one."
         )
-    forward, backward = edge[:, 0] * num_nodes + edge[:, 1], edge[:, 1] * num_nodes + edge[:, 0]
-    directed = not torch.equal(forward.sort().values, backward.sort().values)
+    directed = not _both_ways(edge, num_nodes)
 
     def keys(part: str, name: str) -> Tensor:
         pairs = _pairs(parts[part], f"split_edge[{part!r}][{name!r}]", name, num_nodes)
@@ -50,6 +49,30 @@ def check_links(data: Any) -> Any:
             name = f"split_edge[{part!r}]['edge_neg']"
             _disjoint(name, keys(part, "edge_neg"), positive, num_nodes)
     return data
+
+
+def check_messages(edge_index: Tensor, num_nodes: int, held: Mapping[str, Tensor]) -> None:
+    """Raise :class:`DataError`, with the count and the first, if a held-out link is a message.
+
+    ``edge_index [2, E]`` are the edges that messages run on, ``held`` names links [n, 2]. Where
+    messages go both ways along every edge, a link and its reverse are the same; else the reverse of
+    a link is another one.
+    """
+    edge = edge_index.t().long()
+    directed = not _both_ways(edge, num_nodes)
+    # the fewer are sorted, and looked up among by the many
+    key = _key(edge, num_nodes, directed)
+    for name, pairs in held.items():
+        wanted = _key(pairs.long(), num_nodes, directed)
+        known = key[_among(key, wanted.sort().values)]
+        found = pairs[torch.isin(wanted, known)]
+        if len(found):
+            src, dst = found[0].tolist()
+            raise DataError(
+                f"{len(found)} of {len(pairs)} links of {name} are among the edges that messages "
+                f"run on, for example {src} to {dst}: a model would see what it is asked. "
+                "Remove them from edge_index."
+            )
 
 
 def check_directed_links(
@@ -204,6 +227,19 @@ def _pairs(part: Any, where: str, name: str, num_nodes: int) -> Tensor:
     except GraphError as error:
         raise DataError(str(error)) from None
     return pairs.long()
+
+
+def _both_ways(pairs: Tensor, num_nodes: int) -> bool:
+    """Is every pair of ``pairs [n, 2]`` there in both orders?"""
+    forward, backward = (_key(of, num_nodes, True) for of in (pairs, pairs.flip(1)))
+    return torch.equal(forward.sort().values, backward.sort().values)
+
+
+def _among(key: Tensor, known: Tensor) -> Tensor:
+    """Which of ``key [n]`` are among the sorted ``known``."""
+    if not len(known):
+        return torch.zeros_like(key, dtype=torch.bool)
+    return known[torch.searchsorted(known, key).clamp_(max=len(known) - 1)] == key
 
 
 def _key(pairs: Tensor, num_nodes: int, directed: bool) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError, nearest, need
+from .cards import card
 
 _LABELS = ("y_true", "y_pred")
 _LINKS = ("y_pred_pos", "y_pred_neg")
@@ -36,7 +37,8 @@ def evaluate(name: str, **given: Tensor | np.ndarray) -> dict[str, float]:
     Raises:
         DataError: unknown set, or inputs on which ogb would fail or give a meaningless score: NaN
             scores (its MRR of them is perfect), fewer than K negatives (its hits@K is then 1),
-            shapes or labels that do not fit.
+            shapes or labels that do not fit, positives and negatives exchanged where their shapes
+            or sizes show it.
         BackendError: ogb is not installed.
     """
     evaluator = _evaluator(name)
@@ -163,20 +165,45 @@ def _check_classes(y_true: Tensor, y_pred: Tensor) -> None:
 def _check_links(name: str, metric: str, pos: Tensor, neg: Tensor) -> None:
     dims = 2 if metric == "mrr" else 1
     fits = pos.dim() == 1 and neg.dim() == dims and pos.numel() and neg.numel()
+    count = int(metric.partition("@")[2] or 0)
+    hint = " They look swapped." if _swapped(name, count, pos, neg) else ""
     if not fits or (dims == 2 and len(pos) != len(neg)):
         want = "[n] and [n, m]" if dims == 2 else "[n] and [m]"
         raise DataError(
             f"evaluate: y_pred_pos and y_pred_neg of {name} must have shape {want}, not empty, got "
-            f"{list(pos.shape)} and {list(neg.shape)}. Use view to give them this shape."
+            f"{list(pos.shape)} and {list(neg.shape)}. Use view to give them this shape.{hint}"
         )
     for key, value in zip(_LINKS, (pos, neg), strict=True):
         _check_finite(key, value)
-    count = int(metric.partition("@")[2] or 0)
     if len(neg) < count:
         raise DataError(
             f"evaluate: {metric} needs at least {count} negative scores, got {len(neg)}. Give all "
-            "the negative edges of the split at once."
+            f"the negative edges of the split at once.{hint}"
         )
+    if hint:
+        raise DataError(
+            f"evaluate: y_pred_neg of {name} has {len(neg)} scores, as many as a part of the split "
+            f"has positive edges, and y_pred_pos {len(pos)}, as many as none has.{hint} Exchange "
+            "them."
+        )
+
+
+def _swapped(name: str, count: int, pos: Tensor, neg: Tensor) -> bool:
+    """Whether positives and negatives are exchanged, as far as shapes and sizes can tell.
+
+    Scores alone cannot: those of a bad model look the same.
+    """
+    if count == 0:
+        return pos.dim() == 2 and neg.dim() == 1
+    num_pos, num_neg = pos.numel(), neg.numel()
+    if 0 < num_neg < count <= num_pos:
+        return True
+    try:
+        parts = card(name).splits.values()
+    except DataError:
+        return False
+    sizes = {size for part in parts for size in (part.train, part.val, part.test)}
+    return num_neg in sizes and num_pos not in sizes
 
 
 def _check_finite(key: str, value: Tensor) -> None:

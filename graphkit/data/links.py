@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -29,49 +30,121 @@ def random_link_split(
     num_nodes: int,
     *,
     fractions: tuple[float, float, float] = (0.85, 0.05, 0.1),
+    negatives: tuple[float, float] = (1.0, 1.0),
     seed: int,
 ) -> tuple[Tensor, SplitEdge]:
     """The edges that messages run on, int64 [2, E'], and OGB's ``split_edge`` of all edges.
 
     ``split_edge[part]["edge"]`` int64 [n, 2] for the parts train, valid and test, and
-    ``["edge_neg"]`` [n, 2] for valid and test: as many pairs that are no edge and no self-loop,
-    all different, uniform among such pairs. Messages run on training edges alone, ordered by
-    source, then target. Self-loops are left out, parallel edges count once.
+    ``["edge_neg"]`` [m, 2] for valid and test: pairs that are no edge and no self-loop, all
+    different, uniform among such pairs; ``negatives`` says how many for each edge of valid and of
+    test. Messages run on training edges alone, ordered by source, then target. Self-loops are left
+    out, parallel edges count once.
 
     Where every edge is there in both directions, both go to the same part: ``edge`` and
     ``edge_neg`` hold each pair once, smaller number first, and the messages run both ways.
     Otherwise edges are directed. Time and memory are linear in nodes and edges, up to sorting.
 
-    Raises :class:`GraphError` for a malformed edge_index, :class:`ConfigError` for fractions or a
-    seed out of range, :class:`DataError` where a part would be empty or non-edges are too few.
+    Raises :class:`GraphError` for a malformed edge_index, :class:`ConfigError` for fractions,
+    negatives or a seed out of range, :class:`DataError` where a part would be empty or non-edges
+    are too few.
+    """
+    src, dst, undirected = _once(edge_index, num_nodes)[:3]
+    parts = _parts(len(src), fractions, seed)
+    return _divided(edge_index.device, src, dst, num_nodes, undirected, parts, negatives, seed)
+
+
+def time_link_split(
+    edge_index: Tensor,
+    time: Tensor,
+    num_nodes: int,
+    *,
+    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    negatives: tuple[float, float] = (1.0, 1.0),
+    seed: int = 0,
+) -> tuple[Tensor, SplitEdge]:
+    """As :func:`random_link_split`, but the last edges by ``time [E]`` are held out.
+
+    Two nodes that are joined several times count once, at the first of these times, so that what is
+    held out are new links. The borders are quantiles of the times (:func:`time_split`): links of
+    equal time stay together. ``seed`` draws the negatives alone.
+
+    Raises as :func:`random_link_split`, and :class:`DataError` for times of another number or
+    dtype.
+    """
+    src, dst, undirected, place = _once(edge_index, num_nodes)
+    if time.shape != edge_index.shape[1:]:
+        raise DataError(
+            f"time has shape {list(time.shape)}, but one for each of the {edge_index.size(1)} edges"
+            " is expected. Give every edge its time."
+        )
+    check_seed(seed)
+    if not len(src):
+        raise DataError(
+            "0 edges without self-loops are too few to be divided by time. Give a graph with edges."
+        )
+    each = time.cpu()
+    # edges left out have no place: they are put behind the last one
+    first = torch.zeros(len(src) + 1, dtype=each.dtype)
+    first.scatter_reduce_(0, place, each, "amin", include_self=False)
+    parts = [mask.nonzero().view(-1) for mask in time_split(first[:-1], fractions=fractions)]
+    return _divided(edge_index.device, src, dst, num_nodes, undirected, parts, negatives, seed)
+
+
+def _once(edge_index: Tensor, num_nodes: int) -> tuple[Tensor, Tensor, bool, Tensor]:
+    """The edges each once, ``src, dst [P]``; do all go both ways; and which one each was, ``[E]``.
+
+    Where all go both ways, an edge and its reverse are one, from the smaller number to the larger.
+    A self-loop is left out: it is number P.
     """
     check_edge_index(edge_index)
     for row in (0, 1):
         check_range(edge_index[row], num_nodes, f"edge_index[{row}]", "nodes")
     src, dst = edge_index.cpu().long()
-    pair = torch.unique((src * num_nodes + dst)[src != dst])
-    src, dst = pair // max(num_nodes, 1), pair % max(num_nodes, 1)
-    undirected = torch.equal(pair, torch.sort(dst * num_nodes + src).values)
+    key = src * num_nodes + dst
+    pair = torch.unique(key[src != dst])
+    size = max(num_nodes, 1)
+    undirected = torch.equal(pair, torch.sort(pair % size * num_nodes + pair // size).values)
     if undirected:
-        src, dst = src[src < dst], dst[src < dst]
-    rank = _rank(src, dst, num_nodes, undirected)
-    parts = _parts(len(src), fractions, seed)
+        key = torch.minimum(src, dst) * num_nodes + torch.maximum(src, dst)
+        pair = pair[pair // size < pair % size]
+    place = torch.searchsorted(pair, key).masked_fill_(src == dst, len(pair))
+    return pair // size, pair % size, undirected, place
+
+
+def _divided(
+    device: torch.device,
+    src: Tensor,
+    dst: Tensor,
+    num_nodes: int,
+    undirected: bool,
+    parts: Sequence[Tensor],
+    negatives: tuple[float, float],
+    seed: int,
+) -> tuple[Tensor, SplitEdge]:
+    """Messages and ``split_edge`` of the edges ``src, dst`` whose numbers ``parts`` hold."""
+    if len(negatives) != 2 or not all(0 < each < math.inf for each in negatives):
+        raise ConfigError(
+            f"negatives is {negatives}, but two numbers above 0 are expected: how many for each "
+            "edge of valid and of test."
+        )
     generator = torch.Generator().manual_seed(seed)
-    sizes = [len(parts[1]), len(parts[2])]
+    held = zip(parts[1:], negatives, strict=True)
+    sizes = [max(1, round(each * len(part))) for part, each in held]
     total = num_nodes * (num_nodes - 1) // (2 if undirected else 1)
-    absent = _absent(torch.sort(rank).values, total, sum(sizes), generator)
-    negatives = _pairs(absent, num_nodes, undirected).split(sizes)
+    present = torch.sort(_rank(src, dst, num_nodes, undirected)).values
+    absent = _absent(present, total, sum(sizes), generator)
+    apart = _pairs(absent, num_nodes, undirected).split(sizes)
     edge = torch.stack([src, dst], dim=1)
     split: SplitEdge = {
         "train": {"edge": edge[parts[0]]},
-        "valid": {"edge": edge[parts[1]], "edge_neg": negatives[0]},
-        "test": {"edge": edge[parts[2]], "edge_neg": negatives[1]},
+        "valid": {"edge": edge[parts[1]], "edge_neg": apart[0]},
+        "test": {"edge": edge[parts[2]], "edge_neg": apart[1]},
     }
     messages = split["train"]["edge"].t()
     if undirected:
         messages = torch.cat([messages, messages.flip(0)], dim=1)
     order = torch.argsort(messages[0] * num_nodes + messages[1])
-    device = edge_index.device
     placed = {part: {k: v.to(device) for k, v in of.items()} for part, of in split.items()}
     return messages[:, order].contiguous().to(device), placed
 

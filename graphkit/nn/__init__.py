@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from .acm import ACMGCN, ACMSGC, ACMConv, ACMSnowball
+from .buddy import BUDDY, BUDDYPredictor
+from .decoders import GAE, DotDecoder, HadamardDecoder
 from .decoupled import HopMLP, Precomputed, ResMLP, hops, node_smoothing, smooth, stationary
 from .digcn import DGCN, DGCNConv, DiGCN, DiGCNBlock, DiGCNConv, DiGCNIB
 from .directed import DirGATConv, DirGCNConv, DirGNN, DirSAGEConv
@@ -27,6 +29,8 @@ __all__ = [
     "ACMSnowball",
     "APPNP",
     "AdaptivePropagation",
+    "BUDDY",
+    "BUDDYPredictor",
     "DGCN",
     "DGCNConv",
     "DeepGCNLayer",
@@ -39,6 +43,8 @@ __all__ = [
     "DirGCNConv",
     "DirGNN",
     "DirSAGEConv",
+    "DotDecoder",
+    "GAE",
     "GATConv",
     "GATv2Conv",
     "GCN2Conv",
@@ -49,6 +55,7 @@ __all__ = [
     "GINEConv",
     "HETERO_MODELS",
     "HeteroStack",
+    "HadamardDecoder",
     "HopMLP",
     "MLP",
     "MODELS",

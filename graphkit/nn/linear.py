@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ..graph import Graph
 
@@ -65,6 +66,15 @@ def aggregate_first(x: Tensor, lin: nn.Linear, graph: Graph) -> bool:
         before, after, passes = before * (1 + x.requires_grad), 2 * after, 3
     more = (graph.num_src - graph.num_dst) * passes * mapped
     return graph.num_edges * before < graph.num_edges * after + more
+
+
+def batch_normed(norm: nn.Module, x: Tensor) -> Tensor:
+    """``norm(x)``; of one row alone, as a last batch may be, by the running mean and variance."""
+    if isinstance(norm, nn.BatchNorm1d) and len(x) == 1:
+        # one row has no spread to divide by
+        mean, var = norm.running_mean, norm.running_var
+        return functional.batch_norm(x, mean, var, norm.weight, norm.bias, eps=norm.eps)
+    return norm(x)
 
 
 def reset(module: nn.Module) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from .gat import GATConv, GATv2Conv
 from .gcn import GCNConv
 from .gin import GINConv
 from .inputs import over_blocks
-from .linear import reset
+from .linear import batch_normed, reset
 from .magnet import MagNet
 from .mlp import MLP
 from .sage import SAGEConv
@@ -95,17 +95,10 @@ class Stack(nn.Module):
         """What the convolution ``number`` takes: normalised, activated, dropped."""
         if number == 0:
             return dropped(x, self.dropout, self.training) if self.drop_input else x
-        x = self._normed(self.norms[number - 1], x) if self.norms else x
+        x = batch_normed(self.norms[number - 1], x) if self.norms else x
         if self.act == "relu":
             return relu_dropout(x, self.dropout, self.training)
         return dropout(_ACTIVATIONS[self.act](x), self.dropout, self.training)
-
-    def _normed(self, norm: nn.Module, x: Tensor) -> Tensor:
-        if isinstance(norm, nn.BatchNorm1d) and len(x) == 1:
-            # as a last batch may be: one row has no spread to divide by, the running one serves
-            mean, var = norm.running_mean, norm.running_var
-            return functional.batch_norm(x, mean, var, norm.weight, norm.bias, eps=norm.eps)
-        return norm(x)
 
 
 def _stack(layer: Callable[[int, int, bool], nn.Module], act: str = "relu") -> Callable[..., Stack]:
@@ -347,12 +340,16 @@ keyword alone, are the model's own options; ``num_nodes`` among them is filled i
 _WITH_CLASSIFIER = ("dgcn", "dir-gat", "dir-gcn", "dir-sage", "magnet")
 
 
-def own_options(name: str) -> dict[str, inspect.Parameter]:
+def own_options(
+    name: str, models: Mapping[str, Callable[..., nn.Module]] | None = None
+) -> dict[str, inspect.Parameter]:
     """The options that the model ``name`` has of its own, with their types and defaults.
 
+    It is one of ``models``, builders like those of :data:`MODELS`, which are taken if not given.
     Raises :class:`ConfigError` for an unknown name.
     """
-    taken = inspect.signature(_builder(name), eval_str=True).parameters
+    builder = _builder(name, MODELS if models is None else models)
+    taken = inspect.signature(builder, eval_str=True).parameters
     return {
         key: value
         for key, value in taken.items()
@@ -384,7 +381,7 @@ def build_model(
     Raises :class:`ConfigError` for an unknown name (the nearest is offered), an option that the
     model does not have, or impossible sizes.
     """
-    builder = _builder(name)
+    builder = _builder(name, MODELS)
     if out_channels is None and (num_layers < 2 or name.lower() not in _WITH_CLASSIFIER):
         out_channels = hidden_channels
     out_width = hidden_channels if out_channels is None else out_channels
@@ -408,8 +405,8 @@ def build_model(
     return builder(widths, dropout, norm, drop_input, **options)
 
 
-def _builder(name: str) -> Callable[..., nn.Module]:
-    builder = MODELS.get(name.lower())
+def _builder(name: str, models: Mapping[str, Callable[..., nn.Module]]) -> Callable[..., nn.Module]:
+    builder = models.get(name.lower())
     if builder is None:
-        raise ConfigError(f"Unknown model {name!r}. {nearest(name, MODELS)}")
+        raise ConfigError(f"Unknown model {name!r}. {nearest(name, models)}")
     return builder

@@ -3,8 +3,9 @@
 # annotations are evaluated here: the command line takes its types from them, and knows those that
 # stay strings as being for Python callers
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -13,62 +14,30 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from .. import metrics
-from ..errors import ConfigError
-from ..graph import Graph
-from ..nn import MLP, build_model
-from ..nn.linear import glorot_
-from . import plots, report
-from .links import PARTS, Joined, Links, find_links, link_card, links_digest, read_links
+from ..errors import ConfigError, StoreError
+from ..store import load_tensors
+from ..structure import without_edges
+from . import link_plots, plots, report
+from .link_mini import Neighborhoods, all_vectors, read_fanout, score_rows
+from .linknet import BY_NEIGHBORS, HEURISTICS, LINK_MODELS, link_net
+from .links import (
+    PARTS,
+    Division,
+    Joined,
+    Links,
+    count_oddities,
+    find_links,
+    is_by_time,
+    link_card,
+    links_digest,
+    read_links,
+)
 from .loop import Problem, finite
-from .options import hints, prepare
+from .options import hints, prepare, read_model_options
 from .runs import Job, carry_out
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
-
-# the models whose dropout can leave the learnt vectors whole, as OGB's examples do
-ENCODERS = ("gcn", "sage", "gat", "gatv2", "gin", "mlp")
-
-
-class LinkNet(nn.Module):
-    """An encoder of nodes, and an MLP on the product of two of them: ``score(h, pairs) [...]``.
-
-    Args:
-        model: the encoder, one of ``graphkit.nn.MODELS``.
-        num_nodes: number of nodes, each of which has a learnt vector where ``in_channels`` is None.
-        in_channels: number of features.
-        hidden: width of the learnt vectors, the encoder and the predictor.
-        num_layers: layers of the encoder, and of the predictor.
-        dropout: probability between layers; features and learnt vectors are not dropped.
-    """
-
-    def __init__(
-        self,
-        model: str,
-        num_nodes: int,
-        in_channels: int | None,
-        hidden: int,
-        num_layers: int,
-        dropout: float,
-    ) -> None:
-        super().__init__()
-        self.vectors = None
-        if in_channels is None:
-            self.vectors = nn.Embedding(num_nodes, hidden)
-            glorot_(self.vectors.weight)
-        widths = in_channels or hidden, hidden, hidden
-        about: dict[str, Any] = dict(num_layers=num_layers, dropout=dropout, drop_input=False)
-        self.encoder = build_model(model, *widths, **about)
-        self.predictor = MLP([hidden] * num_layers + [1], dropout=dropout, norm=None)
-
-    def forward(self, x: Tensor | None, graph: Graph) -> Tensor:
-        """Vectors of the nodes, [N, hidden]."""
-        return self.encoder(x if self.vectors is None else self.vectors.weight, graph)
-
-    def score(self, h: Tensor, pairs: Tensor) -> Tensor:
-        """The logit of a link for each of ``pairs [..., 2]``, float32 [...]."""
-        product = h[pairs[..., 0]] * h[pairs[..., 1]]
-        return self.predictor(product).squeeze(-1).float()
 
 
 def link(
@@ -81,13 +50,25 @@ def link(
     split: str | None = None,
     device: "str | torch.device" = "auto",
     amp: Literal["bf16"] | None = None,
+    num_val: float = 0.05,
+    num_test: float = 0.1,
+    val_negatives: float = 1.0,
+    resplit: bool = False,
+    valid_edges: bool = False,
     hidden: int = 256,
     num_layers: int = 2,
     dropout: float = 0.5,
+    model_options: "str | Mapping[str, Any]" = "",
+    start: str | None = None,
     lr: float = 0.005,
+    encoder_lr: float | None = None,
     weight_decay: float = 0.0,
     clip: float = 1.0,
     batch_size: int = 65536,
+    drop_last: bool = False,
+    fanout: "str | Sequence[int] | None" = None,
+    targets: Literal["auto", "keep", "remove"] = "auto",
+    negatives: Literal["pairs", "targets"] = "pairs",
     epochs: int = 100,
     patience: int = 0,
     select: Literal["score", "loss"] = "score",
@@ -99,34 +80,56 @@ def link(
     command: "str | None" = None,
     note: "str | None" = None,
 ) -> report.Record:
-    """Full-batch link prediction: an encoder of the training graph, an MLP on pairs of nodes.
+    """Full-batch link prediction: an encoder of the training graph, a predictor of pairs of nodes.
 
     Each step encodes all nodes from the training edges, and tells a batch of these edges from as
     many pairs without one, drawn anew; an epoch takes every training edge once. Nodes without
     features get a learnt vector. The epoch is chosen by the validation links alone, the test links
-    are scored once for each seed, after training. Folder, record and resuming are as for node.
+    are scored once for each seed, after training. Folder, record and resuming are as for node;
+    scores.png shows the scores of the first seed's test links and of the pairs without one.
+
+    The encoders gcn to mlp have an MLP on the product of two nodes, gae is a GCN with the product
+    alone. ncn and ncnc read the neighbours that two nodes share, ncnc those that they might share
+    too, buddy how far their neighbourhoods overlap. cn, aa, ra, katz and ppr learn nothing and are
+    scored once.
 
     A data set that comes without links to hold out (one graph, such as digits or cora) is divided
     at random, 85, 5 and 10 % of its edges, the same way for all seeds. An edge and its reverse stay
-    together where all edges go both ways, or are made to by --undirected.
+    together where all edges go both ways, or are made to by --undirected. It is checked that no
+    link that is held out is among the edges that messages run on.
 
     Args:
         data: data set to train on (see: graphkit data list); in Python also a PyG Data, with or
             without split_edge
-        model: encoder: gcn, sage, gat, gatv2, gin or mlp
+        model: gcn, sage, gat, gatv2, gin, mlp, gae, buddy, ncn, ncnc, cn, aa, ra, katz or ppr
         seeds: seeds to run, such as 0, 0-9 or 0,3,5
         root: folder of downloaded data sets
         out: run folder to make; must not exist (default: runs/link-DATA-MODEL-TIME)
         split: split of the data set, where it has several kinds
         device: auto, cpu, cuda or cuda:N; auto takes cuda if there is one
         amp: bf16 runs the model in bfloat16 where that is safe
+        num_val: share of the edges held out for validation, where links are divided here
+        num_test: share held out for the test
+        val_negatives: pairs without an edge for each validation link, where links are divided here
+        resplit: divide the links anew for every seed
+        valid_edges: send messages along the validation links too when the test links are scored
         hidden: width of the learnt vectors and all layers
         num_layers: number of layers of the encoder, and of the MLP on pairs
         dropout: share of the inputs of each layer but the first dropped in training
+        model_options: options of the model's own, such as conv=gcn,jk=true for ncn
+        start: run folder of link, whose weights of the same seed training starts from
         lr: learning rate of Adam
+        encoder_lr: that of all but the predictor, 0 to leave it as it is (default: lr)
         weight_decay: L2 penalty of Adam, on all parameters
         clip: largest norm of the gradient of learnt vectors, of encoder and of MLP; 0 for any
         batch_size: training edges of one step
+        drop_last: leave out the last batch of an epoch where it is smaller, unless it is the only
+        fanout: neighbours that a node of a batch draws in each hop, one number for each layer, such
+            as 15,10; -1 for all (default: no sampling, all nodes are encoded in every step)
+        targets: keep the edges of a batch in the graph that it is scored on, or remove them; auto
+            removes them for ncn and ncnc
+        negatives: pairs of training without an edge are any, or, by targets, begin where the edges
+            do and end in any node
         epochs: most epochs to train
         patience: stop when the validation loss exceeds its mean over so many epochs before; 0 never
         select: keep the weights of the best validation score, or of the lowest validation loss
@@ -145,30 +148,49 @@ def link(
         StoreError: the run folder exists or cannot be written.
         BackendError: the device is not there.
     """
-    settled = prepare(link, locals(), ENCODERS)
+    settled = prepare(link, locals(), LINK_MODELS)
     options, place = settled.options, settled.device
+    options["fanout"] = read_fanout(fanout, options["model"], options)
+    # what is sampled from stays in the memory of the host
+    home = place if fanout is None else torch.device("cpu")
     named = link_card(data) if isinstance(data, str) else None
     if named is not None and named.kind == "link":
         metric = metric or named.metric
-    links = read_links(find_links(data, root, split), place, undirected)
+    if options["targets"] == "auto":
+        options["targets"] = "remove" if options["model"] in BY_NEIGHBORS else "keep"
+    if options["model"] in HEURISTICS:
+        # there is nothing to learn
+        options["epochs"] = 1
+    found, division = find_links(data, root, split), Division.of(options)
+    read = partial(read_links, found, home, undirected, division, by_time=is_by_time(data, split))
+    # what cannot be divided is refused before there is a folder
+    links = read(seed=settled.seeds[0])
     options["metric"] = fitting(metric or "rocauc", links.negative)
     about = {
         "model": options["model"],
         "num_nodes": links.graph.num_dst,
         "in_channels": None if links.x is None else links.x.size(1),
         **{name: options[name] for name in ("hidden", "num_layers", "dropout")},
+        "model_options": read_model_options(
+            options["model"], options["model_options"], LINK_MODELS
+        ),
     }
+    if start is not None:
+        options["start"] = str(Path(start).absolute())
+        check_start(options["start"], settled.seeds, link_net(**about))
+    title = f"{options['model']} on {options['data']}"
+    scores: dict[int, tuple[Tensor, Tensor]] = {}
     job = Job(
         task="link",
-        title=f"{options['model']} on {options['data']}",
+        title=title,
         metric=options["metric"],
         options=options,
         seeds=settled.seeds,
         device=place,
         work=max(links.graph.num_dst, 2 * batch_size) * hidden * hidden,
         data_digest=links_digest(links),
-        build=partial(LinkNet, **about),
-        problem=partial(problem, links=links, options=options),
+        build=partial(_build, about, encoder_lr),
+        problem=partial(problem, links=read if resplit else links, options=options, scores=scores),
         announce=partial(_announce, links=links, options=options),
         about={"recipe": "link", "net": about},
         command=settled.command,
@@ -176,9 +198,44 @@ def link(
         quiet=quiet,
         submission=submission,
         defects=named.defects if named is not None else (),
-        closing=lambda record: hints(record, settled.command, ENCODERS),
+        closing=lambda record: hints(record, settled.command, LINK_MODELS),
+        pictures=lambda folder: link_plots.first_scores(
+            folder, scores, title=title, metric=options["metric"]
+        ),
     )
     return carry_out(job, out, resume)
+
+
+def _build(about: Mapping[str, Any], encoder_lr: float | None) -> nn.Module:
+    return link_net(**about).at_rate(encoder_lr)
+
+
+def check_start(folder: str, seeds: Sequence[int], model: nn.Module) -> None:
+    """Raise unless ``folder`` has weights that fit ``model`` for each of ``seeds``."""
+    for seed in seeds:
+        _begin_with(model, folder, seed)
+
+
+def _begin_with(model: nn.Module, folder: str, seed: int) -> None:
+    """Give ``model`` the weights of a run's ``seed``; what else it holds stays as it is."""
+    path = Path(folder) / f"weights-seed{seed}.safetensors"
+    if not path.is_file():
+        raise StoreError(
+            f"start: {path} is not there, but the weights of each seed are expected. Give the "
+            "folder of a run of link with the same seeds."
+        )
+    weights, _ = load_tensors(path)
+    for name, p in model.named_parameters():
+        got = weights.get(name)
+        if got is None or got.shape != p.shape:
+            shape = "nothing" if got is None else f"a tensor {list(got.shape)}"
+            raise ConfigError(
+                f"start: {path} has {shape} for {name}, but {list(p.shape)} is expected. Start "
+                "from a run of a model with the same options."
+            )
+    names = {name for name, _ in model.named_parameters()}
+    kept = {name: value for name, value in weights.items() if name in names}
+    model.load_state_dict(kept, strict=False)
 
 
 def fitting(metric: str, negative: Mapping[str, Tensor]) -> str:
@@ -213,18 +270,39 @@ def score(metric: str, positive: Tensor, negative: Tensor) -> float:
     return metrics.score(metric)(torch.cat([positive, negative]), y)
 
 
-def logits(
-    model: Any, links: Joined, groups: Sequence[Tensor], options: Mapping[str, Any]
-) -> list[Tensor]:
-    """The logits [...] of each group of pairs [..., 2], the nodes encoded once for all."""
+def scorer(
+    model: Any, links: Joined, options: Mapping[str, Any], part: str
+) -> Callable[[Tensor], Tensor]:
+    """A function of pairs [..., 2] to their scores [...], the nodes encoded once for all calls.
+
+    Messages run on the graph that is known when the pairs of ``part`` are scored.
+    """
+    graph, sampled = links.seen(part), bool(options.get("fanout"))
     with _cast(links, options):
-        h = model(links.x, links.graph)
+        h = all_vectors(model, links, part) if sampled else model(links.x, graph)
 
-        def of(pairs: Tensor) -> Tensor:
-            some = pairs.view(-1, 2).split(options["batch_size"])
-            return torch.cat([model.score(h, part) for part in some]).view(pairs.shape[:-1])
+    def of(pairs: Tensor) -> Tensor:
+        some = pairs.reshape(-1, 2).split(options["batch_size"])
+        with _cast(links, options):
+            scores = [
+                score_rows(model, h, batch) if sampled else model.score(h, batch, graph)
+                for batch in some
+            ]
+        return torch.cat(scores).view(pairs.shape[:-1])
 
-        return [of(pairs) for pairs in groups]
+    return of
+
+
+def logits(
+    model: Any,
+    links: Joined,
+    groups: Sequence[Tensor],
+    options: Mapping[str, Any],
+    part: str = "val",
+) -> list[Tensor]:
+    """The scores [...] of each group of pairs [..., 2], as :func:`scorer` gives them."""
+    of = scorer(model, links, options, part)
+    return [of(pairs) for pairs in groups]
 
 
 def _cast(links: Joined, options: Mapping[str, Any]) -> torch.autocast:
@@ -238,37 +316,77 @@ def _loss(positive: Tensor, negative: Tensor) -> Tensor:
     return F.softplus(-positive).mean() + F.softplus(negative).mean()
 
 
-def problem(model: Any, seed: int, *, links: Links, options: Mapping[str, Any]) -> Problem:
-    """Steps on batches of training edges; held-out pairs are read by ``validate`` and ``test``."""
-    size, clip, device = options["batch_size"], options["clip"], links.graph.device
+def _batches(edges: Tensor, options: Mapping[str, Any]) -> Iterator[Tensor]:
+    """The ``edges [n, 2]`` in random order, in batches; of a short last one the options decide."""
+    size = options["batch_size"]
+    order = torch.randperm(len(edges), device=edges.device)
+    if options.get("drop_last") and len(edges) > size:
+        order = order[: len(edges) // size * size]
+    for rows in order.split(size):
+        yield edges[rows]
 
-    def step(pairs: Tensor) -> Tensor:
-        with _cast(links, options):
-            h = model(links.x, links.graph)
-            return _loss(model.score(h, pairs), model.score(h, links.absent.draw(len(pairs))))
+
+def problem(
+    model: Any,
+    seed: int,
+    *,
+    links: Links | Callable[..., Links],
+    options: Mapping[str, Any],
+    scores: dict[int, tuple[Tensor, Tensor]] | None = None,
+) -> Problem:
+    """Steps on batches of training edges; held-out pairs are read by ``validate`` and ``test``.
+
+    ``links`` are those of all seeds, or a function of the ``seed`` that divides anew. ``scores``
+    is given those of the test links and of the pairs without one.
+    """
+    number = None if isinstance(links, Links) else seed
+    divided = links if isinstance(links, Links) else links(seed=seed)
+    clip, removed = options["clip"], options.get("targets") == "remove"
+    if options.get("start"):
+        _begin_with(model, options["start"], seed)
+    near = Neighborhoods(model, divided, options["fanout"], seed) if options.get("fanout") else None
+
+    def step(pairs: Tensor, epoch: int, number: int) -> Tensor:
+        absent = divided.absent.beside(pairs, options.get("negatives", "pairs"))
+        with _cast(divided, options):
+            if near is not None:
+                asked, without = torch.cat([pairs, absent]), pairs if removed else None
+                h, rows = near.encode(model, asked, epoch, number, without)
+                return _loss(*(model.score(h, some) for some in rows.split(len(pairs))))
+            graph = without_edges(divided.graph, pairs.t()) if removed else divided.graph
+            h = model(divided.x, graph)
+            return _loss(model.score(h, pairs, graph), model.score(h, absent, graph))
 
     def train(optimizer: torch.optim.Optimizer, epoch: int) -> float:
-        edges, total = links.positive["train"], 0.0
-        for rows in torch.randperm(len(edges), device=device).split(size):
+        total, taken = 0.0, 0
+        for number, pairs in enumerate(_batches(divided.positive["train"], options)):
             optimizer.zero_grad()
-            loss = step(edges[rows])
+            loss = step(pairs, epoch, number)
             loss.backward()
             if clip:
                 for part in model.children():
                     nn.utils.clip_grad_norm_(part.parameters(), clip)
             optimizer.step()
-            total += loss.item() * len(rows)
-        return total / len(edges)
+            total, taken = total + loss.item() * len(pairs), taken + len(pairs)
+        return total / taken
 
     def outputs(part: str) -> list[Tensor]:
-        return logits(model, links, (links.positive[part], links.negative[part]), options)
+        groups = divided.positive[part], divided.negative[part]
+        return logits(model, divided, groups, options, part)
 
     def validate() -> tuple[float, float]:
         positive, negative = outputs("val")
-        loss = finite(_loss(positive, negative))
+        loss = finite(_loss(positive, negative)) if model.is_logit else 0.0
         return loss, score(options["metric"], positive, negative)
 
-    return Problem(None, train, validate, lambda: score(options["metric"], *outputs("test")))
+    def test() -> float:
+        positive, negative = outputs("test")
+        if scores is not None:
+            scores[seed] = positive.float().cpu(), negative.float().cpu()
+        return score(options["metric"], positive, negative)
+
+    learns = any(p.requires_grad for p in model.parameters())
+    return Problem(number, train if learns else lambda *_: 0.0, validate, test)
 
 
 def _announce(
@@ -276,6 +394,7 @@ def _announce(
 ) -> None:
     """Say what is about to be trained on what."""
     num_nodes, weights = links.graph.num_dst, sum(p.numel() for p in model.parameters())
+    later = "" if links.later is None else f", {links.later.num_edges:,} for the test links"
     features = "learnt vectors" if links.x is None else f"{links.x.size(1):,} features"
     sizes = ", ".join(
         f"{len(links.positive[part]):,} {name}"
@@ -283,8 +402,9 @@ def _announce(
     )
     for line in (
         f"{options['data']}: {num_nodes:,} nodes, {links.graph.num_edges:,} edges to send messages "
-        f"along, {features}",
+        f"along{later}, {features}",
         f"links: {sizes}",
+        *(f"{what}: {count:,}" for what, count in count_oddities(links).items()),
         f"{options['model']}: {weights:,} parameters on {links.positive['train'].device}",
     ):
         plots.say(console, line)

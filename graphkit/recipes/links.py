@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from ..data import (
     Card,
     card,
     check_links,
+    check_messages,
     is_path,
     load,
     random_link_split,
@@ -20,15 +21,55 @@ from ..data import (
     refuse_other_kinds,
 )
 from ..data.check import check_finite
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from ..graph import Graph, check_edge_index
 from ..store import digest
+from ..structure import is_symmetric
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
 
 PARTS = {"train": "train", "val": "valid", "test": "test"}
 KINDS = ("link", "node", "structure")
+
+
+@dataclass(frozen=True)
+class Division:
+    """How links are held out, and what is known when they are scored.
+
+    ``num_val`` and ``num_test`` are shares of the edges of a graph that comes without links to hold
+    out, ``val_negatives`` the pairs without an edge for each validation link. ``resplit``: every
+    seed divides anew. ``valid_edges``: validation links are messages when test links are scored.
+    """
+
+    num_val: float = 0.05
+    num_test: float = 0.1
+    val_negatives: float = 1.0
+    resplit: bool = False
+    valid_edges: bool = False
+
+    @staticmethod
+    def of(options: Mapping[str, Any]) -> Division:
+        """That of the options of a run; runs from before there were such have the defaults."""
+        names = ("num_val", "num_test", "val_negatives", "resplit", "valid_edges")
+        return Division(**{name: options[name] for name in names if name in options})
+
+    def divide(self, edge_index: Tensor, num_nodes: int, seed: int) -> tuple[Tensor, Any]:
+        """The edges for messages and ``split_edge``, by ``graphkit.data.random_link_split``."""
+        rest = 1.0 - self.num_val - self.num_test
+        if rest <= 0:
+            raise ConfigError(
+                f"num_val and num_test are {self.num_val} and {self.num_test}, but a sum below 1 "
+                "is expected. Hold out less."
+            )
+        return random_link_split(
+            edge_index,
+            num_nodes,
+            # what floats make of 1 - 0.05 - 0.1 is not 0.85
+            fractions=(round(rest, 12), self.num_val, self.num_test),
+            negatives=(self.val_negatives, 1.0),
+            seed=seed if self.resplit else 0,
+        )
 
 
 class NonEdges:
@@ -59,19 +100,36 @@ class NonEdges:
         """``count`` pairs [count, 2], drawn uniformly and independently."""
         return self.pairs(torch.randint(self.free, (count,), device=self._before.device))
 
+    def beside(self, links: Tensor, kind: Literal["pairs", "targets"]) -> Tensor:
+        """A drawn pair for each of ``links [n, 2]``.
+
+        By ``targets`` it begins where the link does and ends in any node, drawn uniformly: that may
+        be a link too, as where OGB ranks the targets of a source.
+        """
+        if kind == "pairs":
+            return self.draw(len(links))
+        target = torch.randint(self.num_nodes, (len(links),), device=links.device)
+        return torch.stack([links[:, 0], target], dim=1)
+
 
 @dataclass(frozen=True)
 class Joined:
     """A graph to send messages along, features x [N, F] or None, and the pairs of each part.
 
     ``positive`` [n, 2] of train, val and test; ``negative`` of val and test [m, 2], or [n, K, 2]
-    where each positive has K of its own.
+    where each positive has K of its own. ``later`` is the graph when test links are scored, where
+    it is another one.
     """
 
     x: Tensor | None
     graph: Graph
     positive: Mapping[str, Tensor]
     negative: Mapping[str, Tensor]
+    later: Graph | None = None
+
+    def seen(self, part: str) -> Graph:
+        """The graph that messages run on when the pairs of ``part`` are scored."""
+        return self.later if part == "test" and self.later is not None else self.graph
 
 
 @dataclass(frozen=True)
@@ -81,7 +139,7 @@ class Links(Joined):
     None of these is an edge of training, in either direction.
     """
 
-    absent: NonEdges
+    absent: NonEdges = field(kw_only=True)
 
 
 def link_card(data: str) -> Card | None:
@@ -98,28 +156,67 @@ def link_card(data: str) -> Card | None:
 
 
 def find_links(data: str | Data, root: str | None, split: str | None) -> Data:
-    """The graph that ``data`` names or is, not yet divided; :class:`DataError` if it is none."""
+    """The graph that ``data`` names or is, not yet divided unless its links to hold out are fixed.
+
+    Raises :class:`DataError` if it is none.
+    """
     if not isinstance(data, str):
         return check_links(data) if hasattr(data, "split_edge") else data
-    if link_card(data) is None and root is None and split is None:
+    named = link_card(data)
+    if named is None and root is None and split is None:
         # links are learnt without labels and masks
         return read_folder(data, labelled=None)
-    return load(data, root, split=split)
+    found = load(data, root, split=split)
+    if named is None or named.kind != "link":
+        return found
+    # what was drawn by the card's fractions is divided by the recipe
+    which = named.splits[(split or named.default_split).lower()]
+    return found if which.fractions is None else joined_again(found)
 
 
-def read_links(data: Data, device: torch.device, undirected: bool) -> Links:
+def joined_again(data: Data) -> Data:
+    """``data`` with all edges that ``split_edge`` divides, and without that."""
+    whole = data.clone()
+    edges = torch.cat([of["edge"] for of in data.split_edge.values()]).t()
+    src, dst = data["edge_index"]
+    if bool((src > dst).any()) and bool((edges[0] < edges[1]).all()):
+        # each link was in both directions, and is in split_edge once
+        edges = both_ways(edges)
+    whole.edge_index = edges
+    del whole.split_edge
+    return whole
+
+
+def read_links(
+    data: Data,
+    device: torch.device,
+    undirected: bool,
+    division: Division = Division(),
+    seed: int = 0,
+    by_time: bool = False,
+) -> Links:
     """The training graph of ``data`` and the pairs of each part, on ``device``.
 
-    Without ``split_edge`` the edges are divided by ``graphkit.data.random_link_split``; if
-    ``undirected``, with their reverses, so that both directions of a link are in one part.
+    Without ``split_edge`` the edges are divided as ``division`` and ``seed`` say; if
+    ``undirected``, with their reverses, so that both directions of a link are in one part. No
+    held-out link is among the messages, which is checked; where parts are ``by_time``, a link that
+    was one before may be, and is counted.
+
+    Raises :class:`DataError` for such links, pairs out of range, and what cannot be divided;
+    :class:`ConfigError` where links are to be divided anew that come divided.
     """
     edge_index, x, num_nodes = check_graph(data)
     parts = getattr(data, "split_edge", None)
     if parts is None:
         whole = both_ways(edge_index) if undirected else edge_index
-        edge_index, parts = random_link_split(whole, num_nodes, seed=0)
+        edge_index, parts = division.divide(whole, num_nodes, seed)
         # messages of such a division run both ways already
         undirected = False
+    elif division.resplit:
+        raise ConfigError(
+            f"{getattr(data, 'name', 'data')} comes with the links to hold out, which are not "
+            "divided anew. Leave resplit out, or give data without split_edge."
+        )
     pairs = {name: _pairs(parts, part) for name, part in PARTS.items()}
     positive = {name: of[0].to(device) for name, of in pairs.items()}
     negative = {name: of[1].to(device) for name, of in pairs.items() if of[1] is not None}
@@ -130,13 +227,76 @@ def read_links(data: Data, device: torch.device, undirected: bool) -> Links:
                 "graphkit.data.random_link_split draws them."
             )
     edges = edge_index.to(device).long()
-    return Links(
+    messages = both_ways(edges) if undirected else edges
+    for group in (positive, negative):
+        for name, some in group.items():
+            _check_ends(some, num_nodes, name)
+    graph, later = Graph.from_edge_index(messages, num_nodes), None
+    if division.valid_edges:
+        known = torch.cat([messages, positive["val"].t()], dim=1)
+        # a link runs both ways where the others do
+        known = both_ways(known) if is_symmetric(graph) else known.unique(dim=1)
+        later = Graph.from_edge_index(known, num_nodes)
+    links = Links(
         None if x is None else x.float().to(device),
-        Graph.from_edge_index(both_ways(edges) if undirected else edges, num_nodes),
+        graph,
         positive,
         negative,
-        NonEdges(torch.cat([edges.t(), positive["train"]]), num_nodes),
+        later,
+        absent=NonEdges(torch.cat([edges.t(), positive["train"]]), num_nodes),
     )
+    if not by_time:
+        for name in ("val", "test"):
+            check_messages(links.seen(name).edge_index(), num_nodes, {name: positive[name]})
+    return links
+
+
+def is_by_time(data: str | Data, split: str | None) -> bool:
+    """Are the links of the data set ``data`` held out by time, so that earlier ones may recur?"""
+    named = link_card(data) if isinstance(data, str) else None
+    return named is not None and named.kind == "link" and (split or named.default_split) == "time"
+
+
+def count_oddities(links: Joined) -> dict[str, int]:
+    """How many pairs are what they should not be, or are not usually; only what there is.
+
+    Negatives that are links of any part or messages, in either direction, training links that
+    repeat others, held-out links that are messages in either direction, and links of a node to
+    itself.
+    """
+    num_nodes = links.graph.num_dst
+
+    def key(pairs: Tensor) -> Tensor:
+        ends = pairs.reshape(-1, 2)
+        return ends.amin(dim=1) * num_nodes + ends.amax(dim=1)
+
+    def among(pairs: Tensor, known: Tensor) -> int:
+        # a thousand negatives for each link are many
+        parts = pairs.reshape(-1, 2).split(2**24)
+        return sum(int(torch.isin(key(part), known).sum()) for part in parts)
+
+    sent, train = key(links.graph.edge_index().t()), links.positive["train"]
+    every = torch.cat([sent, *(key(pairs) for pairs in links.positive.values())]).unique()
+    found = {
+        "negatives that are links": sum(among(of, every) for of in links.negative.values()),
+        "training links that repeat others": len(train) - len(train.unique(dim=0)),
+        "held-out links that are messages, in either direction": sum(
+            among(links.positive[name], sent) for name in ("val", "test")
+        ),
+        "links of a node to itself": sum(
+            int((pairs[:, 0] == pairs[:, 1]).sum()) for pairs in links.positive.values()
+        ),
+    }
+    return {what: count for what, count in found.items() if count}
+
+
+def _check_ends(pairs: Tensor, num_nodes: int, part: str) -> None:
+    wrong = ((pairs < 0) | (pairs >= num_nodes)).any(dim=-1)
+    if bool(wrong.any()):
+        raise DataError(
+            f"{int(wrong.sum())} pairs of {part} name nodes outside 0 to {num_nodes - 1}, the "
+            f"first is {pairs[wrong][0].tolist()}. Correct them, or set data.num_nodes."
+        )
 
 
 def read_joined(data: Data, device: torch.device, undirected: bool) -> Joined:
@@ -198,4 +358,6 @@ def links_digest(links: Joined) -> str:
     tensors = {f"positive/{name}": pairs for name, pairs in links.positive.items()}
     tensors |= {f"negative/{name}": pairs for name, pairs in links.negative.items()}
     tensors |= {} if links.x is None else {"x": links.x}
+    if links.later is not None:
+        tensors["later"] = links.later.edge_index()
     return digest({**tensors, "edge_index": links.graph.edge_index()})

@@ -19,6 +19,7 @@ from ..data import LINK_TASKS, card, data_root, is_path
 from ..errors import ConfigError, nearest
 from ..nn import MODELS, own_options
 from . import memory, report
+from .linknet import LINK_MODELS, Builders
 
 # a batch of one graph has no spread for a batch norm
 _COUNTS = {"hidden": 1, "num_layers": 1, "epochs": 1, "patience": 0, "batch_size": 2}
@@ -32,7 +33,11 @@ _NUMBERS = {
     "clip": (lambda x: 0 <= x < float("inf"), "0 or more"),
     "num_val": (lambda x: 0 < x < 1, "between 0 and 1"),
     "num_test": (lambda x: 0 < x < 1, "between 0 and 1"),
+    "val_negatives": (lambda x: 0 < x < float("inf"), "a number above 0"),
+    "encoder_lr": (lambda x: 0 <= x < float("inf"), "0 or more"),
 }
+# numbers that may be left out
+_UNSET = ("encoder_lr",)
 _CHOICES = {
     "amp": (None, "bf16"),
     "select": ("score", "loss"),
@@ -43,11 +48,14 @@ _CHOICES = {
     "stop": ("mean", "best"),
     "task": tuple(LINK_TASKS),
     "features": (None, "own", "degree"),
+    "targets": ("auto", "keep", "remove"),
+    "negatives": ("pairs", "targets"),
 }
 _SWITCHES = ("compile", "undirected", "row_normalize", "allow_nonfinite", "quiet")
-_SWITCHES += ("drop_input", "virtual_node", "keep_connected")
+_SWITCHES += ("drop_input", "virtual_node", "keep_connected", "drop_last", "resplit", "valid_edges")
 _PATH = (str, os.PathLike)
 _TEXTS = {"split": str, "root": _PATH, "out": _PATH, "resume": _PATH, "submission": _PATH}
+_TEXTS |= {"start": _PATH}
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,14 @@ class Settled:
     command: str | None
 
 
-def settle(options: Mapping[str, Any], models: Iterable[str] = MODELS) -> dict[str, Any]:
+def builders(recipe: str) -> Builders:
+    """The builders of the models of ``recipe``, whose keyword-only parameters are their options."""
+    return LINK_MODELS if recipe == "link" else MODELS
+
+
+def settle(
+    options: Mapping[str, Any], models: Iterable[str] = MODELS, recipe: str = "node"
+) -> dict[str, Any]:
     """``options`` as plain values; :class:`ConfigError` for the first one that is out of place."""
     kept = dict(options)
     kept["model"] = _model(options["model"], list(models))
@@ -71,6 +86,8 @@ def settle(options: Mapping[str, Any], models: Iterable[str] = MODELS) -> dict[s
     for name in filter(options.__contains__, _NUMBERS):
         fits, wanted = _NUMBERS[name]
         value = options[name]
+        if value is None and name in _UNSET:
+            continue
         if isinstance(value, bool) or not isinstance(value, Real) or not fits(value):
             raise _unlike(name, value, wanted)
         kept[name] = float(value)
@@ -84,19 +101,21 @@ def settle(options: Mapping[str, Any], models: Iterable[str] = MODELS) -> dict[s
     _check_texts(options)
     if "model_options" in options:
         given = pairs_of(options["model_options"])
-        values = read_model_options(kept["model"], given)
+        values = read_model_options(kept["model"], given, builders(recipe))
         named = {name: values[name] for name in sorted(given)}
         kept["model_options"] = ",".join(f"{k}={report.word(v)}" for k, v in named.items())
     return kept
 
 
-def read_model_options(model: str, given: str | Mapping[str, Any]) -> dict[str, Any]:
+def read_model_options(
+    model: str, given: str | Mapping[str, Any], models: Builders = MODELS
+) -> dict[str, Any]:
     """The own options of ``model``: those ``given``, as ``a=1,b=x`` or a mapping, and defaults.
 
     Raises:
         ConfigError: the model has no such option, or the value is of another type.
     """
-    known, pairs = own_options(model), pairs_of(given)
+    known, pairs = own_options(model, models), pairs_of(given)
     for name in pairs:
         if name not in known:
             hint = nearest(name, known) if known else "It has no options of its own."
@@ -159,7 +178,11 @@ def prepare(
         ConfigError: an option is out of place.
         BackendError: the device is not there.
     """
-    options, seeds, command = settle(given, models), given["seeds"], given["command"]
+    options, seeds, command = (
+        settle(given, models, recipe.__name__),
+        given["seeds"],
+        given["command"],
+    )
     numbers, place = report.parse_seeds(seeds), memory.find_device(options["device"])
     options["seeds"] = (seeds if isinstance(seeds, str) else report.join(numbers)).replace(" ", "")
     named = {"data": "custom"}

@@ -21,7 +21,7 @@ from .graph import graph
 from .link import link
 from .node import node
 from .node_mini import node_mini
-from .options import locate, settle
+from .options import builders, locate, settle
 from .pairs import check_format
 from .predictions import Predicted, Source, of_directions, of_graphs, of_links, of_nodes
 
@@ -45,6 +45,7 @@ def predict(
     root: str | None = None,
     seed: int | None = None,
     pairs: str | None = None,
+    top: int | None = None,
     out: str | None = None,
     device: str = "auto",
     quiet: bool = False,
@@ -58,10 +59,12 @@ def predict(
     neither labels nor a split.
 
     Of a run of link, a row for each pair of nodes held out for validation or test, or for each of
-    your own: source, target, part, label (1 a link, 0 none) and score, the probability of a link;
-    an .npy file holds the scores alone, float32 [N]. Messages are sent along the training edges,
-    as in the run; in other data that comes without links to hold out, along all edges for your own
-    pairs.
+    your own: source, target, part, label (1 a link, 0 none) and score, the probability of a link
+    (of cn, aa, ra, katz and ppr the score itself); an .npy file holds the scores alone, float32
+    [N]. Messages are sent along the training edges, as in the run; in other data that comes without
+    links to hold out, along all edges for your own pairs. With top K instead, a row for each of the
+    K best new links from each node, no edges of the data and no self-pairs: source, target, rank
+    from 1, score.
 
     Of a run of direction, the same rows, of the division of that seed, with the columns of a run of
     node: label, prediction, class and a probability of each class. The label of pairs of your own
@@ -80,6 +83,7 @@ def predict(
         pairs: for runs of link and direction, file of pairs: .csv or .parquet with columns source
             and target (or called as in the edges of the data) that name nodes as the data does, or
             .npy of node numbers [n, 2]
+        top: for runs of link, how many of the best new links to give from each node
         out: file to write, .parquet, .csv or .npy (default: predictions.parquet in the run folder)
         device: auto, cpu, cuda or cuda:N
         quiet: print nothing
@@ -98,6 +102,8 @@ def predict(
         raise ConfigError(
             f"pairs is for runs of link and direction, but {folder} is a run of {name!r}."
         )
+    if top is not None:
+        _check_top(folder, name, top, pairs)
     target = Path(out) if out is not None else folder / "predictions.parquet"
     if target.suffix not in FORMATS:
         raise ConfigError(
@@ -105,7 +111,7 @@ def predict(
         )
     if pairs is not None and target.resolve() == Path(pairs).resolve():
         raise ConfigError(f"out is {str(target)!r}, which holds the pairs. Give another file.")
-    source, unfinished = source_of(folder, config, data, root, seed, device, pairs)
+    source, unfinished = source_of(folder, config, data, root, seed, device, pairs, top)
     with torch.no_grad(), memory.threads(_threads(folder) * memory.WORK_PER_THREAD):
         found = READERS[name][1](source)
     _write(target, found)
@@ -126,10 +132,11 @@ def source_of(
     seed: int | None,
     device: str,
     pairs: str | None = None,
+    top: int | None = None,
 ) -> tuple[Source, str | None]:
     """What the weights of the run in ``folder`` are to be applied to, and what is not finished."""
     recipe, _ = READERS[config["recipe"]]
-    options = _options(folder, {**report.defaults(recipe), **config["options"]})
+    options = _options(folder, recipe, {**report.defaults(recipe), **config["options"]})
     chosen, unfinished = _seed(folder, seed, options)
     source = Source(
         folder=folder,
@@ -139,18 +146,28 @@ def source_of(
         seed=chosen,
         device=memory.find_device(device),
         pairs=None if pairs is None else check_format(Path(pairs)),
+        top=top,
         **_named(options, data, root),
     )
     return source, unfinished
 
 
-def _options(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
+def _check_top(folder: Path, recipe: str, top: Any, pairs: str | None) -> None:
+    if recipe != "link":
+        raise ConfigError(f"top is for runs of link, but {folder} is a run of {recipe!r}.")
+    if pairs is not None:
+        raise ConfigError("top and pairs ask for different pairs. Give one of them.")
+    if isinstance(top, bool) or not isinstance(top, int) or top < 1:
+        raise ConfigError(f"top is {top!r}, but a whole number, at least 1, is expected.")
+
+
+def _options(folder: Path, recipe: Any, options: dict[str, Any]) -> dict[str, Any]:
     """``options`` of the run; :class:`StoreError` if no run was written with these."""
     try:
         for name in ("data", "metric"):
             if not isinstance(options[name], str):
                 raise ConfigError(f"{name} is {options[name]!r}, but text is expected.")
-        return settle(options)
+        return settle(options, builders(recipe.__name__), recipe.__name__)
     except ConfigError as error:
         raise StoreError(f"{folder / 'config.json'} is damaged: {error} Restore it.") from None
 

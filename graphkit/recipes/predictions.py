@@ -22,14 +22,25 @@ from ..errors import ConfigError, DataError, StoreError
 from ..graph import Graph
 from ..nn import build_model
 from ..store import load_tensors
+from ..structure import is_symmetric
 from .direction import Divided, PairNet, divide, read_whole, undivided
 from .direction import logits as class_logits
 from .graph import PARTS, Whole, check_columns, featured, graph_card, one_label, outputs
 from .graphnet import GraphNet
-from .link import LinkNet, fitting, logits, score
-from .links import Joined, find_links, links_digest, read_joined, read_links
+from .link import fitting, logits, score, scorer
+from .linknet import link_net
+from .links import (
+    Division,
+    Joined,
+    find_links,
+    is_by_time,
+    links_digest,
+    read_joined,
+    read_links,
+)
 from .node import Nodes, node_card, nodes_digest, read_nodes
 from .pairs import ENDS, known, read_pairs
+from .report import parse_seeds
 from .task import Task, class_names, read_task
 
 
@@ -52,6 +63,7 @@ class Source:
     same: bool
     root: str | None
     pairs: Path | None
+    top: int | None = None
 
     @property
     def split(self) -> str | None:
@@ -208,14 +220,16 @@ def of_graphs(source: Source) -> Predicted:
 
 
 def of_links(source: Source) -> Predicted:
-    """Scores for the held-out pairs of a graph, or for those of a file."""
+    """Scores for the held-out pairs of a graph, for those of a file, or for the best new ones."""
     options = source.options
     root = None if source.path is not None else source.root
     data = find_links(source.name if source.given is None else source.given, root, source.split)
-    model, about = source.weights(lambda about: LinkNet(**about["net"]))
+    model, about = source.weights(lambda about: link_net(**about["net"]))
     links, own = _links(data, source)
     _check_vectors(links, about["net"])
     index = None if source.path is None else node_index(source.path)
+    if source.top is not None:
+        return _best(model, links, options, source.top, index)
     if source.pairs is None:
         found = _held_out(model, links, options, index)
         if own:
@@ -227,10 +241,10 @@ def of_links(source: Source) -> Predicted:
         )
         return replace(found, columns=found.columns | {"part": nowhere}, test=None, note=note)
     ends = ENDS if source.path is None else end_columns(source.path)
-    pairs = read_pairs(source.pairs, links.graph.num_dst, index, ends).to(source.device)
+    pairs = read_pairs(source.pairs, links.graph.num_dst, index, ends).to(links.graph.device)
     part, label = known(pairs, links)
-    (out,) = logits(model, links, [pairs], options)
-    return _scored(pairs, part, label, out, index, options["metric"], None)
+    (out,) = logits(model, links, [pairs], options, "test")
+    return _scored(model, pairs, part, label, out, index, options["metric"], None)
 
 
 def of_directions(source: Source) -> Predicted:
@@ -298,28 +312,42 @@ def _asked(
 def _links(data: Any, source: Source) -> tuple[Joined, bool]:
     """The links of ``data``, and whether their parts are those of the run or the data's own.
 
-    Where they are neither, and pairs of the user's own are to be scored, nothing is held out.
+    Where they are neither, and it is not those parts that are scored, nothing is held out.
     """
-    undirected, brought = source.options["undirected"], hasattr(data, "split_edge")
+    options, brought = source.options, hasattr(data, "split_edge")
+    undirected, division = options["undirected"], Division.of(options)
+    held_out = source.pairs is None and source.top is None
+    if brought:
+        division = replace(division, resplit=False)
+    named = source.name if source.given is None else source.given
+    # what was trained on sampled neighbourhoods is encoded from the memory of the host
+    place = torch.device("cpu") if options.get("fanout") else source.device
+    about = data, place, undirected, division
     try:
-        links = read_links(data, source.device, undirected)
-        own = brought or source.is_own(links_digest(links))
-        if own or source.pairs is None:
+        links = read_links(*about, source.seed, is_by_time(named, source.split))
+        own = brought
+        if not own:
+            # the digest of a run is that of its first seed
+            first = parse_seeds(options["seeds"])[0]
+            same = not division.resplit or first == source.seed
+            own = source.is_own(links_digest(links if same else read_links(*about, first)))
+        if own or held_out:
             return links, own
     except DataError:
         # too small or too dense to be what the run divided; what is malformed is refused below
-        if brought or source.pairs is None:
+        if brought or held_out:
             raise
-    return read_joined(data, source.device, undirected), False
+    return read_joined(data, place, undirected), False
 
 
-def _held_out(model: nn.Module, links: Joined, options: Mapping[str, Any], index: Any) -> Predicted:
+def _held_out(model: Any, links: Joined, options: Mapping[str, Any], index: Any) -> Predicted:
     """The scores of the pairs of validation and test, links before others."""
-    named = [
-        (part, of[part]) for part in ("val", "test") for of in (links.positive, links.negative)
-    ]
-    found = logits(model, links, [pairs for _, pairs in named], options)
-    flat = [pairs.view(-1, 2) for _, pairs in named]
+    named, found = list[tuple[str, Tensor]](), list[Tensor]()
+    for part in ("val", "test"):
+        groups = links.positive[part], links.negative[part]
+        named += [(part, pairs) for pairs in groups]
+        found += logits(model, links, groups, options, part)
+    flat = [pairs.reshape(-1, 2) for _, pairs in named]
     sizes = [len(pairs) for pairs in flat]
     part = np.repeat(np.array([name for name, _ in named], dtype=object), sizes)
     label = np.repeat([1, 0, 1, 0], sizes)
@@ -328,10 +356,58 @@ def _held_out(model: nn.Module, links: Joined, options: Mapping[str, Any], index
     except (ConfigError, DataError):
         test = None
     out = torch.cat([one.view(-1) for one in found])
-    return _scored(torch.cat(flat), part, label, out, index, options["metric"], test)
+    return _scored(model, torch.cat(flat), part, label, out, index, options["metric"], test)
+
+
+def _best(model: Any, links: Joined, options: Mapping[str, Any], top: int, index: Any) -> Predicted:
+    """The ``top`` best new links from each node: no edges, held out or not, and no self-pairs.
+
+    So many sources at a time that their pairs with all nodes are a batch. Of equal scores the
+    smaller target comes first.
+    """
+    size, graph = links.graph.num_dst, links.seen("test")
+    edges = torch.cat([graph.edge_index().t(), *links.positive.values()])
+    if is_symmetric(graph):
+        edges = torch.cat([edges, edges.flip(1)])
+    taken = (edges[:, 0] * size + edges[:, 1]).unique()
+    of, node = scorer(model, links, options, "test"), torch.arange(size, device=taken.device)
+    pairs, scores, ranks = list[Tensor](), list[Tensor](), list[Tensor]()
+    for sources in node.split(max(1, options["batch_size"] // max(1, size))):
+        out = of(torch.stack(torch.meshgrid(sources, node, indexing="ij"), dim=-1))
+        _check_scores(out)
+        start = int(sources[0]) * size
+        low, high = torch.searchsorted(taken, taken.new_tensor([start, start + out.numel()]))
+        out.view(-1)[taken[low:high] - start] = -torch.inf
+        out[torch.arange(len(sources), device=node.device), sources] = -torch.inf
+        best, place = out.sort(dim=1, descending=True, stable=True)
+        row, rank = (best[:, :top] > -torch.inf).nonzero(as_tuple=True)
+        pairs.append(torch.stack([sources[row], place[row, rank]], dim=1))
+        scores.append(best[row, rank])
+        ranks.append(rank + 1)
+    ends = torch.cat(pairs).t().cpu().numpy()
+    named = ends if index is None else index.names[ends]
+    values = _shown(model, torch.cat(scores))
+    columns = dict(zip(ENDS, named, strict=True))
+    columns |= {"rank": torch.cat(ranks).cpu().numpy(), "score": values}
+    return Predicted(columns, values, options["metric"], None)
+
+
+def _check_scores(out: Tensor) -> None:
+    """Raise :class:`DataError` where a score is NaN, which ranks nowhere."""
+    if bool(out.isnan().any()):
+        raise DataError(
+            f"{int(out.isnan().sum())} of {out.numel()} scores are NaN. Give features without NaN "
+            "and Inf, or train again with a lower lr."
+        )
+
+
+def _shown(model: Any, out: Tensor) -> np.ndarray:
+    """Logits as probabilities of a link; other scores as they are."""
+    return (out.sigmoid() if model.is_logit else out).cpu().numpy()
 
 
 def _scored(
+    model: Any,
     pairs: Tensor,
     part: np.ndarray,
     label: np.ndarray,
@@ -340,9 +416,10 @@ def _scored(
     metric: str,
     test: float | None,
 ) -> Predicted:
+    _check_scores(out)
     ends = pairs.t().cpu().numpy()
     named = ends if index is None else index.names[ends]
-    values = out.sigmoid().cpu().numpy()
+    values = _shown(model, out)
     columns = dict(zip(ENDS, named, strict=True))
     columns |= {"part": part, "label": _known(label), "score": values}
     return Predicted(columns, values, metric, test)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigError, nearest
-from . import acm_settings, report
+from . import acm_settings, link_settings, report
 from .direction import direction
 from .graph import graph
 from .link import link
@@ -186,6 +186,16 @@ def _ddi(model: str, published: str) -> Preset:
     return Preset(f"{model}-ogbl-ddi", link, values, published, source)
 
 
+def _ncn() -> Iterator[Preset]:
+    """NCN's table, ``ncn``, and the same models on graphs without features, ``ncn-small``."""
+    for name, data, options, published in link_settings.rows():
+        source = link_settings.WANG if published else ""
+        usual = {"data": data, "seeds": "0-9"}
+        yield Preset(name, link, {**usual, **options}, published, source, "ncn")
+    for name, data, options in link_settings.small_rows():
+        yield Preset(name, link, {"data": data, "seeds": "0-9", **options}, table="ncn-small")
+
+
 def _molhiv(name: str, model: str, published: str, virtual_node: bool = False) -> Preset:
     values = dict(data="ogbg-molhiv", model=model, seeds="0-9", hidden=300, num_layers=5)
     values |= dict(dropout=0.5, lr=0.001, batch_size=32, epochs=100, virtual_node=virtual_node)
@@ -200,7 +210,7 @@ def _gin(data: str) -> Preset:
 
 
 # tables with a row for each pair of many data sets and models, which the help lists by model
-MANY = ("acm", "acm-random")
+MANY = ("acm", "acm-random", "ncn", "ncn-small")
 
 
 def _public(model: str, data: str, published: str, source: str, **values: Any) -> Preset:
@@ -341,6 +351,7 @@ PRESETS = {
         _typed("imdb-meow"),
         _ddi("gcn", "37.07 ± 5.07"),
         _ddi("sage", "53.90 ± 4.74"),
+        *_ncn(),
         _molhiv("gin", "gin", "75.58 ± 1.40"),
         _molhiv("gcn", "gcn", "76.06 ± 0.97"),
         _molhiv("gin-virtual", "gin", "77.07 ± 1.49", virtual_node=True),
@@ -356,17 +367,18 @@ def listing(recipes: Mapping[str, Callable[..., report.Record]]) -> str:
     for name, recipe in recipes.items():
         lines.append(f"  {name:<{width}}{(recipe.__doc__ or '').partition('.')[0]}")
     lines += ["", "presets, whose values are defaults that options override:"]
-    many: dict[str, list[Preset]] = {}
+    many: dict[tuple[str, str], list[Preset]] = {}
     for name, preset in PRESETS.items():
         what = f"{preset.values['model']} on {preset.values['data']}"
         figure = f"published {preset.published}" if preset.published else ""
         line = f"  {name:<{width}}{what:<26}{figure}".rstrip()
         if preset.table in MANY:
             # one line for all data sets of a model
-            many.setdefault(name.replace(preset.values["data"], "DATA"), []).append(preset)
+            key = preset.table, name.replace(preset.values["data"], "DATA")
+            many.setdefault(key, []).append(preset)
         else:
             lines.append(line)
-    for name, rows in many.items():
+    for (table, name), rows in many.items():
         data = ", ".join(preset.values["data"] for preset in rows)
-        lines.append(f"  {name:<{width}}{rows[0].values['model']}, table {rows[0].table}: {data}")
+        lines.append(f"  {name:<{width}}{rows[0].values['model']}, table {table}: {data}")
     return "\n".join(lines)

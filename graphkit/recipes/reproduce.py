@@ -91,6 +91,9 @@ def reproduce(
         plots.say(console, f"row {number} of {len(chosen)}: {preset.name}")
         if card(preset.values["data"]).name in here:
             path, options = folder / preset.name, {} if seeds is None else {"seeds": seeds}
+            if "start" in preset.values:
+                # another row of the table
+                options["start"] = str((folder / preset.values["start"]).absolute())
             wanted = {**preset.values, **options}
             begin = partial(preset, **options, root=root, out=str(path), quiet=quiet)
             lines.append(_line(preset, run_in(path, preset.recipe, wanted, begin, quiet)))

@@ -36,7 +36,7 @@ class Job:
     ``build`` makes a new model, ``problem(model, seed)`` what it is to learn, ``announce(console,
     model)`` says what is about to happen. ``about`` is kept beside the weights for ``graphkit
     predict``; ``work`` are the multiply-adds of the widest layer; ``data_digest`` tells other data;
-    ``submission`` is the file for OGB's form.
+    ``submission`` is the file for OGB's form, ``pictures(folder)`` draws what is the recipe's own.
     """
 
     task: str
@@ -58,6 +58,7 @@ class Job:
     defects: Sequence[str] = ()
     submission: str | None = None
     closing: Callable[[report.Record], Sequence[str]] = lambda record: ()
+    pictures: Callable[[Path], None] = lambda folder: None
 
 
 @dataclass(frozen=True)
@@ -301,6 +302,7 @@ def _deliver(
     if _WATCH.get().draws(record):
         plots.curves(folder.path, so_far.histories, chosen, title=job.title, metric=job.metric)
         plots.breakdown(folder.path, so_far.histories, title=job.title)
+        job.pictures(folder.path)
     return record
 
 

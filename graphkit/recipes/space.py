@@ -23,7 +23,7 @@ from typing import Any, get_args
 
 from ..errors import ConfigError, StoreError, nearest
 from ..nn import own_options
-from .options import typed
+from .options import builders, typed
 from .report import word
 
 # they say what is measured and how it is kept; scores of two of them cannot be compared
@@ -313,7 +313,7 @@ def _kind(name: str, recipe: Callable[..., Any], model: str | None) -> Any:
         return known[name].annotation
     if model is None:
         raise ConfigError(f"space: {name} is of one model. Give one, instead of searching models.")
-    options = own_options(model)
+    options = own_options(model, builders(recipe.__name__))
     if own not in options:
         hint = nearest(own, options) if options else "It has no options of its own."
         raise ConfigError(f"space: {model} has no option {own!r} of its own. {hint}")

@@ -132,6 +132,15 @@ LINK = {
     "shape": ("ogbl-ddi", ONE[:, None], MANY, r"shape \[n\] and \[m\], not empty, got \[4, 1\]"),
     "empty": ("ogbl-ddi", ONE[:0], MANY, "not empty"),
     "mrr flat": ("ogbl-citation2", ONE, MANY, r"shape \[n\] and \[n, m\]"),
+    "mrr swapped": ("ogbl-citation2", MANY.view(4, 5), ONE, "look swapped"),
+    "few swapped": ("ogbl-ddi", MANY, ONE, "got 4. .* look swapped"),
+    "sizes swapped": (
+        "ogbl-collab",
+        torch.zeros(100_000),
+        torch.zeros(46_329),
+        "46329 scores, as many as a part .* and y_pred_pos 100000, as many as none has",
+    ),
+    "no dimension": ("ogbl-ddi", MANY[0], MANY, r"shape \[n\] and \[m\], not empty, got \[\]"),
     "mrr rows": ("ogbl-citation2", ONE, MANY.view(5, 4), r"got \[4\] and \[5, 4\]"),
 }
 
@@ -148,6 +157,15 @@ def test_inputs_of_links_that_are_refused(case):
     name, pos, neg, message = LINK[case]
     with pytest.raises(DataError, match=message):
         evaluate(name, y_pred_pos=pos, y_pred_neg=neg)
+
+
+def test_sizes_that_tell_nothing_are_taken():
+    """As many negatives as a part has positives, and as many positives; a set without a card."""
+    for pos, neg in ((46_329, 60_084), (46_329, 100_000), (999, 100_000), (999, 60_083)):
+        scores = {"y_pred_pos": torch.ones(pos), "y_pred_neg": torch.zeros(neg)}
+        assert evaluate("ogbl-collab", **scores) == {"hits@50": 1.0}
+    same = {"y_pred_pos": torch.ones(30), "y_pred_neg": torch.zeros(20)}
+    assert evaluate("ogbl-vessel", **same) == {"rocauc": 1.0}
 
 
 def test_nan_would_be_a_perfect_mrr_for_ogb():

@@ -19,8 +19,8 @@ from graphkit import metrics
 from graphkit.cli import main
 from graphkit.errors import ConfigError, DataError, StoreError
 from graphkit.graph import Graph
-from graphkit.recipes import link, plots, predict, predictions
-from graphkit.recipes.link import LinkNet
+from graphkit.recipes import link, link_plots, plots, predict, predictions
+from graphkit.recipes.linknet import LinkNet, link_net
 from graphkit.recipes.links import read_links
 from graphkit.recipes.pairs import known
 from graphkit.store import load_tensors, save_tensors
@@ -33,6 +33,7 @@ QUICK: dict[str, Any] = dict(hidden=16, epochs=6, batch_size=128, quiet=True)
 def _no_drawings(monkeypatch: pytest.MonkeyPatch) -> None:
     """They take longer than these trainings, and have tests of their own."""
     monkeypatch.setattr(plots, "curves", lambda *args, **options: None)
+    monkeypatch.setattr(link_plots, "score_figure", lambda *args, **options: None)
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def featured(cliques: Data) -> Data:
 def by_hand(run: str, data: Data, seed: int, pairs: torch.Tensor) -> np.ndarray:
     """The scores of pairs by the model itself, put together from what the file says."""
     weights, about = load_tensors(Path(run) / f"weights-seed{seed}.safetensors")
-    model = LinkNet(**about["net"])
+    model = link_net(**about["net"])
     model.load_state_dict(weights)
     with torch.no_grad():
         h = model.eval()(data.x, Graph.from_edge_index(data["edge_index"], 60))

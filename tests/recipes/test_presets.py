@@ -8,8 +8,8 @@ import pytest
 
 from graphkit import data
 from graphkit.errors import ConfigError
-from graphkit.nn import MODELS
 from graphkit.recipes import PRESETS, RECIPES, options, report
+from graphkit.recipes.linknet import LINK_MODELS
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -17,14 +17,19 @@ def test_presets_name_what_exists(name: str) -> None:
     preset = PRESETS[name]
     assert preset.name == name and preset.recipe in RECIPES.values()
     assert set(preset.values) <= set(inspect.signature(preset.recipe).parameters)
-    assert preset.values["model"] in MODELS
+    models = options.builders(preset.recipe.__name__)
+    assert preset.values["model"] in models
     assert preset.values["data"] in {card.name for card in data.cards()}
     split = preset.values.get("split")
     assert split is None or split in data.card(preset.values["data"]).splits
     assert bool(preset.published) == bool(preset.source)
     own = preset.values.get("model_options", "")
-    assert options.settle({**report.defaults(preset.recipe), **preset.values})["model"] in MODELS
-    assert own == "" or options.read_model_options(preset.values["model"], own)
+    whole = {**report.defaults(preset.recipe), **preset.values}
+    assert options.settle(whole, models, preset.recipe.__name__)["model"] in models
+    assert own == "" or options.read_model_options(preset.values["model"], own, models)
+    # another row of the same table is where it starts from
+    start = preset.values.get("start")
+    assert start is None or PRESETS[start].table == preset.table
 
 
 def spied(name: str) -> tuple[Any, dict[str, Any]]:
@@ -86,3 +91,32 @@ def test_acm_tables_have_every_row_on_the_splits_they_are_of() -> None:
             # features are scaled but beside a structure channel
             has_structure = "structure=true" in values.get("model_options", "")
             assert values["row_normalize"] is not has_structure
+
+
+def test_ncns_table_has_the_published_settings() -> None:
+    """By the commands of the official code: one value of each group for every data set."""
+    wanted = {
+        "cora": (256, 1, 0.05, 1152, 100, 0.0043, 0.0024),
+        "citeseer": (256, 1, 0.75, 384, 100, 0.0085, 0.0078),
+        "pubmed": (256, 1, 0.1, 2048, 100, 0.0097, 0.002),
+        "ogbl-collab": (64, 1, 0.1, 65536, 100, 0.0082, 0.0037),
+        "ogbl-ppa": (64, 3, 0.0, 16384, 25, None, 0.0013),
+        "ogbl-citation2": (64, 3, 0.2, 32768, 20, 0.0088, 0.0058),
+        "ogbl-ddi": (224, 1, 0.4, 24576, 100, 0.0021, 0.0018),
+    }
+    names = ("hidden", "num_layers", "dropout", "batch_size", "epochs", "encoder_lr", "lr")
+    for name, values in wanted.items():
+        ncn, ncnc = (PRESETS[f"{model}-{name}"] for model in ("ncn", "ncnc"))
+        assert tuple(ncn.values.get(option) for option in names) == values
+        assert ncn.published and ncnc.published and ncn.values["drop_last"]
+        assert (ncn.values["targets"] == "keep") is (name == "ogbl-citation2")
+        own = options.read_model_options("ncnc", ncnc.values["model_options"], LINK_MODELS)
+        assert own["depth"] == 1 and {"scale", "offset", "pt", "alpha"} <= set(own)
+        assert own["use_xlin"] is (name != "ogbl-ppa") and own["tail_act"] is (name != "ogbl-ddi")
+        assert ("start" in ncnc.values) is (name in ("ogbl-citation2", "ogbl-ddi"))
+    for name in ("ncn-cora", "ncnc-pubmed", "cn-citeseer", "gcn-cora-link", "buddy-cora"):
+        values = PRESETS[name].values
+        assert (values["num_val"], values["num_test"], values["val_negatives"]) == (0.1, 0.2, 2.0)
+        assert values["resplit"] and values["metric"] == "hits@100" and values["seeds"] == "0-9"
+    small = [preset for preset in PRESETS.values() if preset.table == "ncn-small"]
+    assert len(small) == 7 * 11 and not any(preset.published for preset in small)

@@ -11,7 +11,7 @@ import pytest
 
 from graphkit.cli import main
 from graphkit.errors import ConfigError, StoreError
-from graphkit.recipes import Preset, node, plots, reproduce
+from graphkit.recipes import Preset, link, link_plots, node, plots, reproduce
 
 # the package's attribute of this name is the function
 MODULE = importlib.import_module("graphkit.recipes.reproduce")
@@ -92,6 +92,22 @@ def test_a_stopped_table_goes_on_and_ends_with_the_same_figures(
             reproduce("small", out="here", only="gcn", quiet=True)
     (line,) = reproduce("small", out="here", only="gcn", quiet=True)
     assert (line.ours, line.ours_std) == (whole[0].ours, whole[0].ours_std)
+
+
+def test_a_row_starts_from_another_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name in ((plots, "curves"), (link_plots, "score_figure")):
+        monkeypatch.setattr(module, name, lambda *args, **options: None)
+    usual = dict(data="digits", model="gae", hidden=8, num_layers=1, epochs=1, seeds="0")
+    still = dict(lr=1e-12, encoder_lr=0.0, start="first")
+    rows = (
+        Preset("first", link, usual, table="small"),
+        Preset("second", link, {**usual, **still}, table="small"),
+    )
+    monkeypatch.setattr(MODULE, "PRESETS", {preset.name: preset for preset in rows})
+    first, second = reproduce("small", out="here", quiet=True)
+    assert first.ours == second.ours
+    # the same command again finds both rows finished
+    assert reproduce("small", out="here", quiet=True) == [first, second]
 
 
 def test_what_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
