@@ -348,14 +348,15 @@ def problem(
 
     def step(pairs: Tensor, epoch: int, number: int) -> Tensor:
         absent = divided.absent.beside(pairs, options.get("negatives", "pairs"))
+        # all in one call: a batch norm that sees links alone would take away what tells them
+        asked = torch.cat([pairs, absent])
         with _cast(divided, options):
             if near is not None:
-                asked, without = torch.cat([pairs, absent]), pairs if removed else None
-                h, rows = near.encode(model, asked, epoch, number, without)
-                return _loss(*(model.score(h, some) for some in rows.split(len(pairs))))
+                h, rows = near.encode(model, asked, epoch, number, pairs if removed else None)
+                return _loss(*model.score(h, rows).split(len(pairs)))
             graph = without_edges(divided.graph, pairs.t()) if removed else divided.graph
             h = model(divided.x, graph)
-            return _loss(model.score(h, pairs, graph), model.score(h, absent, graph))
+            return _loss(*model.score(h, asked, graph).split(len(pairs)))
 
     def train(optimizer: torch.optim.Optimizer, epoch: int) -> float:
         total, taken = 0.0, 0
