@@ -348,15 +348,16 @@ def problem(
 
     def step(pairs: Tensor, epoch: int, number: int) -> Tensor:
         absent = divided.absent.beside(pairs, options.get("negatives", "pairs"))
-        # all in one call: a batch norm that sees links alone would take away what tells them
-        asked = torch.cat([pairs, absent])
+        asked, graph = torch.cat([pairs, absent]), divided.graph
         with _cast(divided, options):
             if near is not None:
-                h, rows = near.encode(model, asked, epoch, number, pairs if removed else None)
-                return _loss(*model.score(h, rows).split(len(pairs)))
-            graph = without_edges(divided.graph, pairs.t()) if removed else divided.graph
-            h = model(divided.x, graph)
-            return _loss(*model.score(h, asked, graph).split(len(pairs)))
+                h, asked = near.encode(model, asked, epoch, number, pairs if removed else None)
+            else:
+                graph = without_edges(graph, pairs.t()) if removed else graph
+                h = model(divided.x, graph)
+            groups = [asked] if model.is_joint else asked.split(len(pairs))
+            out = torch.cat([model.score(h, some, graph) for some in groups])
+        return _loss(*out.split(len(pairs)))
 
     def train(optimizer: torch.optim.Optimizer, epoch: int) -> float:
         total, taken = 0.0, 0

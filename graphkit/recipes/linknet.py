@@ -45,10 +45,11 @@ class PairModel(nn.Module):
     """What scores pairs: ``h = forward(x, graph)``, then ``score(h, pairs, graph)``.
 
     All but ``predictor`` is the encoder, which may have a learning rate of its own. ``is_logit``:
-    are scores logits of a link?
+    are scores logits of a link? ``is_joint``: are links and pairs without one scored in one call in
+    training? A batch norm that sees one kind alone takes away what tells it from the other.
     """
 
-    is_logit = True
+    is_logit = is_joint = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,6 +88,9 @@ class LinkNet(PairModel):
         decoder: ``mlp``, or ``dot`` for the sum over the product, as in graph autoencoders (Kipf
             and Welling 2016).
     """
+
+    # one kind after the other, as OGB's examples do
+    is_joint = False
 
     def __init__(
         self,
