@@ -348,14 +348,16 @@ def problem(
 
     def step(pairs: Tensor, epoch: int, number: int) -> Tensor:
         absent = divided.absent.beside(pairs, options.get("negatives", "pairs"))
+        asked, graph = torch.cat([pairs, absent]), divided.graph
         with _cast(divided, options):
             if near is not None:
-                asked, without = torch.cat([pairs, absent]), pairs if removed else None
-                h, rows = near.encode(model, asked, epoch, number, without)
-                return _loss(*(model.score(h, some) for some in rows.split(len(pairs))))
-            graph = without_edges(divided.graph, pairs.t()) if removed else divided.graph
-            h = model(divided.x, graph)
-            return _loss(model.score(h, pairs, graph), model.score(h, absent, graph))
+                h, asked = near.encode(model, asked, epoch, number, pairs if removed else None)
+            else:
+                graph = without_edges(graph, pairs.t()) if removed else graph
+                h = model(divided.x, graph)
+            groups = [asked] if model.is_joint else asked.split(len(pairs))
+            out = torch.cat([model.score(h, some, graph) for some in groups])
+        return _loss(*out.split(len(pairs)))
 
     def train(optimizer: torch.optim.Optimizer, epoch: int) -> float:
         total, taken = 0.0, 0

@@ -107,8 +107,8 @@ def test_heuristics_are_their_formulas(cliques: Data, name: str) -> None:
         dense = a @ torch.diag(weight[name].double()) @ a
     pairs = torch.combinations(torch.arange(60))
     got = net(name).score(torch.empty(60, 0), pairs, links.graph)
-    # what is pushed misses a little
-    bound = 1e-5 if name == "ppr" else 1e-6
+    # what is pushed misses 1e-5 times the degrees of both ends, which are up to 14
+    bound = 2.8e-4 if name == "ppr" else 1e-6
     torch.testing.assert_close(got.double(), dense[tuple(pairs.t())], rtol=bound, atol=bound)
 
 
@@ -200,13 +200,14 @@ def test_targets_are_not_among_the_messages_that_score_them(
 ) -> None:
     links = read_links(cliques, CPU, False)
     model = net("ncn")
-    seen: list[tuple[set[Any], set[Any]]] = []
+    seen: list[tuple[set[Any], set[Any], set[Any]]] = []
     score = model.score
 
     def spy(h: Tensor, pairs: Tensor, graph: Graph) -> Tensor:
-        seen.append(
-            (set(map(tuple, graph.edge_index().t().tolist())), set(map(tuple, pairs.tolist())))
-        )
+        sent, asked = (set(map(tuple, t.tolist())) for t in (graph.edge_index().t(), pairs))
+        # links are the first half of those that are scored together
+        links = set(map(tuple, pairs[: len(pairs) // 2].tolist()))
+        seen.append((sent, links, asked - links))
         return score(h, pairs, graph)
 
     monkeypatch.setattr(model, "score", spy)
@@ -215,11 +216,11 @@ def test_targets_are_not_among_the_messages_that_score_them(
     every = set(map(tuple, links.graph.edge_index().t().tolist()))
     for targets in ("remove", "keep"):
         problem(model, 0, links=links, options={**options, "targets": targets}).train(optimizer, 0)
-        for (edges, pairs), (same, absent) in zip(seen[::2], seen[1::2], strict=True):
+        for edges, pairs, absent in seen:
             own = pairs | {(b, a) for a, b in pairs}
-            assert edges == same == (every - own if targets == "remove" else every)
+            assert pairs <= every and edges == (every - own if targets == "remove" else every)
             assert not absent & every
-        assert len(seen) == 6
+        assert len(seen) == 3
         seen.clear()
 
 
@@ -234,7 +235,7 @@ def test_the_last_batch_is_dropped_unless_it_is_the_only_one(
     options: dict[str, Any] = {"clip": 0.0, "amp": None, "metric": "rocauc", "drop_last": True}
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     problem(model, 0, links=links, options={**options, "batch_size": size}).train(optimizer, 0)
-    assert lengths[::2] == sizes
+    assert lengths[::2] == lengths[1::2] == sizes
 
 
 def test_each_seed_divides_anew_and_predict_knows_which_was_whose(cliques: Data) -> None:
