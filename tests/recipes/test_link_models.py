@@ -187,6 +187,13 @@ def test_two_learning_rates(cliques: Data) -> None:
 # what the recipe does
 
 
+def test_a_batch_norm_sees_links_and_no_links_together(cliques: Data) -> None:
+    """Apart from each other it makes them alike, and BUDDY learnt nothing that holds later."""
+    options: dict[str, Any] = {**QUICK, "epochs": 40, "lr": 0.02}
+    record = link(data=cliques, model="buddy", dropout=0.0, **options)
+    assert record.test_mean > 0.9
+
+
 def test_ncn_learns_and_resumes_with_the_same_bits(cliques: Data, digests: Digests) -> None:
     options: dict[str, Any] = {**QUICK, "model": "ncn", "data": cliques}
     record = link(**{**options, "epochs": 30}, metric="hits@20", dropout=0.0)
