@@ -524,6 +524,8 @@ def _apart(data: Any) -> tuple[dict[Any, dict[str, Tensor]], Any]:
     """
     lean, tables = copy.copy(data), {}
     for kind in data.node_types if isinstance(data, HeteroData) else [None]:
+        store: Any
+        place: Any
         store, place = (data, lean) if kind is None else (data[kind], lean[kind])
         fits = {
             name: value
