@@ -143,6 +143,7 @@ ORDER = {
         "buffers",
         "stages",
         "host",
+        "ahead",
         "pyg",
         "subgraphs",
     ),

@@ -4,20 +4,11 @@ from __future__ import annotations
 
 import copy
 import inspect
-import itertools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import (
-    BatchSampler,
-    RandomSampler,
-    SequentialSampler,
-    SubsetRandomSampler,
-    WeightedRandomSampler,
-)
 from torch_geometric.data import Data, HeteroData
 from torch_geometric.loader import LinkLoader, NodeLoader
 from torch_geometric.sampler import (
@@ -34,11 +25,9 @@ from torch_geometric.typing import EdgeType
 
 from ..errors import ConfigError, GraphError, nearest
 from ..graph import Graph
-from ..ops import Key, NegativeSampler, Sampled, Sampler, take_rows
+from ..ops import Key, NegativeSampler, Sampled, Sampler
 from ..ops.random import draw_seed, random_word, random_words
-from .batch import Batch
-from .buffers import Buffers
-from .stages import prefetch, then
+from .ahead import may_run_ahead, run_ahead
 
 _EXCLUDES = ("seed", "seed+reverse")
 
@@ -254,7 +243,7 @@ class GraphkitSampler(BaseSampler):
         none = torch.empty(0, dtype=torch.int64)
         alone = {kind: given.get(kind, none) for kind in self.node_types if kind not in types}
         for kind, ids in alone.items():
-            _check_ids(kind, ids, self.num_nodes[kind])
+            _check_ids(f"seeds[{kind!r}]", ids, self.num_nodes[kind])
         batch = found.batch
         if batch is not None and not seeds.keys() >= given.keys():
             # trees are numbered in the order of all seeds
@@ -388,13 +377,12 @@ def _is_same(a: Any, b: Any) -> bool:
     return a is b
 
 
-def _check_ids(kind: str, ids: Tensor, count: int) -> None:
+def _check_ids(name: str, ids: Tensor, count: int) -> None:
     bad = (ids < 0) | (ids >= count)
     if bool(bad.any()):
         at = int(bad.nonzero()[0])
         raise GraphError(
-            f"GraphkitSampler: seeds[{kind!r}][{at}] = {int(ids[at])}, but there are {count} nodes."
-            " Drop the seed."
+            f"GraphkitSampler: {name}[{at}] = {int(ids[at])}, but there are {count} nodes. Drop it."
         )
 
 
@@ -455,93 +443,14 @@ class _Epochs:
         self.epoch += 1
         setattr(own, self._name, sampler)
         own.collate_fn = type(self).collate_fn.__get__(own)  # pyright: ignore
-        if self._depth and _may_run_ahead(own, sampler):
+        # classes of the user's own, whose code is theirs, make each batch when it is asked for
+        ours = type(self) in (NeighborLoader, LinkNeighborLoader)
+        ours &= type(sampler) is GraphkitSampler and sampler.seed is not None
+        if self._depth and ours and may_run_ahead(own):
             # DataLoader's own draw, so that shuffling after manual_seed gives the order of PyG
             torch.empty((), dtype=torch.int64).random_(generator=own.generator)
-            return _run_ahead(own, self._depth)
+            return run_ahead(own, self._depth)
         return super(_Epochs, own).__iter__()  # pyright: ignore
-
-
-def _may_run_ahead(loader: Any, sampler: GraphkitSampler) -> bool:
-    """Whether batches made in other threads, before their use, are those made here and then.
-
-    What draws from torch's generators, reads a table that steps change, or is code of the user,
-    stays in the thread and the order of the loop.
-    """
-    # takes all it needs from generators of its own once its first number is there
-    known = (SequentialSampler, RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
-    batches = loader.batch_sampler
-    stores = loader.data.stores if isinstance(loader.data, (Data, HeteroData)) else [{}]
-    tensors = [value for store in stores for value in store.values() if isinstance(value, Tensor)]
-    return (
-        loader.num_workers == 0
-        and not loader.pin_memory
-        and bool(loader.filter_per_worker)
-        and loader.transform_sampler_output is None
-        and sampler.seed is not None
-        and type(loader) in (NeighborLoader, LinkNeighborLoader)
-        and type(batches) is BatchSampler
-        and type(batches.sampler) in known
-        and not any(value.requires_grad or not value.is_cpu for value in tensors)
-    )
-
-
-def _run_ahead(loader: Any, depth: int) -> Iterator[Any]:
-    """The batches of a pass, made by threads; the user's transform is applied in the caller's."""
-    transform, loader.transform = loader.transform, None
-    rows, loader.data = _apart(loader.data)
-    memory, numbers = Buffers(), iter(loader.batch_sampler)
-    # here, because this draws from torch's generator
-    first = list(itertools.islice(numbers, 1))
-    none = torch.empty(0, dtype=torch.int64)
-
-    def made(batch: Batch) -> Batch:
-        data = loader.collate_fn(batch.extra["numbers"])
-        for kind, tables in rows.items():
-            store = data if kind is None else data[kind]
-            for name, table in tables.items():
-                shape = (len(store.n_id), *table.shape[1:])
-                store[name] = take_rows(table, store.n_id, memory.empty(shape, table.dtype))
-        return replace(batch, extra={"data": data})
-
-    def places() -> Iterator[Batch]:
-        for number, ids in enumerate(itertools.chain(first, numbers)):
-            yield Batch(number, Key(0), none, extra={"numbers": ids})
-
-    threads = min(depth, torch.get_num_threads())
-    for batch in prefetch(then(places(), made), depth=depth, threads=threads):
-        data = batch.extra["data"]
-        # the loop alone holds it
-        del batch
-        yield data if transform is None else transform(data)
-        del data
-
-
-def _apart(data: Any) -> tuple[dict[Any, dict[str, Tensor]], Any]:
-    """The tables of nodes by type that our gather takes rows of, and ``data`` with them empty.
-
-    They keep their places in it, and so in every batch.
-    """
-    lean, tables = copy.copy(data), {}
-    for kind in data.node_types if isinstance(data, HeteroData) else [None]:
-        store: Any
-        place: Any
-        store, place = (data, lean) if kind is None else (data[kind], lean[kind])
-        fits = {
-            name: value
-            for name, value in store.to_dict().items()
-            if type(value) is Tensor
-            and value.layout == torch.strided
-            and value.dim() > 1
-            # by which a batch says what its rows are
-            and "n_id" not in store
-            and store.is_node_attr(name)
-            and data.__cat_dim__(name, value, store) == 0
-        }
-        for name, value in fits.items():
-            place[name] = value.new_empty(len(value), 0)
-        tables[kind] = fits
-    return tables, lean
 
 
 def _sampler(
@@ -590,10 +499,11 @@ class NeighborLoader(_Epochs, NodeLoader):
     before. Calling the loader with indices draws for the epoch of its sampler, 0 unless you set it.
 
     ``ahead``: so many batches are made before their use, by threads of this process; 0 makes each
-    when it is asked for. The batches are the same. It holds where no ``num_workers`` are asked for
-    and nothing could tell: not with ``pin_memory``, ``transform_sampler_output``, a sampler of your
-    own, tensors on a GPU or with ``requires_grad``. A ``transform`` runs in the loop's thread.
-    Features use memory again whose last tensor is gone.
+    when it is asked for. The batches are the same, but that a table which the loop changes in place
+    is read before the change: pass ``ahead=0`` then. It holds without ``num_workers`` and
+    ``pin_memory``, for tensors in the host's memory without ``requires_grad``, and where no class
+    or function of your own and no ``generator`` of a shuffle takes part; a ``transform`` may, which
+    runs in the loop's thread. Features use memory again whose last tensor is gone.
 
     Refused: ``persistent_workers``; an ``adj_t`` that is a torch tensor; a FeatureStore and
     GraphStore; options beside ``neighbor_sampler``, which has its own; and what
@@ -643,6 +553,10 @@ class NeighborLoader(_Epochs, NodeLoader):
             filter_per_worker=filter_per_worker,
             **kwargs,
         )
+        # before a batch is drawn, and a thread started
+        kind, count = self.input_data.input_type, sampler.num_nodes
+        name, count = ("seeds", count) if kind is None else (f"seeds[{kind!r}]", count[kind])
+        _check_ids(name, self.input_data.node, count)
 
 
 class LinkNeighborLoader(_Epochs, LinkLoader):
@@ -707,3 +621,7 @@ class LinkNeighborLoader(_Epochs, LinkLoader):
             filter_per_worker=filter_per_worker,
             **kwargs,
         )
+        kind, count = self.input_data.input_type, sampler.num_nodes
+        counts = (count, count) if kind is None else (count[kind[0]], count[kind[-1]])
+        for at, ids in enumerate((self.input_data.row, self.input_data.col)):
+            _check_ids(f"edge_label_index[{at}]", ids, counts[at])

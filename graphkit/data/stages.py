@@ -56,9 +56,13 @@ class _Chain(Iterator[Batch]):
     the next batch in turn, and work side by side.
     """
 
-    def __init__(self, source: Iterator[Batch], work: tuple[Function, ...]) -> None:
+    def __init__(
+        self, source: Iterator[Batch], work: tuple[Function, ...], ids: Any = None
+    ) -> None:
         self.source = source
         self.work = work
+        # all seeds of the batches, where they are known before
+        self.ids = ids
 
     def __next__(self) -> Batch:
         batch = next(self.source)
@@ -74,7 +78,7 @@ class _Chain(Iterator[Batch]):
 def then(batches: Iterable[Batch], function: Function) -> Iterator[Batch]:
     """A stage: ``function`` applied to each batch."""
     if isinstance(batches, _Chain):
-        return _Chain(batches.source, (*batches.work, function))
+        return _Chain(batches.source, (*batches.work, function), batches.ids)
     return _Chain(iter(batches), (function,))
 
 
@@ -119,7 +123,7 @@ def seeds(
             given = part if kind is None else {kind: part}
             yield Batch(number, Key(seed, epoch, number), given)
 
-    return batches()
+    return _Chain(batches(), (), ids if kind is None else {kind: ids})
 
 
 def _order(count: int, seed: int, epoch: int) -> Tensor:
@@ -135,7 +139,12 @@ def sample(
     """The neighbourhoods of the seeds: ``n_id`` and ``blocks``.
 
     ``transpose`` sorts each block by source as well, which gradients with respect to features need.
+
+    Raises what :func:`graphkit.ops.sample` does; for seeds of :func:`seeds` that are out of range
+    at once, before a batch is made.
     """
+    if isinstance(batches, _Chain) and batches.ids is not None:
+        sampler.check_seeds(batches.ids)
 
     def work(batch: Batch) -> Batch:
         began = time.perf_counter()
@@ -173,7 +182,7 @@ def fetch(
     memory = Buffers() if buffers is None else buffers
 
     def rows(source: Any, index: Any) -> Any:
-        return _rows(source, index, None if pin_memory else memory)
+        return rows_of(source, index, None if pin_memory else memory)
 
     def work(batch: Batch) -> Batch:
         began = time.perf_counter()
@@ -189,8 +198,8 @@ def fetch(
     return then(batches, work)
 
 
-def _rows(source: Any, index: Any, memory: Buffers | None) -> Any:
-    """Rows of a source, or of a dict of them; in page-locked memory where none is given."""
+def rows_of(source: Any, index: Any, memory: Buffers | None) -> Any:
+    """The rows ``index`` of a source, or of a dict of them; page-locked without a ``memory``."""
     if isinstance(index, Mapping):
         of_types = cast(Mapping[str, Tensor], index)
         tables = cast(Mapping[str, Any], source)
@@ -198,7 +207,7 @@ def _rows(source: Any, index: Any, memory: Buffers | None) -> Any:
             # one type of seeds
             tables = dict.fromkeys(of_types, source)
         pairs = ((kind, ids) for kind, ids in of_types.items() if kind in tables)
-        return {kind: _rows(tables[kind], ids, memory) for kind, ids in pairs}
+        return {kind: rows_of(tables[kind], ids, memory) for kind, ids in pairs}
     if not isinstance(source, Tensor):
         return source.rows(index)
     if source.device.type != "cpu" or source.dim() == 0 or source.requires_grad:

@@ -249,6 +249,10 @@ class Sampler:
         given = _read_seeds(self.plan, seeds, key, seed_time, exclude)
         return _wrap(self.plan, self._run([given])[0])
 
+    def check_seeds(self, seeds: Tensor | Mapping[str, Tensor]) -> None:
+        """Raise :class:`GraphError` as a call with any of these ``seeds`` does."""
+        _read_ids(self.plan, _by_type(self.plan, "seeds", seeds))
+
     def many(
         self,
         seeds: Sequence[Tensor | Mapping[str, Tensor]],
@@ -342,17 +346,24 @@ def sample(
 
 def _read_seeds(p: Plan, seeds: Any, key: Any, seed_time: Any, exclude: Any) -> Seeds:
     by_type = _by_type(p, "seeds", seeds)
-    ids: list[Tensor] = [torch.empty(0, dtype=torch.int64, device=p.device) for _ in p.types]
+    ids = _read_ids(p, by_type)
     first, trees = [0] * len(p.types), 0
     for kind, given in by_type.items():
-        at = p.types.index(kind)
-        label = f"seeds[{kind!r}]" if p.is_hetero else "seeds"
-        ids[at] = read_ids(label, given, p.num_nodes[at], p.device)
-        first[at], trees = trees, trees + len(given)
+        first[p.types.index(kind)], trees = trees, trees + len(given)
     if trees > MOST:
         raise GraphError(f"sample: {trees} seeds, but at most {MOST} are numbered in one batch.")
     times = _times(p, by_type, ids, seed_time)
     return Seeds(ids, first, times, read_key(key), _pairs(p, exclude))
+
+
+def _read_ids(p: Plan, seeds: Mapping[str, Any]) -> list[Tensor]:
+    """The seeds of each type, checked; none of those that are not named."""
+    ids: list[Tensor] = [torch.empty(0, dtype=torch.int64, device=p.device) for _ in p.types]
+    for kind, given in seeds.items():
+        at = p.types.index(kind)
+        label = f"seeds[{kind!r}]" if p.is_hetero else "seeds"
+        ids[at] = read_ids(label, given, p.num_nodes[at], p.device)
+    return ids
 
 
 def _by_type(p: Plan, what: str, given: Any) -> dict[str, Any]:

@@ -637,21 +637,40 @@ def test_ahead_is_done_by_threads_that_end() -> None:
     for batch in apart:
         assert torch.equal(batch.x, data.x[batch.n_id])
     assert seen == [threading.main_thread()] * 3
-    wrong = NeighborLoader(data, [2], input_nodes=torch.tensor([*range(8), 60]), batch_size=2)
-    batches = iter(wrong)
-    assert [next(batches).batch_size for _ in range(4)] == [2] * 4
-    with pytest.raises(GraphError, match="60"):
-        next(batches)
-    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("ahead", [0, 2])
+def test_ids_are_checked_before_a_thread_starts(
+    ahead: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Any] = []
+    monkeypatch.setattr("threading.Thread.start", started.append)
+    wrong = torch.tensor([*range(8), 60])
+    options: dict[str, Any] = dict(batch_size=2, ahead=ahead)
+    with pytest.raises(GraphError, match=r"seeds\[8\] = 60, but there are 60 nodes"):
+        NeighborLoader(small(), [2], input_nodes=wrong, **options)
+    with pytest.raises(GraphError, match=r"seeds\['paper'\]\[0\] = -1, but there are 80 nodes"):
+        NeighborLoader(academic(), [2], input_nodes=("paper", torch.tensor([-1])), **options)
+    links = torch.stack([torch.zeros(9, dtype=torch.int64), wrong])
+    with pytest.raises(GraphError, match=r"edge_label_index\[1\]\[8\] = 60, but there are 60"):
+        LinkNeighborLoader(small(), [2], edge_label_index=links, **options)
+    kind = ("author", "writes", "paper")
+    with pytest.raises(GraphError, match=r"edge_label_index\[0\]\[8\] = 60, but there are 40"):
+        LinkNeighborLoader(academic(), [2], edge_label_index=(kind, links.flip(0)), **options)
+    assert not started
+    monkeypatch.undo()
+    # none at all
+    none = torch.empty(0, dtype=torch.int64)
+    assert list(NeighborLoader(small(), [2], input_nodes=none, **options)) == []
 
 
 def test_ahead_is_left_where_it_would_tell(monkeypatch: pytest.MonkeyPatch) -> None:
     data = small()
 
-    def by_threads(**options: Any) -> bool:
-        loader: Any = NeighborLoader(options.pop("data", data), [2, 2], batch_size=30, **options)
+    def by_threads(kind: Any = NeighborLoader, **options: Any) -> bool:
+        loader: Any = kind(options.pop("data", data), [2, 2], batch_size=30, **options)
         used = []
-        monkeypatch.setattr("graphkit.data.pyg.prefetch", lambda *a, **b: used.append(1) or [])
+        monkeypatch.setattr("graphkit.data.ahead.prefetch", lambda *a, **b: used.append(1) or [])
         for _ in loader:
             pass
         return bool(used)
@@ -670,6 +689,26 @@ def test_ahead_is_left_where_it_would_tell(monkeypatch: pytest.MonkeyPatch) -> N
         pass
 
     assert not by_threads(sampler=Mine(range(60)))
+    # it draws once more when the pass ends
+    assert not by_threads(shuffle=True, generator=torch.Generator())
+
+    class Owned(Data):
+        pass
+
+    class Sampling(GraphkitSampler):
+        pass
+
+    class Negatives(NegativeSampling):
+        pass
+
+    class Loading(NeighborLoader):
+        pass
+
+    assert not by_threads(data=Owned(**data.to_dict()))
+    assert not by_threads(neighbor_sampler=Sampling(data, [2, 2], seed=0))
+    assert not by_threads(Loading)
+    assert by_threads(LinkNeighborLoader, neg_sampling=NegativeSampling("binary"))
+    assert not by_threads(LinkNeighborLoader, neg_sampling=Negatives("binary"))
     for ahead in (-1, True, 1.5):
         with pytest.raises(ConfigError, match="ahead is"):
             NeighborLoader(data, [2], ahead=ahead)  # pyright: ignore[reportArgumentType]

@@ -601,9 +601,15 @@ def test_bad_options_are_told_at_once(make: Any, error: type[Exception], message
 def test_ids_beyond_a_table() -> None:
     with pytest.raises(GraphError, match="but x has 100 rows"):
         list(prefetch(fetch(sample(seeds(IDS, 64), SAMPLER), X[:100])))
-    with pytest.raises(GraphError, match="seeds"):
-        list(prefetch(sample(seeds(IDS + 5, 64), SAMPLER)))
     assert gone()
+
+
+def test_seeds_out_of_range_are_told_before_a_thread_starts() -> None:
+    for ids in (IDS + 5, IDS - 1):
+        with pytest.raises(GraphError, match=r"sample: seeds\[\d+\] = (400|-1), but there are 400"):
+            sample(seeds(ids, 64), SAMPLER)
+    with pytest.raises(GraphError, match="dict, but the graph has one type"):
+        sample(seeds(IDS, 64, kind="paper"), SAMPLER)
 
 
 def test_a_million_nodes_of_molecules_as_one_graph(local_root: Path) -> None:

@@ -22,7 +22,7 @@ from graphkit.nn import Stack, build_model
 from graphkit.recipes import PRESETS, leaderboard, node, plots, report
 from graphkit.recipes.graph import ATOMS, BONDS
 from graphkit.recipes.graphnet import GraphNet
-from graphkit.recipes.link import LinkNet
+from graphkit.recipes.linknet import LinkNet
 
 # the package's attribute of this name is the function
 NODE = importlib.import_module("graphkit.recipes.node")

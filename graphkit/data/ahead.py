@@ -1,0 +1,116 @@
+"""PyG's loaders, their batches made by threads before they are asked for. (opt: torch_geometric)"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.utils.data import (
+    BatchSampler,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
+from torch_geometric.data import Data, HeteroData
+from torch_geometric.sampler import NegativeSampling
+
+from ..ops import Key
+from .batch import Batch
+from .buffers import Buffers
+from .stages import prefetch, rows_of, then
+
+# they take all that they need from torch's generator at their first number
+_ORDERS = (SequentialSampler, RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
+
+
+def may_run_ahead(loader: Any) -> bool:
+    """Whether batches that are made earlier, in other threads, are those made here and then.
+
+    What draws from the user's or torch's generators, reads a table with a gradient, or is code of
+    the user, stays in the thread and the order of the loop. That the loop changes a table in place
+    cannot be seen from here.
+    """
+    batches, data = loader.batch_sampler, loader.data
+    negatives = getattr(loader, "neg_sampling", None)
+    # a subclass is code of the user
+    ours = (
+        type(data) in (Data, HeteroData)
+        and type(batches) is BatchSampler
+        and type(batches.sampler) in _ORDERS
+        and (negatives is None or type(negatives) is NegativeSampling)
+    )
+    if not ours or (type(batches.sampler) is RandomSampler and batches.sampler.generator):
+        # that order draws once more from its generator when the pass ends
+        return False
+    values = (value for store in data.stores for value in store.values())
+    return (
+        loader.num_workers == 0
+        and not loader.pin_memory
+        and bool(loader.filter_per_worker)
+        and loader.transform_sampler_output is None
+        and not any(isinstance(v, Tensor) and (v.requires_grad or not v.is_cpu) for v in values)
+    )
+
+
+def run_ahead(loader: Any, depth: int) -> Iterator[Any]:
+    """The batches of a pass of ``loader``, which is this pass's own; ``depth`` are made ahead.
+
+    The user's transform is applied in the thread of the loop.
+    """
+    transform, loader.transform = loader.transform, None
+    tables, loader.data = _apart(loader.data)
+    memory, numbers = Buffers(), iter(loader.batch_sampler)
+    # here, because this draws from torch's generator
+    first = list(itertools.islice(numbers, 1))
+    none = torch.empty(0, dtype=torch.int64)
+
+    def made(batch: Batch) -> Batch:
+        data = loader.collate_fn(batch.extra["numbers"])
+        for kind, of_kind in tables.items():
+            store = data if kind is None else data[kind]
+            for name, table in of_kind.items():
+                store[name] = rows_of(table, store.n_id, memory)
+        return replace(batch, extra={"data": data})
+
+    def places() -> Iterator[Batch]:
+        for number, ids in enumerate(itertools.chain(first, numbers)):
+            yield Batch(number, Key(0), none, extra={"numbers": ids})
+
+    threads = min(depth, torch.get_num_threads())
+    for batch in prefetch(then(places(), made), depth=depth, threads=threads):
+        held = cast(dict[str, Any], batch.extra)
+        # out of it, so that the loop alone holds the data
+        yield held.pop("data") if transform is None else transform(held.pop("data"))
+
+
+def _apart(data: Any) -> tuple[dict[Any, dict[str, Tensor]], Any]:
+    """The tables of nodes by type that our gather takes rows of, and ``data`` with them empty.
+
+    They keep their places in it, and so in every batch.
+    """
+    lean, tables = copy.copy(data), {}
+    for kind in data.node_types if isinstance(data, HeteroData) else [None]:
+        store: Any
+        place: Any
+        store, place = (data, lean) if kind is None else (data[kind], lean[kind])
+        fits = {
+            name: value
+            for name, value in store.to_dict().items()
+            if type(value) is Tensor
+            and value.layout == torch.strided
+            and value.dim() > 1
+            # by which a batch says what its rows are
+            and "n_id" not in store
+            and store.is_node_attr(name)
+            and data.__cat_dim__(name, value, store) == 0
+        }
+        for name, value in fits.items():
+            place[name] = value.new_empty(len(value), 0)
+        tables[kind] = fits
+    return tables, lean
