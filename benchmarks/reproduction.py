@@ -36,15 +36,35 @@ stopped. Seconds are those of the clock, mostly with other work beside. Written 
 
 
 def keep(folder: Path) -> Path:
-    """The table in ``folder``, without the places of its runs, among the kept ones."""
+    """The rows measured in ``folder``, without the places of their runs, among the kept ones.
+
+    Each has the machine and commit of its run. Rows kept before stay unless they were run again.
+    """
     content = json.loads((folder / "table.json").read_text(encoding="utf-8"))
-    for row in content["rows"]:
-        del row["run"]
     path = RESULTS / f"{content['table']}.json"
+    rows = {row["preset"]: row for row in _kept(path)}
+    for row in content["rows"]:
+        ran = Path(row.pop("run") or ".") / "environment.json"
+        if row["ours"] is None:
+            rows.setdefault(row["preset"], row)
+            continue
+        own = json.loads(ran.read_text(encoding="utf-8")) if ran.is_file() else {}
+        rows[row["preset"]] = row | {"environment": own or content["environment"]}
+    order = list(PRESETS)
+    chosen = sorted(rows.values(), key=lambda row: order.index(row["preset"]))
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as side:
-        side.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        table = {"table": content["table"], "rows": chosen}
+        side.write_text(json.dumps(table, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return path
+
+
+def _kept(path: Path) -> list[dict[str, Any]]:
+    """The rows of presets that are in the kept table ``path``."""
+    if not path.exists():
+        return []
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    return [row for row in rows if row["preset"] in PRESETS]
 
 
 def page() -> str:
@@ -75,14 +95,19 @@ def _section(content: Mapping[str, Any]) -> str:
         ran = row["ours"] is not None
         cells += (str(row["seeds"]), f"{row['seconds']:.0f}") if ran else ("", "")
         lines.append(f"| {' | '.join(cells)} |")
-    machine = content["environment"]
     sources = dict.fromkeys(row["source"] for row in kept.values() if row["source"])
     lines += ["", *(f"Published: {source}.  " for source in sources)]
-    lines.append(
-        f"`graphkit reproduce {content['table']}` on {machine['cpu']}, threads: "
-        f"{machine['threads']}, torch {machine['torch']}, commit `{machine['commit'][:7]}`.\n"
-    )
-    return "\n".join(lines)
+    ran: dict[str, list[str]] = {}
+    for row in kept.values():
+        if row["ours"] is not None:
+            machine = row["environment"]
+            about = f"{machine['cpu']}, threads: {machine['threads']}, torch {machine['torch']}"
+            ran.setdefault(f"{about}, commit `{machine['commit'][:7]}`", []).append(row["preset"])
+    lines.append(f"`graphkit reproduce {content['table']}`, run on")
+    for about, presets in ran.items():
+        which = "" if len(ran) == 1 else ": " + ", ".join(f"`{name}`" for name in presets)
+        lines.append(f"- {about}{which}")
+    return "\n".join([*lines, ""])
 
 
 def _figure(mean: float, std: float | None) -> str:

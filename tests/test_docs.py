@@ -6,6 +6,7 @@ import json
 import re
 import runpy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -67,17 +68,32 @@ def test_the_page_of_published_figures_is_that_of_the_kept_ones() -> None:
 
 def test_a_table_is_kept_without_the_places_of_its_runs(tmp_path: Path) -> None:
     reproduction = runpy.run_path(str(ROOT / "benchmarks" / "reproduction.py"))
+    reproduction["keep"].__globals__["RESULTS"] = tmp_path / "kept"
     row = {"preset": "dagnn-cora", "ours": 84.25, "ours_std": 0.5, "difference": -0.3, "seeds": 10}
     row |= {"seconds": 61.4, "source": "Liu", "why": "", "run": str(tmp_path / "dagnn-cora")}
-    machine = {"cpu": "one", "threads": 1, "torch": "2", "commit": "0123456789"}
-    content = {"table": "dagnn", "rows": [row], "environment": machine}
-    (tmp_path / "table.json").write_text(json.dumps(content), encoding="utf-8")
-    reproduction["keep"].__globals__["RESULTS"] = tmp_path / "kept"
-    kept = reproduction["keep"](tmp_path).read_text(encoding="utf-8")
-    assert str(tmp_path) not in kept
-    text = reproduction["page"]()
-    assert "| `dagnn-cora` | cora | dagnn | 84.25 ± 0.50 | 84.4 ± 0.5 | -0.30 | 10 | 61 |" in text
+    blank = row | {"preset": "dagnn-pubmed", "ours": None, "why": "no data here", "run": ""}
+
+    def keep(machine: str, *rows: dict[str, Any]) -> str:
+        """A folder in which ``rows`` were run on ``machine``, kept; the page then."""
+        about = {"cpu": machine, "threads": 1, "torch": "2", "commit": "0123456789"}
+        content = {"table": "dagnn", "rows": rows, "environment": about}
+        (tmp_path / "table.json").write_text(json.dumps(content), encoding="utf-8")
+        assert str(tmp_path) not in reproduction["keep"](tmp_path).read_text(encoding="utf-8")
+        return reproduction["page"]()
+
+    text = keep("one", row, blank)
+    line = "| `dagnn-cora` | cora | dagnn | 84.25 ± 0.50 | 84.4 ± 0.5 | -0.30 | 10 | 61 |"
+    assert line in text and "- one, threads: 1, torch 2, commit `0123456`\n" in text
     assert "| `dagnn-citeseer` | citeseer | dagnn | not run | 73.3 ± 0.6 |  |  |  |" in text
+    # another row on another machine; the first one was not run there
+    again = keep("two", row | {"ours": None}, row | {"preset": "dagnn-citeseer", "ours": 73.0})
+    assert line in again and "no data here" in again
+    assert "- one, threads: 1, torch 2, commit `0123456`: `dagnn-cora`\n" in again
+    assert "- two, threads: 1, torch 2, commit `0123456`: `dagnn-citeseer`\n" in again
+    # run again, it is replaced
+    assert (
+        "84.50 ± 0.50" in keep("two", row | {"ours": 84.5}) and line not in reproduction["page"]()
+    )
 
 
 def test_local_links_lead_somewhere() -> None:
