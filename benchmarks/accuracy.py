@@ -1,4 +1,4 @@
-"""Published accuracies against ours: run presets, keep the figures, print the README's table.
+"""Published accuracies against ours: run presets, keep the figures, print the docs' table.
 
 python benchmarks/accuracy.py gcn-cora acm-texas     run these presets and keep the figures
 python benchmarks/accuracy.py --seeds 0-99 acm-texas ten seeds for each of ten splits
@@ -45,7 +45,7 @@ def kept() -> dict[str, dict]:
 
 
 def table() -> str:
-    """The README's table of all presets that have kept figures, in the order of PRESETS."""
+    """The table in docs/measured.md: the presets with kept figures, in the order of PRESETS."""
     lines = [
         "| preset | data | model | test accuracy, % | published | seeds |",
         "|---|---|---|---|---|---|",
