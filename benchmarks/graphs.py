@@ -68,6 +68,11 @@ def counts(name: str) -> tuple[int, int]:
     return edge_index.size(1), num_nodes
 
 
+def forget() -> None:
+    """Let go of the graph that was drawn last, which is kept for the next case."""
+    _drawn.cache_clear()
+
+
 def spare(size: float) -> None:
     """Raise :class:`BackendError` unless ``size`` GB of memory are free, where that is known."""
     try:

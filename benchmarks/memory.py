@@ -1,9 +1,9 @@
 """The peak memory of one contender, in a process of its own: a peak never falls within one.
 
 python -m benchmarks.memory FILE CONTENDER THREADS CASES prints one JSON object for each case. The
-problem is built and the contender prepared and called once; then free heap goes back to the system,
-Linux is told to forget the peak so far (clear_refs), and the second call is watched. A case that
-cannot be run there prints nulls.
+problem is built and the contender prepared and called once; then what it does not hold of the
+problem is let go, free heap goes back to the system, Linux is told to forget the peak so far
+(clear_refs), and the second call is watched. A case that cannot be run there prints nulls.
 """
 
 from __future__ import annotations
@@ -86,7 +86,10 @@ def observed(entry: Entry, contender: str, params: Mapping[str, Any]) -> dict[st
     empty = settled()
     call = entry.prepare(contender, problem).call
     call()
-    return watch(call, empty)
+    before = settled()
+    del problem
+    # what the contender has no use for is there neither in its peak nor in what that is beside
+    return watch(call, empty - (before - settled()))
 
 
 def main() -> None:

@@ -466,6 +466,27 @@ def test_figures_of_memory_go_on_behind_a_case_that_fails(
     assert first == memory.NONE and set(second) == set(first)
 
 
+def test_what_a_contender_does_not_hold_of_its_problem_is_not_in_its_peak() -> None:
+    size = 64 * 2**20
+
+    def problem(size: int) -> list[torch.Tensor]:
+        return [torch.ones(size, dtype=torch.uint8), torch.ones(3)]
+
+    def light(x: list[torch.Tensor]) -> Any:
+        return lambda small=x[1]: (2 * small,)
+
+    def heavy(x: list[torch.Tensor]) -> Any:
+        return lambda: (2 * x[1],)
+
+    of = replace(entry(light=light, heavy=heavy), problem=problem)
+    small, large = (memory.observed(of, name, {"size": size}) for name in ("light", "heavy"))
+    if small["peak_mb"] is None or large["peak_mb"] is None:
+        pytest.skip("no peak can be reset here")
+    assert 55 < large["peak_mb"] - small["peak_mb"] < 80
+    # beside the data that are still held there is nothing
+    assert small["beside_mb"] is not None and small["beside_mb"] < 10
+
+
 def test_committed_rows_have_the_stated_fields() -> None:
     rows = show.last_run(ROOT / "benchmarks" / "results" / "spmm.jsonl")
     # what rows of older runs lack

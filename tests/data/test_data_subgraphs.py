@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import sys
 from collections.abc import Callable
@@ -146,18 +147,31 @@ def uneven() -> Data:
     return Data(edge_index=torch.tensor(ends).t().contiguous(), num_nodes=12)
 
 
-DRAWS = 4000
+KEYS, OF_A_KEY = 1000, 100
+DRAWS = KEYS * OF_A_KEY
 
 
 def drawn(loader: GraphSAINTSampler) -> tuple[Tensor, Tensor]:
-    """Which nodes and edges each of many subgraphs has, ``[DRAWS, N]`` and ``[DRAWS, E]``."""
+    """Which nodes and edges each of many subgraphs has, ``[DRAWS, N]`` and ``[DRAWS, E]``.
+
+    The draws of a budget are the first ones of a larger budget, so that a key's draws of a large
+    one are those of many subgraphs. A subgraph has the edges among its nodes.
+    """
+    wide = copy.copy(loader)
+    wide.budget = OF_A_KEY * loader.budget
     nodes = torch.zeros(DRAWS, loader.graph.num_dst, dtype=torch.float64)
-    edges = torch.zeros(DRAWS, loader.graph.num_edges, dtype=torch.float64)
-    for at in range(DRAWS):
-        found = loader._subgraph(ops.Key(3, 0, at))
-        nodes[at, found.n_id] = 1
-        edges[at, found.e_id] = 1
-    return nodes, edges
+    each = torch.arange(OF_A_KEY)
+    for at in range(KEYS):
+        key = ops.Key(3, 0, at)
+        mine, found = loader.sample_nodes(key), wide.sample_nodes(key)
+        # of edges the sources come first, of walks all nodes of the first one
+        sides = 2 if isinstance(loader, GraphSAINTEdgeSampler) else 1
+        found = found.view(sides, OF_A_KEY, -1)
+        assert torch.equal(found[:, 0].flatten(), mine)
+        row = (at * OF_A_KEY + each).view(1, -1, 1).expand_as(found)
+        nodes[row.flatten(), found.flatten()] = 1
+    src, dst = loader.graph.edge_index()
+    return nodes, nodes[:, src] * nodes[:, dst]
 
 
 def within_4_sigma(counts: Tensor, share: Tensor) -> bool:
@@ -210,18 +224,61 @@ def test_a_node_that_all_edges_touch() -> None:
         assert node[1:].tolist() == edge.tolist() == pytest.approx([want] * count)
 
 
-@pytest.mark.parametrize("saint", [node_sampler, edge_sampler], ids=lambda f: f.__name__)
-def test_exact_norms_leave_no_bias(saint: Saint) -> None:
+def chances(data: Data, budget: int, length: int) -> tuple[Tensor, Tensor]:
+    """Of walks from uniform nodes: the exact probabilities of each node and each edge.
+
+    A walk that avoids some nodes is one of the chain that ends in them.
+    """
+    count = data.num_nodes or 0
+    src, dst = data.edge_index
+    step = torch.zeros(count, count, dtype=torch.float64)
+    step.index_put_((src, dst), torch.ones(len(src)).double(), accumulate=True)
+    # who cannot go on stays
+    step += torch.diag((step.sum(1) == 0).double())
+    step /= step.sum(1, keepdim=True)
+
+    def neither(*ends: int) -> float:
+        free = torch.ones(count, dtype=torch.float64)
+        free[list(ends)] = 0
+        present = free / count
+        for _ in range(length):
+            present = present @ step * free
+        return float(present.sum()) ** budget
+
+    node = torch.tensor([1 - neither(at) for at in range(count)], dtype=torch.float64)
+    both = [
+        node[u] + node[v] - (1 - neither(u, v))
+        for u, v in zip(src.tolist(), dst.tolist(), strict=True)
+    ]
+    return node, torch.stack(both)
+
+
+@pytest.mark.parametrize("budget", [1, 4])
+def test_walks_visit_with_their_exact_probabilities(budget: int) -> None:
+    node, edge = chances(uneven(), budget, 3)
+    nodes, edges = drawn(walk_sampler(uneven(), budget))
+    assert within_4_sigma(nodes.mean(0), node) and within_4_sigma(edges.mean(0), edge)
+
+
+@pytest.mark.parametrize(
+    ("saint", "coverage"),
+    [(node_sampler, "exact"), (edge_sampler, "exact"), *((saint, 1500) for saint in SAINTS)],
+)
+def test_norms_leave_no_bias(saint: Saint, coverage: Any) -> None:
     """Of the loss, and of what arrives at each node."""
     data = small(14, 70)
-    loader = saint(data, 5, sample_coverage="exact")
+    loader = saint(data, 5, sample_coverage=coverage, log=False)
     nodes, edges = drawn(loader)
+    reachable = nodes.any(0)
+    assert int(reachable.sum()) >= 13
+    # estimates are off as the mean of as many subgraphs as they are of
+    of_norms = 0.0 if coverage == "exact" else float(nodes.sum(1).mean()) / (coverage * 14)
+    share = (1 / DRAWS + of_norms) ** 0.5
     random = torch.Generator().manual_seed(5)
     loss = torch.rand(14, generator=random).double()
-    reachable = loader.probabilities()[0] > 0
     sums = (nodes * torch.where(reachable, loader.node_norm, 0).double()) @ loss
     mean = float(loss[reachable].sum() / 14)
-    assert abs(float(sums.mean()) - mean) < 4 * float(sums.std()) / DRAWS**0.5
+    assert abs(float(sums.mean()) - mean) < 4 * float(sums.std()) * share
     x = torch.randn(14, generator=random).double()
     src, dst = data.edge_index
     messages = edges * torch.where(loader.edge_norm.isfinite(), loader.edge_norm, 0) * x[src]
@@ -229,7 +286,7 @@ def test_exact_norms_leave_no_bias(saint: Saint) -> None:
     whole = torch.zeros(14).double().index_add_(0, dst, x[src])
     # given that the node itself is there
     error = arrived - nodes * whole
-    assert (error.mean(0).abs() <= 4 * error.std(0) / DRAWS**0.5 + 1e-12).all()
+    assert (error.mean(0).abs() <= 4 * error.std(0) * share + 1e-12).all()
 
 
 @each_saint
@@ -241,7 +298,7 @@ def test_estimated_norms(saint: Saint) -> None:
         (1 / (14 * loader.node_norm.double()), nodes.mean(0)),
         (nodes.mean(0)[data.edge_index[1]] / loader.edge_norm.double(), edges.mean(0)),
     ):
-        # both are estimates, one from some 2,000 subgraphs
+        # both are estimates, the norms from some 2,000 subgraphs
         deviation = (want * (1 - want) * (1 / DRAWS + 1 / 1500)).sqrt()
         assert ((norm - want).abs() <= 5 * deviation + 1e-3).all()
     assert (loader.edge_norm >= 1).all()

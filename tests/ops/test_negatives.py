@@ -146,7 +146,7 @@ def test_probabilities_of_destinations(by: str, tries: str, method: str) -> None
     graph = small()
     exclude = torch.tensor([[0, 3, 3], [5, 6, 7]])
     options, weight = weights_of(graph, method)
-    amount = 50_000 if tries == "tries" else 2000
+    amount = 100_000 if tries == "tries" else 2000
     found = ops.sample_negatives(graph, torch.tensor([3, 8]), (2, 0, 0), amount=amount,
                                  exclude=exclude, **options)  # fmt: skip
     free = allowed(graph, exclude)
@@ -157,11 +157,11 @@ def test_probabilities_of_destinations(by: str, tries: str, method: str) -> None
 
 
 def test_two_draws_are_independent(by: str) -> None:
-    found = ops.sample_negatives(small(), torch.zeros(50_000, dtype=torch.int64), amount=2)
+    found = ops.sample_negatives(small(), torch.zeros(100_000, dtype=torch.int64), amount=2)
     free = int(allowed(small())[0].sum())
     p = 1 / free
     alike = float((found[:, 0] == found[:, 1]).double().mean())
-    assert abs(alike - p) < 4 * sqrt(p * (1 - p) / 50_000)
+    assert abs(alike - p) < 4 * sqrt(p * (1 - p) / 100_000)
 
 
 # -- few or none are left --------------------------------------------------------------------------

@@ -416,11 +416,11 @@ def test_below_is_the_upper_word_of_the_product(word: int, count: int) -> None:
 COPIES, DEGREE, DRAWS = 1000, 12, 100_000
 
 
-def picks(sampler: ops.Sampler) -> Tensor:
+def picks(sampler: ops.Sampler, seed_time: Tensor | None = None) -> Tensor:
     """How often each of DEGREE edges is drawn in each of DRAWS draws, ``[DRAWS, DEGREE]``."""
     parts: list[Tensor] = []
     for at in range(DRAWS // COPIES):
-        found = sampler(torch.arange(COPIES), (11, 0, at))
+        found = sampler(torch.arange(COPIES), (11, 0, at), seed_time=seed_time)
         assert isinstance(found, Sampled)
         parts.append(torch.bincount(found.e_id, minlength=COPIES * DEGREE).view(COPIES, DEGREE))
     return torch.cat(parts).double()
@@ -545,6 +545,40 @@ def test_labor_shares_its_numbers(by: str) -> None:
     assert not any(shared[:10]) and all(shared[10:])
 
 
+@pytest.mark.parametrize("depends", [False, True])
+def test_labor_has_its_probabilities_in_every_hop(by: str, depends: bool) -> None:
+    """And in two hops at once: the same number of a source decides both, or two do."""
+    # a seed with DEGREE sources, and another one whose only source has the same ones a hop later
+    copies, (first, later) = COPIES // 2, (3, 6)
+    unit = torch.arange(copies).unsqueeze(1) * (DEGREE + 3)
+    source = (unit + torch.arange(DEGREE) + 3).flatten()
+    early, middle, other = (unit + at for at in range(3))
+    edges = [torch.stack([source, dst.repeat_interleave(DEGREE)]) for dst in (early, middle)]
+    edges.append(torch.cat([middle, other], 1).t())
+    graph = Graph.from_edge_index(torch.cat(edges, 1), copies * (DEGREE + 3))
+    sampler = ops.Sampler(graph, [first, later], method="labor", layer_dependency=depends)
+    seeds, size = torch.cat([early, other]).flatten(), copies * DEGREE
+    parts: list[Tensor] = []
+    for at in range(DRAWS // copies):
+        found = sampler(seeds, (11, 0, at))
+        assert isinstance(found, Sampled)
+        taken = torch.zeros(graph.num_edges, dtype=torch.float64)
+        taken[found.e_id] = 1
+        assert taken[2 * size :].all()
+        parts.append(taken[: 2 * size].view(2, copies, DEGREE))
+    hops = torch.cat(parts, 1)
+    p, q = first / DEGREE, later / DEGREE
+    for drawn, share in zip(hops, (p, q), strict=True):
+        assert within_4_sigma(drawn.mean(0), share, sqrt(share * (1 - share)))
+    both = min(p, q) if depends else p * q
+    assert within_4_sigma((hops[0] * hops[1]).mean(0), both, sqrt(both * (1 - both)))
+    # sources are independent of one another
+    off = ~torch.eye(DEGREE, dtype=torch.bool)
+    for a, b, share in ((0, 0, p * p), (1, 1, q * q), (0, 1, p * q)):
+        pairs = hops[a].t() @ hops[b] / DRAWS
+        assert within_4_sigma(pairs[off], share, sqrt(share * (1 - share)))
+
+
 def test_labor_needs_fewer_nodes() -> None:
     graph = random_graph(2000, 60_000)
     seeds = torch.arange(500)
@@ -625,6 +659,32 @@ def test_rows_in_any_order_of_time_draw_alike(by: str) -> None:
         b = homogeneous(ordered, seeds, [5, 5], edge_time=time[order], seed_time=now,
                         temporal_strategy=strategy)  # fmt: skip
         assert torch.equal(a.n_id, b.n_id) and torch.equal(a.e_id, order[b.e_id])
+
+
+@pytest.mark.parametrize("of", ["edges", "nodes"])
+@pytest.mark.parametrize("again", [False, True])
+def test_what_is_not_later_is_drawn_uniformly(by: str, of: str, again: bool) -> None:
+    """Rows whose times are in no order; half of the seeds look at 9 edges, half of them at 5."""
+    graph, k = stars(COPIES, DEGREE), 3
+    row = torch.tensor([7, 1, 9, 3, 5, 2, 8, 1, 4, 9, 6, 3])
+    now = torch.where(torch.arange(COPIES) % 2 == 0, 7, 3)
+    time = row.repeat(COPIES)
+    # the sources of a row come after all seeds
+    times = {"edge_time": time} if of == "edges" else {"node_time": torch.cat([now, time])}
+    sampler = ops.Sampler(graph, [k], replace=again, temporal_strategy="uniform", **times)
+    drawn = picks(sampler, now).view(-1, 2, DEGREE)
+    for at, latest in enumerate((7, 3)):
+        allowed = (row <= latest).double()
+        p = 1 / float(allowed.sum())
+        variance = k * p * (1 - p if again else 1 - k * p)
+        # half of the draws each
+        half = sqrt(2 * variance)
+        assert within_4_sigma(drawn[:, at].mean(0), k * p * allowed, half * allowed)
+        pairs = drawn[:, at].t() @ drawn[:, at] / (DRAWS / 2)
+        joint = k * (k - 1) * (p * p if again else p / (1 / p - 1))
+        off = torch.outer(allowed, allowed).bool() & ~torch.eye(DEGREE, dtype=torch.bool)
+        spread = float((drawn[:, at, 1] * drawn[:, at, 7]).std())
+        assert within_4_sigma(pairs[off], joint, sqrt(2) * spread)
 
 
 def test_weights_of_the_past_are_resolved_by_those_of_the_future(by: str) -> None:

@@ -259,7 +259,7 @@ def test_importance_on_a_metapath(by: str) -> None:
 
 # -- probabilities ---------------------------------------------------------------------------------
 
-WALKS = 40_000
+WALKS = 120_000
 
 
 def second_order(graph: Graph, p: float, q: float, weight: Tensor | None) -> Tensor:
