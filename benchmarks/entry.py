@@ -74,6 +74,7 @@ class Entry:
     reference: Callable[[Any], Outputs]
     bytes_moved: Callable[..., int | None] | None
     entrants: Callable[..., Sequence[str]] | None = None
+    warmup: int | None = None
 
     def names(self, params: Params) -> list[str]:
         """The contenders of the case ``params``, in the order of ``contenders``."""
@@ -144,4 +145,5 @@ def read(path: Path) -> Entry:
         reference=found["reference"],
         bytes_moved=found.get("bytes_moved"),
         entrants=found.get("entrants"),
+        warmup=found.get("WARMUP"),
     )

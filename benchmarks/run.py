@@ -181,6 +181,8 @@ def _measure(
 ) -> list[dict[str, Any]]:
     entry, cases = settings.entry, settings.cases
     rows: list[dict[str, Any]] = []
+    warmup = QUICK_WARMUP if settings.quick else WARMUP
+    warmup = warmup if entry.warmup is None else entry.warmup
     with _progress(console, len(cases)) as tell:
         watched = (
             [] if options.skip_memory else [len(cases) - 1] if settings.quick else range(len(cases))
@@ -196,7 +198,7 @@ def _measure(
                 entry,
                 params,
                 settings.rounds,
-                QUICK_WARMUP if settings.quick else WARMUP,
+                warmup,
                 lambda text, at=label: tell(f"{at}: {text}"),
             )
             shared |= {"others_cores": others.cores(), "load_end": machine.load()}
