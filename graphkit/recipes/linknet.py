@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..errors import ConfigError
 from ..graph import Graph
@@ -164,7 +165,8 @@ class NeighborNet(PairModel):
 class SketchNet(PairModel):
     """BUDDY: propagated features, and how the neighbourhoods of two nodes overlap, by sketches.
 
-    Features are propagated and sketches are made once for each graph, learnt vectors in each step.
+    Features are propagated once for each graph that they are given with, and sketches made once for
+    each graph; learnt vectors are propagated in each step.
     The nodes are encoded all together, so that batch norm is over all of them.
 
     Args:
@@ -203,8 +205,21 @@ class SketchNet(PairModel):
         if self.vectors is not None:
             return self.encoder(self.vectors.weight, graph)
         assert x is not None
-        rows = once(graph, self.rows_key, lambda: self.encoder.precompute(x, graph))
-        return self.encoder(rows)
+        return self.encoder(self._rows(x, graph))
+
+    def _rows(self, x: Tensor, graph: Graph) -> Tensor:
+        """``x`` propagated, kept as long as both are there and ``x`` is as it was."""
+        if x.is_inference():
+            # it does not say whether it changed
+            return self.encoder.precompute(x, graph)
+        kept: Any = once(graph, self.rows_key, WeakTensorKeyDictionary)
+        version, rows = kept.get(x, (None, None))
+        if rows is None or version != x._version:
+            # what was made in inference mode could not take part in training later
+            with torch.inference_mode(False), torch.no_grad():
+                rows = self.encoder.precompute(x, graph)
+            kept[x] = x._version, rows
+        return rows
 
     def score(self, h: Tensor, pairs: Tensor, graph: Graph) -> Tensor:
         """The logit of a link for each of ``pairs [..., 2]``, float32 [...]."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +157,31 @@ def test_buddy_is_its_encoder_and_predictor(
     for _ in range(2):
         out = model.score(model(x if featured else None, graph), pairs.t(), graph)
         torch.testing.assert_close(out, model.predictor(z, counts, pairs))
+
+
+def test_buddy_reads_the_features_that_it_is_given(cliques: Data) -> None:
+    """Two on one graph, one that changed in place, and nothing that nobody else holds."""
+    graph, model = read_links(cliques, CPU, False).graph, link_net("buddy", 60, 16, 16, 1, 0.0)
+    model = model.eval()
+    first, second = torch.randn(60, 16), torch.randn(60, 16)
+
+    def check(x: Tensor) -> None:
+        expected = model.encoder(model.encoder.precompute(x, graph))
+        for _ in range(2):
+            assert torch.equal(model(x, graph), expected)
+
+    for x in (first, second, first):
+        check(x)
+    first.mul_(2)
+    check(first)
+    with torch.inference_mode():
+        check(torch.randn(60, 16))
+    other = Graph.from_edge_index(graph.edge_index()[:, ::2], 60)
+    assert not torch.equal(model(first, graph), model(first, other))
+    gone = weakref.ref(second)
+    del second, x
+    gc.collect()
+    assert gone() is None
 
 
 def test_one_hot_features_are_numbers_of_learnt_vectors() -> None:
