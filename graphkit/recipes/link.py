@@ -213,11 +213,16 @@ def _build(about: Mapping[str, Any], encoder_lr: float | None) -> nn.Module:
 def check_start(folder: str, seeds: Sequence[int], model: nn.Module) -> None:
     """Raise unless ``folder`` has weights that fit ``model`` for each of ``seeds``."""
     for seed in seeds:
-        _begin_with(model, folder, seed)
+        begin_with(model, folder, seed)
 
 
-def _begin_with(model: nn.Module, folder: str, seed: int) -> None:
-    """Give ``model`` the weights of a run's ``seed``; what else it holds stays as it is."""
+def begin_with(model: nn.Module, folder: str, seed: int) -> None:
+    """Give ``model`` all that a run kept of its ``seed``: parameters, and what is none.
+
+    Raises:
+        StoreError: there are no such weights.
+        ConfigError: they are of a model with other names or shapes; nothing is changed then.
+    """
     path = Path(folder) / f"weights-seed{seed}.safetensors"
     if not path.is_file():
         raise StoreError(
@@ -225,17 +230,19 @@ def _begin_with(model: nn.Module, folder: str, seed: int) -> None:
             "folder of a run of link with the same seeds."
         )
     weights, _ = load_tensors(path)
-    for name, p in model.named_parameters():
-        got = weights.get(name)
-        if got is None or got.shape != p.shape:
-            shape = "nothing" if got is None else f"a tensor {list(got.shape)}"
+    own = model.state_dict()
+    for name in sorted({*own, *weights}):
+        wanted, got = (_shape(of.get(name)) for of in (own, weights))
+        if wanted != got:
             raise ConfigError(
-                f"start: {path} has {shape} for {name}, but {list(p.shape)} is expected. Start "
-                "from a run of a model with the same options."
+                f"start: {path} has {got} for {name}, but {wanted} is expected. Start from a run "
+                "of a model with the same options."
             )
-    names = {name for name, _ in model.named_parameters()}
-    kept = {name: value for name, value in weights.items() if name in names}
-    model.load_state_dict(kept, strict=False)
+    model.load_state_dict(weights)
+
+
+def _shape(value: Tensor | None) -> str:
+    return "nothing" if value is None else f"a tensor {list(value.shape)}"
 
 
 def fitting(metric: str, negative: Mapping[str, Tensor]) -> str:
@@ -337,13 +344,13 @@ def problem(
     """Steps on batches of training edges; held-out pairs are read by ``validate`` and ``test``.
 
     ``links`` are those of all seeds, or a function of the ``seed`` that divides anew. ``scores``
-    is given those of the test links and of the pairs without one.
+    is given those of the test links and of the pairs without one if it is empty: of the first seed.
     """
     number = None if isinstance(links, Links) else seed
     divided = links if isinstance(links, Links) else links(seed=seed)
     clip, removed = options["clip"], options.get("targets") == "remove"
     if options.get("start"):
-        _begin_with(model, options["start"], seed)
+        begin_with(model, options["start"], seed)
     near = Neighborhoods(model, divided, options["fanout"], seed) if options.get("fanout") else None
 
     def step(pairs: Tensor, epoch: int, number: int) -> Tensor:
@@ -383,7 +390,8 @@ def problem(
 
     def test() -> float:
         positive, negative = outputs("test")
-        if scores is not None:
+        # those of the first seed are drawn, and others would take memory to the end of the run
+        if scores is not None and not scores:
             scores[seed] = positive.float().cpu(), negative.float().cpu()
         return score(options["metric"], positive, negative)
 

@@ -24,7 +24,7 @@ from graphkit.errors import ConfigError, DataError, StoreError
 from graphkit.graph import Graph
 from graphkit.nn import NCNCPredictor, NCNPredictor
 from graphkit.recipes import link, link_plots, plots, predict
-from graphkit.recipes.link import logits, problem
+from graphkit.recipes.link import begin_with, logits, problem
 from graphkit.recipes.link_mini import Neighborhoods, all_vectors
 from graphkit.recipes.link_plots import hits_curve
 from graphkit.recipes.linknet import ENCODERS, HEURISTICS, LINK_MODELS, link_net
@@ -336,11 +336,38 @@ def test_training_goes_on_from_the_weights_of_another_run(cliques: Data) -> None
     assert json.loads(Path("second/config.json").read_text())["options"]["start"].endswith("first")
     with pytest.raises(StoreError, match="weights-seed7.* is not there"):
         link(model="ncn", start="first", out="x", **{**options, "seeds": "7"})
-    with pytest.raises(ConfigError, match=r"has a tensor \[60, 16\] for .*, but \[60, 8\]"):
+    with pytest.raises(ConfigError, match=r"has a tensor \[60, 16\] for .*, but a tensor \[60"):
         link(model="ncn", start="first", out="x", **{**options, "hidden": 8})
     with pytest.raises(ConfigError, match="has nothing for predictor.xlin"):
         link(model="ncn", start="first", out="x", model_options="use_xlin=true", **options)
     assert not Path("x").exists()
+
+
+def test_a_start_is_the_whole_state_of_a_model(cliques: Data) -> None:
+    """What is no parameter too, such as the means of a batch norm."""
+    run = link(data=cliques, model="buddy", **QUICK).run
+    path = Path(run) / "weights-seed0.safetensors"
+    weights, about = load_tensors(path)
+    model = link_net(**about["net"])
+    assert len(weights) > len(list(model.parameters()))
+    begin_with(model, run, 0)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, weights[name]), name
+    mean = next(name for name in weights if name.endswith("running_mean"))
+    fewer = {name: value for name, value in weights.items() if name != mean}
+    for changed, part in (
+        (fewer, f"has nothing for {mean}, but"),
+        ({**weights, mean: torch.zeros(3)}, rf"has a tensor \[3\] for {mean}, but"),
+        (
+            {**weights, "more": torch.zeros(3)},
+            r"has a tensor \[3\] for more, but nothing is",
+        ),
+    ):
+        save_tensors(path, changed, about)
+        before = [value.clone() for value in model.state_dict().values()]
+        with pytest.raises(ConfigError, match=part):
+            begin_with(model, run, 0)
+        assert all(map(torch.equal, before, model.state_dict().values()))
 
 
 def test_negatives_by_targets_keep_their_source() -> None:
@@ -553,6 +580,14 @@ def test_scores_are_drawn(tmp_path: Path, own: bool) -> None:
     assert (tmp_path / "scores.png").stat().st_size > 10_000
     text = (tmp_path / "scores.svg").read_text()
     assert text.count("<path") > 20
+
+
+def test_scores_of_the_first_seed_alone_are_kept(cliques: Data) -> None:
+    links, kept = read_links(cliques, CPU, False), dict[int, tuple[Tensor, Tensor]]()
+    options = {**QUICK, "clip": 0.0, "amp": None, "metric": "rocauc"}
+    for seed in (4, 5):
+        problem(net("cn"), seed, links=links, options=options, scores=kept).test()
+    assert list(kept) == [4]
 
 
 def test_scores_that_are_all_equal_are_drawn(tmp_path: Path) -> None:
