@@ -1,4 +1,4 @@
-"""The recipe ``link``: full-batch link prediction. (opt: torch_geometric)"""
+"""The recipe ``link``: links predicted, in full batch or mini-batches. (opt: torch_geometric)"""
 
 # annotations are evaluated here: the command line takes its types from them, and knows those that
 # stay strings as being for Python callers
@@ -80,10 +80,11 @@ def link(
     command: "str | None" = None,
     note: "str | None" = None,
 ) -> report.Record:
-    """Full-batch link prediction: an encoder of the training graph, a predictor of pairs of nodes.
+    """Link prediction: an encoder of the training graph, a predictor of pairs of nodes.
 
-    Each step encodes all nodes from the training edges, and tells a batch of these edges from as
-    many pairs without one, drawn anew; an epoch takes every training edge once. Nodes without
+    Each step encodes all nodes from the training edges, or with --fanout those of a batch from
+    sampled neighbourhoods, and tells a batch of these edges from as many pairs without one, drawn
+    anew; an epoch takes every training edge once. Nodes without
     features get a learnt vector. The epoch is chosen by the validation links alone, the test links
     are scored once for each seed, after training. Folder, record and resuming are as for node;
     scores.png shows the scores of the first seed's test links and of the pairs without one.
@@ -95,8 +96,9 @@ def link(
 
     A data set that comes without links to hold out (one graph, such as digits or cora) is divided
     at random, 85, 5 and 10 % of its edges, the same way for all seeds. An edge and its reverse stay
-    together where all edges go both ways, or are made to by --undirected. It is checked that no
-    link that is held out is among the edges that messages run on.
+    together where all edges go both ways, or are made to by --undirected. No link that is held out
+    is among the edges that messages run on, or the data is refused; where links are held out by
+    time, as in ogbl-collab, one may have been a link before, and the run says how many were.
 
     Args:
         data: data set to train on (see: graphkit data list); in Python also a PyG Data, with or
