@@ -14,6 +14,8 @@ from ..errors import ConfigError
 from ..graph import Graph
 from ..nn import BUDDY, MLP, NCNCPredictor, NCNEncoder, NCNPredictor, build_model
 from ..nn.linear import glorot_
+from ..nn.ncn import Second
+from ..nn.ncn_encoder import Conv
 from ..structure import HEURISTICS as SCORES
 from ..structure import (
     estimated_counts,
@@ -38,7 +40,6 @@ BY_NEIGHBORS = ("ncn", "ncnc")
 """Models that look at the neighbours of both ends, among which a training edge would show."""
 
 Decoder = Literal["mlp", "dot"]
-Conv = Literal["gcn", "sage", "gin", "max", "puregcn", "puresum", "puremean", "puremax", "none"]
 Builders = Mapping[str, Callable[..., nn.Module]]
 
 
@@ -76,6 +77,15 @@ class PairModel(nn.Module):
         return self
 
 
+def _vectors(num_nodes: int, in_channels: int | None, width: int) -> nn.Embedding | None:
+    """A learnt vector for each node where there are no features."""
+    if in_channels is not None:
+        return None
+    vectors = nn.Embedding(num_nodes, width)
+    glorot_(vectors.weight)
+    return vectors
+
+
 class LinkNet(PairModel):
     """An encoder of nodes, and an MLP on the product of two of them: ``score(h, pairs) [...]``.
 
@@ -104,10 +114,7 @@ class LinkNet(PairModel):
         decoder: Decoder = "mlp",
     ) -> None:
         super().__init__()
-        self.vectors = None
-        if in_channels is None:
-            self.vectors = nn.Embedding(num_nodes, hidden)
-            glorot_(self.vectors.weight)
+        self.vectors = _vectors(num_nodes, in_channels, hidden)
         widths = in_channels or hidden, hidden, hidden
         about: dict[str, Any] = dict(num_layers=num_layers, dropout=dropout, drop_input=False)
         self.encoder = build_model(model, *widths, **about)
@@ -190,10 +197,7 @@ class SketchNet(PairModel):
         sketches: Mapping[str, Any],
     ) -> None:
         super().__init__()
-        self.vectors = None
-        if in_channels is None:
-            self.vectors = nn.Embedding(num_nodes, hidden)
-            glorot_(self.vectors.weight)
+        self.vectors = _vectors(num_nodes, in_channels, hidden)
         net = BUDDY(in_channels or hidden, hidden, hops, planes=1 + normalized, **about)
         self.encoder, self.predictor = net.encoder, net.predictor
         self.normalized, self.sketches = normalized, {"hops": hops, **sketches}
@@ -314,7 +318,7 @@ def _ncn(
     tail_act: bool = False,
     two_layer: bool = False,
     beta: float = 1.0,
-    second: Literal["none", "two_hop", "difference"] = "none",
+    second: Second = "none",
     neighbors: bool = True,
 ) -> NeighborNet:
     return _neighbor_net(NCNPredictor, locals())

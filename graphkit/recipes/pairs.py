@@ -29,7 +29,7 @@ def check_format(path: Path) -> Path:
     return path
 
 
-def read_pairs(
+def read_pair_file(
     path: Path, num_nodes: int, index: NodeIndex | None, ends: tuple[str, str] = ENDS
 ) -> Tensor:
     """The pairs in a file, int64 [n, 2]: rows of nodes.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import json
 import weakref
 from pathlib import Path
@@ -22,8 +23,8 @@ from graphkit import metrics
 from graphkit.cli import main
 from graphkit.errors import ConfigError, DataError, StoreError
 from graphkit.graph import Graph
-from graphkit.nn import NCNCPredictor, NCNPredictor
-from graphkit.recipes import link, link_plots, plots, predict
+from graphkit.nn import NCNCPredictor, NCNEncoder, NCNPredictor, own_options
+from graphkit.recipes import link, link_plots, predict
 from graphkit.recipes.link import begin_with, logits, problem
 from graphkit.recipes.link_mini import Neighborhoods, all_vectors
 from graphkit.recipes.link_plots import hits_curve
@@ -47,17 +48,7 @@ CPU = torch.device("cpu")
 DRAW = link_plots.score_figure
 QUICK: dict[str, Any] = dict(hidden=16, num_layers=1, epochs=4, batch_size=128, quiet=True)
 
-
-@pytest.fixture(autouse=True)
-def _no_drawings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take longer than these trainings, and have tests of their own."""
-    monkeypatch.setattr(plots, "curves", lambda *args, **options: None)
-    monkeypatch.setattr(link_plots, "score_figure", lambda *args, **options: None)
-
-
-@pytest.fixture
-def cliques() -> Data:
-    return make_cliques()
+pytestmark = pytest.mark.usefixtures("no_drawings")
 
 
 def whole(data: Data) -> Data:
@@ -182,6 +173,27 @@ def test_buddy_reads_the_features_that_it_is_given(cliques: Data) -> None:
     del second, x
     gc.collect()
     assert gone() is None
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("ncn", NCNPredictor), ("ncnc", NCNCPredictor)], ids=["ncn", "ncnc"]
+)
+def test_options_of_ncn_begin_as_those_of_its_parts(name: str, kind: type[Any]) -> None:
+    """Each option of the encoder and of the predictor is one of the model's, but for dropout."""
+    given = own_options(name, LINK_MODELS)
+    ours = {option: p.default for option, p in given.items()}
+    shared = {"dropout": "predictor_dropout", "edge_dropout": "predictor_edge_dropout"}
+    shared["layer_norm"] = "predictor_norm"
+    settled = {"self", "in_channels", "hidden_channels", "num_layers", "num_embeddings"}
+    seen = {"one_hot", "neighbors"}
+    for part, names in ((NCNEncoder, {}), (kind, shared)):
+        for option, p in inspect.signature(part.__init__).parameters.items():
+            if option in settled or (part is NCNEncoder and option == "dropout"):
+                continue
+            own = names.get(option, option)
+            assert ours[own] == p.default, own
+            seen.add(own)
+    assert set(ours) <= seen
 
 
 def test_one_hot_features_are_numbers_of_learnt_vectors() -> None:
