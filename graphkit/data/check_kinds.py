@@ -15,6 +15,20 @@ from .links import LINK_TASKS, directed_link_label
 PARTS = ("train", "valid", "test")
 
 
+def among(key: Tensor, known: Tensor) -> Tensor:
+    """Which of ``key [n]`` are among ``known``, which rises: bool ``[n]``."""
+    if not len(known):
+        return torch.zeros_like(key, dtype=torch.bool)
+    return known[torch.searchsorted(known, key).clamp_(max=len(known) - 1)] == key
+
+
+def pair_key(pairs: Tensor, num_nodes: int, directed: bool) -> Tensor:
+    """One number for each of ``pairs [n, 2]``; if not ``directed``, the same either way round."""
+    if directed:
+        return pairs[:, 0] * num_nodes + pairs[:, 1]
+    return pairs.amin(dim=1) * num_nodes + pairs.amax(dim=1)
+
+
 def check_links(data: Any) -> Any:
     """``data`` itself if a link predictor may be measured on it; else :class:`DataError` says why.
 
@@ -36,10 +50,10 @@ def check_links(data: Any) -> Any:
 
     def keys(part: str, name: str) -> Tensor:
         pairs = _pairs(parts[part], f"split_edge[{part!r}][{name!r}]", name, num_nodes)
-        return _key(pairs, num_nodes, directed)
+        return pair_key(pairs, num_nodes, directed)
 
     positive = {f"split_edge[{part!r}]['edge']": keys(part, "edge") for part in PARTS}
-    messages = {"edge_index": _key(edge, num_nodes, directed)}
+    messages = {"edge_index": pair_key(edge, num_nodes, directed)}
     train, valid, test = positive
     _disjoint(valid, positive[valid], messages | {train: positive[train]}, num_nodes)
     earlier = {train: positive[train], valid: positive[valid]}
@@ -61,10 +75,10 @@ def check_messages(edge_index: Tensor, num_nodes: int, held: Mapping[str, Tensor
     edge = edge_index.t().long()
     directed = not _both_ways(edge, num_nodes)
     # the fewer are sorted, and looked up among by the many
-    key = _key(edge, num_nodes, directed)
+    key = pair_key(edge, num_nodes, directed)
     for name, pairs in held.items():
-        wanted = _key(pairs.long(), num_nodes, directed)
-        known = key[_among(key, wanted.sort().values)]
+        wanted = pair_key(pairs.long(), num_nodes, directed)
+        known = key[among(key, wanted.sort().values)]
         found = pairs[torch.isin(wanted, known)]
         if len(found):
             src, dst = found[0].tolist()
@@ -89,18 +103,18 @@ def check_directed_links(
     joined by a message or is in an earlier part, in either order. Each label is what all edges say:
     a pair of the class "no link" has no edge in either direction. Classes are equally large.
     """
-    edges = _key(edge_index.t().long(), num_nodes, True)
-    stray = messages[:, ~torch.isin(_key(messages.t(), num_nodes, True), edges)]
+    edges = pair_key(edge_index.t().long(), num_nodes, True)
+    stray = messages[:, ~torch.isin(pair_key(messages.t(), num_nodes, True), edges)]
     if stray.size(1):
         src, dst = stray[:, 0].tolist()
         raise DataError(
             f"Messages run along {stray.size(1)} edges that are not in edge_index, for example "
             f"from {src} to {dst}. Let them run along training edges."
         )
-    known = {"the messages": _key(messages.t(), num_nodes, False)}
+    known = {"the messages": pair_key(messages.t(), num_nodes, False)}
     for part, of in split.items():
         name, pairs, label = f"split[{part!r}]", of["edge_label_index"], of["edge_label"]
-        key = _key(pairs.t(), num_nodes, False)
+        key = pair_key(pairs.t(), num_nodes, False)
         # the training pairs are those that messages run between
         _disjoint(name, key, {} if part == "train" else known, num_nodes)
         known[name] = key
@@ -231,22 +245,8 @@ def _pairs(part: Any, where: str, name: str, num_nodes: int) -> Tensor:
 
 def _both_ways(pairs: Tensor, num_nodes: int) -> bool:
     """Is every pair of ``pairs [n, 2]`` there in both orders?"""
-    forward, backward = (_key(of, num_nodes, True) for of in (pairs, pairs.flip(1)))
+    forward, backward = (pair_key(of, num_nodes, True) for of in (pairs, pairs.flip(1)))
     return torch.equal(forward.sort().values, backward.sort().values)
-
-
-def _among(key: Tensor, known: Tensor) -> Tensor:
-    """Which of ``key [n]`` are among the sorted ``known``."""
-    if not len(known):
-        return torch.zeros_like(key, dtype=torch.bool)
-    return known[torch.searchsorted(known, key).clamp_(max=len(known) - 1)] == key
-
-
-def _key(pairs: Tensor, num_nodes: int, directed: bool) -> Tensor:
-    """One number for each of ``pairs [n, 2]``; undirected, the same for both directions."""
-    if directed:
-        return pairs[:, 0] * num_nodes + pairs[:, 1]
-    return pairs.amin(dim=1) * num_nodes + pairs.amax(dim=1)
 
 
 def _disjoint(name: str, key: Tensor, known: dict[str, Tensor], num_nodes: int) -> None:

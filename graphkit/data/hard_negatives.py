@@ -16,6 +16,7 @@ from ..ops.intersect import neighborhoods
 from ..ops.random import random_bits
 from ..ops.sample_plan import distinct, read_pairs
 from ..structure import is_symmetric
+from ..structure.subgraph import slots_of
 from .splits import check_seed
 
 _OP = "heart_negatives"
@@ -118,20 +119,16 @@ def heart_negatives(
     return torch.cat([first, last.flip(2)], dim=1)
 
 
-def _slots(ptr: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Every slot of ``rows [R]``, and the place in ``rows`` that it is of."""
-    length = ptr.diff()[rows]
-    place = torch.repeat_interleave(length)
-    before = length.cumsum(0) - length
-    return place, torch.arange(len(place), device=ptr.device) + (ptr[rows] - before)[place]
-
-
-def _taken(keys: Tensor, known: Tensor | None, size: int, device: torch.device) -> Tensor:
-    """Pairs that are no negatives, ``end * N + other`` in rising order."""
-    if known is None:
-        return keys
-    first, last = read_pairs("known", known, size, size, device, of=_OP)
-    return distinct(torch.cat([keys, first * size + last, last * size + first]))
+def _taken(
+    keys: Tensor, known: Tensor | None, size: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Whom each end may not be paired with, of the ``keys`` that rise and ``known``: offsets
+    ``[N + 1]``, nodes."""
+    if known is not None:
+        first, last = read_pairs("known", known, size, size, device, of=_OP)
+        keys = distinct(torch.cat([keys, first * size + last, last * size + first]))
+    heads = torch.arange(size + 1, device=device) * size
+    return torch.searchsorted(keys, heads), keys % max(1, size)
 
 
 def _parts(end: Tensor, near: _Rows, size: int) -> tuple[Tensor, ...]:
@@ -147,11 +144,11 @@ def _parts(end: Tensor, near: _Rows, size: int) -> tuple[Tensor, ...]:
 
 def _resource_allocation(near: _Rows, ends: Tensor) -> _Rows:
     size = len(near.ptr) - 1
-    row, slot = _slots(near.ptr, ends)
+    row, slot = slots_of(near.ptr, ends)
     middle = near.node[slot]
     # neither end of a pair counts as their common neighbour, where self-loops bring it in
     row, middle = row[middle != ends[row]], middle[middle != ends[row]]
-    step, slot = _slots(near.ptr, middle)
+    step, slot = slots_of(near.ptr, middle)
     keep = near.node[slot] != middle[step]
     step, node = step[keep], near.node[slot[keep]]
     keys, order = torch.sort(row[step] * size + node, stable=True)
@@ -174,13 +171,13 @@ def _similarity(x: Tensor, ends: Tensor) -> _Rows:
     return _Rows(torch.arange(len(ends) + 1, device=x.device) * size, node, cosine)
 
 
-def _negatives(end: Tensor, partner: Tensor, taken: Tensor, size: int) -> Tensor:
+def _negatives(end: Tensor, partner: Tensor, taken: tuple[Tensor, Tensor], size: int) -> Tensor:
     """Which nodes each end may be paired with, bool ``[R, N]``."""
     allowed = torch.ones(len(end), size, dtype=torch.bool, device=end.device)
     allowed.scatter_(1, torch.stack([end, partner], dim=1), False)
-    heads = torch.arange(size + 1, device=end.device) * size
-    row, slot = _slots(torch.searchsorted(taken, heads), end)
-    allowed[row, taken[slot] % size] = False
+    ptr, node = taken
+    row, slot = slots_of(ptr, end)
+    allowed[row, node[slot]] = False
     return allowed
 
 
@@ -193,7 +190,7 @@ def _smallest_rank(scores: list[_Rows], place: Tensor, allowed: Tensor) -> Tenso
     size = allowed.size(1)
     rank = torch.where(allowed, size, size + 1)
     for rows in scores:
-        row, slot = _slots(rows.ptr, place)
+        row, slot = slots_of(rows.ptr, place)
         # in float32, where what rounding makes of equal sums in another order is equal again
         node, value = rows.node[slot], rows.value[slot].float()
         keep = (value > 0) & allowed[row, node]

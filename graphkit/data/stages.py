@@ -28,7 +28,7 @@ from torch import Tensor
 from ..errors import ConfigError, GraphError
 from ..ops import Key, Sampler, take_rows
 from ..ops.cpu import native
-from ..ops.random import random_word, random_words
+from ..ops.random import as_word, random_word, random_words
 from .batch import Batch, mapped
 from .buffers import Buffers
 
@@ -129,8 +129,7 @@ def seeds(
 def _order(count: int, seed: int, epoch: int) -> Tensor:
     """The numbers from 0 to ``count - 1``, in the order of a random word of each."""
     word = random_word(random_word(_ORDER, seed), epoch)
-    signed = torch.tensor(word - 2**64 if word >= 2**63 else word)
-    return random_words(signed, torch.arange(count)).argsort(stable=True)
+    return random_words(as_word(word), torch.arange(count)).argsort(stable=True)
 
 
 def sample(

@@ -25,7 +25,7 @@ from torch_geometric.loader.utils import filter_data
 from ..errors import ConfigError, GraphError
 from ..graph import Graph
 from ..ops import Key, Sampled, Sampler, Walker
-from ..ops.random import below, draw_seed, random_word, random_words
+from ..ops.random import as_word, below, draw_seed, random_word, random_words
 from ..ops.sample_plan import read_ids, read_key, whole_weights
 from ..store import digest, load_tensors, save_tensors, writing
 from ..structure import partition
@@ -76,7 +76,7 @@ class _Keyed(DataLoader):
 
     def _order(self, epoch: int) -> list[int]:
         word = read_key(Key(self.seed, epoch, 2**63 - 1))
-        words = random_words(_word(word), torch.arange(len(cast(Any, self.dataset))))
+        words = random_words(as_word(word), torch.arange(len(cast(Any, self.dataset))))
         return torch.sort(words, stable=True).indices.tolist()
 
     @abstractmethod
@@ -224,7 +224,7 @@ class GraphSAINTNodeSampler(GraphSAINTSampler):
         self._source = _edges(self.data)[0]
 
     def sample_nodes(self, key: Key) -> Tensor:
-        word = _word(read_key(key, of=type(self).__name__))
+        word = as_word(read_key(key, of=type(self).__name__))
         words = random_words(word, torch.arange(self.budget))
         return self._source[below(words, torch.tensor(len(self._source)))].long()
 
@@ -250,7 +250,7 @@ class GraphSAINTEdgeSampler(GraphSAINTSampler):
         self._sums = torch.cat([whole.new_zeros(1), whole.cumsum(0)])
 
     def sample_nodes(self, key: Key) -> Tensor:
-        word = _word(read_key(key, of=type(self).__name__))
+        word = as_word(read_key(key, of=type(self).__name__))
         drawn = below(random_words(word, torch.arange(self.budget)), self._sums[-1])
         return self._ends[:, torch.searchsorted(self._sums, drawn, right=True) - 1].flatten()
 
@@ -302,7 +302,7 @@ class GraphSAINTRandomWalkSampler(GraphSAINTSampler):
         return f"{super()._about()} {self.walk_length}"
 
     def sample_nodes(self, key: Key) -> Tensor:
-        word = _word(read_key(key, of=type(self).__name__))
+        word = as_word(read_key(key, of=type(self).__name__))
         words = random_words(word, torch.arange(self.budget))
         start = below(words, torch.tensor(self.graph.num_dst))
         return self._walker(start, self.walk_length, key).flatten()
@@ -547,10 +547,6 @@ def _kept(
     tensors = make()
     save_tensors(path, tensors, {"of": text})
     return tensors
-
-
-def _word(word: int) -> Tensor:
-    return torch.tensor(word - 2**64 if word >= 2**63 else word)
 
 
 def _at_least(name: str, option: str, value: Any, least: int) -> None:

@@ -17,7 +17,7 @@ from ..errors import ConfigError, nearest
 from ..graph import Adj, Csr, Graph, as_graph
 from ..ops import relu_dropout, spmm
 from ..ops.check import check_values
-from ..ops.intersect import read_pairs
+from ..ops.intersect import read_label_index
 from ..structure.subgraph import edge_subgraph
 from .inputs import check_features
 from .linear import reset
@@ -170,7 +170,7 @@ class NCNPredictor(nn.Module):
         check_features(name, "h", h, self.hidden_channels)
         graph = as_graph(edge_index, h.size(0), h.size(0), transpose=False)
         check_values(name, "h", h, graph.device)
-        pairs = read_pairs(name, graph, edge_label_index)
+        pairs = read_label_index(name, graph, edge_label_index)
         return self._logits(h, self._thinned(graph), pairs)
 
     def _thinned(self, graph: Graph) -> Graph:

@@ -68,13 +68,13 @@ def two_hops(graph: Graph, pairs: Tensor) -> Sets:
     """Neighbours of one end that two steps lead to from the other, without the ends."""
     num_nodes = graph.num_dst
     ends = torch.unique(pairs)
-    which, slot = slots_of(graph.by_dst, ends)
-    between, slot = slots_of(graph.by_dst, graph.by_dst.indices[slot].to(torch.int64))
+    one = graph.by_dst
+    which, slot = slots_of(one.indptr, ends)
+    between, slot = slots_of(one.indptr, one.indices[slot].to(torch.int64))
     # int64 keys by row and column, in order and each once
-    keys = torch.unique(ends[which][between] * num_nodes + graph.by_dst.indices[slot])
+    keys = torch.unique(ends[which][between] * num_nodes + one.indices[slot])
     heads = torch.arange(1, num_nodes + 1, device=keys.device) * num_nodes
     # node v has its neighbours in row v, and what two steps lead to in row N + v
-    one = graph.by_dst
     ptr = torch.cat([one.indptr, one.indptr[-1] + torch.searchsorted(keys, heads)])
     columns = torch.cat([one.indices, (keys % max(1, num_nodes)).to(one.indices.dtype)])
     both = Graph(Csr(ptr, columns), None, 2 * num_nodes, 2 * num_nodes)

@@ -43,6 +43,20 @@ def check_values(op: str, name: str, x: Tensor, device: torch.device) -> None:
         )
 
 
+def check_square(op: str, graph: Graph) -> None:
+    """A Graph on one set of nodes."""
+    if not isinstance(graph, Graph):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise GraphError(
+            f"{op}: graph is a {type(graph).__name__}, but a graphkit.Graph is expected. "
+            "Pass graphkit.Graph.from_edge_index(edge_index, num_nodes)."
+        )
+    if graph.num_src != graph.num_dst:
+        raise GraphError(
+            f"{op}: the graph has {graph.num_src} sources and {graph.num_dst} destinations, but "
+            "one set of nodes is expected. Give every node a place among both."
+        )
+
+
 def check_nodes(op: str, name: str, x: Tensor, graph: Graph, side: str) -> None:
     """Node values ``[N, F]`` or ``[N, H, C]`` with one row for each node of ``side``."""
     if not isinstance(graph, Graph):  # pyright: ignore[reportUnnecessaryIsInstance]

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..errors import GraphError
 from ..graph import Graph, row_ids
+from .check import check_square
 
 
 def components_reference(ptr: Tensor, idx: Tensor) -> Tensor:
@@ -45,9 +45,5 @@ def components(graph: Graph) -> Tensor:
 
     Raises :class:`GraphError` for a graph with two kinds of nodes.
     """
-    if graph.num_src != graph.num_dst:
-        raise GraphError(
-            f"components: the graph has {graph.num_src} sources and {graph.num_dst} destinations, "
-            "but one set of nodes is expected."
-        )
+    check_square("components", graph)
     return torch.ops.graphkit.components(graph.by_dst.indptr, graph.by_dst.indices)

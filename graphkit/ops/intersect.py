@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..errors import ConfigError, GraphError, nearest
 from ..graph import Csr, Graph, check_range, row_ids
+from .check import check_square
 
 Score = Literal["count", "adamic_adar", "resource_allocation"]
 _SCORES = ("count", "adamic_adar", "resource_allocation")
@@ -158,7 +159,7 @@ def intersect(
     Raises :class:`GraphError` for a graph with two kinds of nodes, or pairs of another shape, dtype
     or device, or out of range.
     """
-    pairs = read_pairs("intersect", graph, edge_label_index)
+    pairs = read_label_index("intersect", graph, edge_label_index)
     side = graph.by_dst
     sets = torch.ops.graphkit.intersect(side.indptr, side.indices, pairs, ends, differences)
     built = [
@@ -204,24 +205,15 @@ def common_neighbors(graph: Graph, edge_label_index: Tensor, score: Score = "cou
         raise ConfigError(
             f"common_neighbors: unknown score {score!r}. {nearest(str(score), _SCORES)}"
         )
-    pairs = read_pairs("common_neighbors", graph, edge_label_index)
+    pairs = read_label_index("common_neighbors", graph, edge_label_index)
     side = graph.by_dst
     return torch.ops.graphkit.common_neighbors(side.indptr, side.indices, pairs, score)
 
 
-def read_pairs(op: str, graph: Graph, pairs: Tensor) -> Tensor:
-    """``pairs [2, P]`` as int64, checked but for the range of their values."""
+def read_label_index(op: str, graph: Graph, pairs: Tensor) -> Tensor:
+    """``edge_label_index [2, P]`` as int64, checked but for the range of its values."""
+    check_square(op, graph)
     # isinstance guards against lists and arrays, which callers do pass whatever the annotation
-    if not isinstance(graph, Graph):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise GraphError(
-            f"{op}: graph is a {type(graph).__name__}, but a graphkit.Graph is expected. "
-            "Pass graphkit.Graph.from_edge_index(edge_index, num_nodes)."
-        )
-    if graph.num_src != graph.num_dst:
-        raise GraphError(
-            f"{op}: the graph has {graph.num_src} sources and {graph.num_dst} destinations, but "
-            "one set of nodes is expected, in which both ends of a pair are found."
-        )
     if not isinstance(pairs, Tensor) or pairs.dim() != 2 or pairs.size(0) != 2:  # pyright: ignore[reportUnnecessaryIsInstance]
         shape = f"has shape {list(pairs.shape)}" if isinstance(pairs, Tensor) else "is no tensor"  # pyright: ignore[reportUnnecessaryIsInstance]
         raise GraphError(

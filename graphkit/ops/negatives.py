@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..errors import ConfigError, GraphError, nearest
 from ..graph import Graph, row_ids
-from .random import below, random_word, random_words
+from .random import as_word, below, random_word, random_words
 from .sample_plan import Key, distinct, read_ids, read_key, read_pairs
 
 METHODS = ("uniform", "degree")
@@ -91,7 +91,7 @@ def reference(
     pending = torch.arange(count, device=device)
     src = torch.zeros_like(pending) if given is None else given
     dst = torch.full_like(pending, -1)
-    words = random_words(_signed(word, device), pending)
+    words = random_words(as_word(word, device), pending)
     for attempt in range(TRIES):
         u = src[pending]
         if given is None:
@@ -109,10 +109,6 @@ def reference(
         if not len(pending):
             break
     return src, dst
-
-
-def _signed(word: int, device: torch.device) -> Tensor:
-    return torch.tensor(word - 2**64 if word >= 2**63 else word, device=device)
 
 
 # --- what tries did not find is drawn among all that is left ---
@@ -135,19 +131,19 @@ def _rest_of(of: Pairs, src: int, excluded: Tensor, word: int) -> int:
     if not of.loops and src < of.num_dst:
         parts.append(torch.full((1,), src, device=of.ptr.device))
     taken = distinct(torch.cat(parts))
-    signed = _signed(word, of.ptr.device)
+    key = as_word(word, of.ptr.device)
     if of.dst_sums is None:
         left = of.num_dst - len(taken)
         if left == 0:
             return -1
-        number = below(signed, torch.tensor(left, device=signed.device))
+        number = below(key, torch.tensor(left, device=key.device))
         before = taken - torch.arange(len(taken), device=taken.device)
         return int(number + torch.searchsorted(before, number, right=True))
     weight = of.dst_sums.diff()[taken]
     left = of.dst_sums[-1] - weight.sum()
     if int(left) == 0:
         return -1
-    number = below(signed, left)
+    number = below(key, left)
     before = of.dst_sums[taken] - (weight.cumsum(0) - weight)
     number = number + weight[before <= number].sum()
     return int(torch.searchsorted(of.dst_sums, number, right=True)) - 1
@@ -177,7 +173,7 @@ def _finish(
     for at in pending:
         mine = random_word(word, at)
         if sums is not None:
-            numbers = _signed(random_word(mine, 2 * TRIES), of.ptr.device)
+            numbers = as_word(random_word(mine, 2 * TRIES), of.ptr.device)
             src[at] = _drawn(numbers, sums, of.num_src)
         u = int(src[at])
         v = _rest_of(of, u, excluded, random_word(mine, 2 * TRIES + 1))

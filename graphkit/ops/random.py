@@ -25,6 +25,11 @@ _FIRST = _signed(0xBF58476D1CE4E5B9)
 _SECOND = _signed(0x94D049BB133111EB)
 
 
+def as_word(word: int, device: torch.device | None = None) -> Tensor:
+    """An unsigned ``word`` as a seed, int64 ``[]``."""
+    return torch.tensor(_signed(word), device=device)
+
+
 def shift_right(words: Tensor, by: int) -> Tensor:
     """Words shifted as unsigned ones."""
     # torch shifts the sign bit in, which the mask takes out again

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import GraphError
-from .random import below, random_word, random_words, shift_right
+from .random import as_word, below, random_word, random_words, shift_right
 from .sample_plan import Plan, Relation, distinct
 
 MOST = 2**31 - 2
@@ -152,15 +152,15 @@ def _draw(
     if k < 0 or plan.last:
         row, offset = _row_of_slots(end - begin)
         return end - begin, begin[row] + offset
-    signed = torch.tensor(word - 2**64 if word >= 2**63 else word, device=ids.device)
+    seed = as_word(word, ids.device)
     if plan.labor:
         row, offset = _row_of_slots(size)
         slot = begin[row] + offset
         bound = (k / size.clamp(min=k).to(torch.float64) * 2.0**53).to(torch.int64)
-        number = shift_right(random_words(signed, of.idx[slot].long()), 11)
+        number = shift_right(random_words(seed, of.idx[slot].long()), 11)
         kept = (number < bound[row]) | (size[row] <= k)
         return torch.bincount(row[kept], minlength=len(ids)), slot[kept]
-    words = random_words(signed, ids)
+    words = random_words(seed, ids)
     if trees is not None:
         words = random_words(words, trees)
     if of.sums is not None:

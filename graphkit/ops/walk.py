@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..errors import ConfigError, GraphError
 from ..graph import Csr, Graph, missing_transpose, row_ids
-from .random import below, random_words, shift_right
+from .random import as_word, below, random_words, shift_right
 from .sample_plan import Key, check_rows, read_ids, read_key, read_weights, whole_weights
 
 # steps that are drawn and may be refused, before a step is drawn from all
@@ -74,10 +74,6 @@ Push = Callable[[Csr, Tensor, int, int, int], tuple[Tensor, Tensor, Tensor]]
 
 
 # --- the references ---
-
-
-def _signed(word: int) -> int:
-    return word - 2**64 if word >= 2**63 else word
 
 
 def _draw(ways: Way, at: Tensor, words: Tensor) -> Tensor:
@@ -149,7 +145,7 @@ def _draw_from_all(of: Ways, keys: Tensor, at: Tensor, last: Tensor, words: Tens
 def walk_reference(ways: Ways, starts: Starts, edges: bool) -> tuple[Tensor, Tensor | None]:
     """The nodes of each walk, ``[walks, length + 1]``, and its edges, ``[walks, length]``."""
     at, device = starts.node, starts.node.device
-    words = random_words(random_words(torch.tensor(_signed(starts.word)), at), starts.number)
+    words = random_words(random_words(as_word(starts.word), at), starts.number)
     keys, first = at, ways.sides[0]
     if ways.second:
         keys = row_ids(first.ptr, len(first.idx)) * (first.ptr.numel() - 1) + first.idx
@@ -199,7 +195,7 @@ def push_reference(
     front = moving > 0
     while bool(front.any()):
         amount = torch.where(front, moving, 0)
-        rest = amount - below(torch.tensor(_signed(alpha)), amount)
+        rest = amount - below(as_word(alpha), amount)
         share = rest // degree.clamp(min=1) * (degree > 0)
         kept += amount - share * degree
         moving = (moving - amount).index_add_(1, of.indices.long(), share[:, rows])

@@ -1,4 +1,4 @@
-"""The recipe ``link``: full-batch link prediction. (opt: torch_geometric)"""
+"""The recipe ``link``: links predicted, in full batch or mini-batches. (opt: torch_geometric)"""
 
 # annotations are evaluated here: the command line takes its types from them, and knows those that
 # stay strings as being for Python callers
@@ -80,10 +80,11 @@ def link(
     command: "str | None" = None,
     note: "str | None" = None,
 ) -> report.Record:
-    """Full-batch link prediction: an encoder of the training graph, a predictor of pairs of nodes.
+    """Link prediction: an encoder of the training graph, a predictor of pairs of nodes.
 
-    Each step encodes all nodes from the training edges, and tells a batch of these edges from as
-    many pairs without one, drawn anew; an epoch takes every training edge once. Nodes without
+    Each step encodes all nodes from the training edges, or with --fanout those of a batch from
+    sampled neighbourhoods, and tells a batch of these edges from as many pairs without one, drawn
+    anew; an epoch takes every training edge once. Nodes without
     features get a learnt vector. The epoch is chosen by the validation links alone, the test links
     are scored once for each seed, after training. Folder, record and resuming are as for node;
     scores.png shows the scores of the first seed's test links and of the pairs without one.
@@ -95,8 +96,9 @@ def link(
 
     A data set that comes without links to hold out (one graph, such as digits or cora) is divided
     at random, 85, 5 and 10 % of its edges, the same way for all seeds. An edge and its reverse stay
-    together where all edges go both ways, or are made to by --undirected. It is checked that no
-    link that is held out is among the edges that messages run on.
+    together where all edges go both ways, or are made to by --undirected. No link that is held out
+    is among the edges that messages run on, or the data is refused; where links are held out by
+    time, as in ogbl-collab, one may have been a link before, and the run says how many were.
 
     Args:
         data: data set to train on (see: graphkit data list); in Python also a PyG Data, with or
@@ -213,11 +215,16 @@ def _build(about: Mapping[str, Any], encoder_lr: float | None) -> nn.Module:
 def check_start(folder: str, seeds: Sequence[int], model: nn.Module) -> None:
     """Raise unless ``folder`` has weights that fit ``model`` for each of ``seeds``."""
     for seed in seeds:
-        _begin_with(model, folder, seed)
+        begin_with(model, folder, seed)
 
 
-def _begin_with(model: nn.Module, folder: str, seed: int) -> None:
-    """Give ``model`` the weights of a run's ``seed``; what else it holds stays as it is."""
+def begin_with(model: nn.Module, folder: str, seed: int) -> None:
+    """Give ``model`` all that a run kept of its ``seed``: parameters, and what is none.
+
+    Raises:
+        StoreError: there are no such weights.
+        ConfigError: they are of a model with other names or shapes; nothing is changed then.
+    """
     path = Path(folder) / f"weights-seed{seed}.safetensors"
     if not path.is_file():
         raise StoreError(
@@ -225,17 +232,19 @@ def _begin_with(model: nn.Module, folder: str, seed: int) -> None:
             "folder of a run of link with the same seeds."
         )
     weights, _ = load_tensors(path)
-    for name, p in model.named_parameters():
-        got = weights.get(name)
-        if got is None or got.shape != p.shape:
-            shape = "nothing" if got is None else f"a tensor {list(got.shape)}"
+    own = model.state_dict()
+    for name in sorted({*own, *weights}):
+        wanted, got = (_shape(of.get(name)) for of in (own, weights))
+        if wanted != got:
             raise ConfigError(
-                f"start: {path} has {shape} for {name}, but {list(p.shape)} is expected. Start "
-                "from a run of a model with the same options."
+                f"start: {path} has {got} for {name}, but {wanted} is expected. Start from a run "
+                "of a model with the same options."
             )
-    names = {name for name, _ in model.named_parameters()}
-    kept = {name: value for name, value in weights.items() if name in names}
-    model.load_state_dict(kept, strict=False)
+    model.load_state_dict(weights)
+
+
+def _shape(value: Tensor | None) -> str:
+    return "nothing" if value is None else f"a tensor {list(value.shape)}"
 
 
 def fitting(metric: str, negative: Mapping[str, Tensor]) -> str:
@@ -337,13 +346,13 @@ def problem(
     """Steps on batches of training edges; held-out pairs are read by ``validate`` and ``test``.
 
     ``links`` are those of all seeds, or a function of the ``seed`` that divides anew. ``scores``
-    is given those of the test links and of the pairs without one.
+    is given those of the test links and of the pairs without one if it is empty: of the first seed.
     """
     number = None if isinstance(links, Links) else seed
     divided = links if isinstance(links, Links) else links(seed=seed)
     clip, removed = options["clip"], options.get("targets") == "remove"
     if options.get("start"):
-        _begin_with(model, options["start"], seed)
+        begin_with(model, options["start"], seed)
     near = Neighborhoods(model, divided, options["fanout"], seed) if options.get("fanout") else None
 
     def step(pairs: Tensor, epoch: int, number: int) -> Tensor:
@@ -383,7 +392,8 @@ def problem(
 
     def test() -> float:
         positive, negative = outputs("test")
-        if scores is not None:
+        # those of the first seed are drawn, and others would take memory to the end of the run
+        if scores is not None and not scores:
             scores[seed] = positive.float().cpu(), negative.float().cpu()
         return score(options["metric"], positive, negative)
 

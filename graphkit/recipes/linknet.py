@@ -8,11 +8,14 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..errors import ConfigError
 from ..graph import Graph
 from ..nn import BUDDY, MLP, NCNCPredictor, NCNEncoder, NCNPredictor, build_model
 from ..nn.linear import glorot_
+from ..nn.ncn import Second
+from ..nn.ncn_encoder import Conv
 from ..structure import HEURISTICS as SCORES
 from ..structure import (
     estimated_counts,
@@ -37,7 +40,6 @@ BY_NEIGHBORS = ("ncn", "ncnc")
 """Models that look at the neighbours of both ends, among which a training edge would show."""
 
 Decoder = Literal["mlp", "dot"]
-Conv = Literal["gcn", "sage", "gin", "max", "puregcn", "puresum", "puremean", "puremax", "none"]
 Builders = Mapping[str, Callable[..., nn.Module]]
 
 
@@ -75,6 +77,15 @@ class PairModel(nn.Module):
         return self
 
 
+def _vectors(num_nodes: int, in_channels: int | None, width: int) -> nn.Embedding | None:
+    """A learnt vector for each node where there are no features."""
+    if in_channels is not None:
+        return None
+    vectors = nn.Embedding(num_nodes, width)
+    glorot_(vectors.weight)
+    return vectors
+
+
 class LinkNet(PairModel):
     """An encoder of nodes, and an MLP on the product of two of them: ``score(h, pairs) [...]``.
 
@@ -103,10 +114,7 @@ class LinkNet(PairModel):
         decoder: Decoder = "mlp",
     ) -> None:
         super().__init__()
-        self.vectors = None
-        if in_channels is None:
-            self.vectors = nn.Embedding(num_nodes, hidden)
-            glorot_(self.vectors.weight)
+        self.vectors = _vectors(num_nodes, in_channels, hidden)
         widths = in_channels or hidden, hidden, hidden
         about: dict[str, Any] = dict(num_layers=num_layers, dropout=dropout, drop_input=False)
         self.encoder = build_model(model, *widths, **about)
@@ -164,7 +172,8 @@ class NeighborNet(PairModel):
 class SketchNet(PairModel):
     """BUDDY: propagated features, and how the neighbourhoods of two nodes overlap, by sketches.
 
-    Features are propagated and sketches are made once for each graph, learnt vectors in each step.
+    Features are propagated once for each graph that they are given with, and sketches made once for
+    each graph; learnt vectors are propagated in each step.
     The nodes are encoded all together, so that batch norm is over all of them.
 
     Args:
@@ -188,10 +197,7 @@ class SketchNet(PairModel):
         sketches: Mapping[str, Any],
     ) -> None:
         super().__init__()
-        self.vectors = None
-        if in_channels is None:
-            self.vectors = nn.Embedding(num_nodes, hidden)
-            glorot_(self.vectors.weight)
+        self.vectors = _vectors(num_nodes, in_channels, hidden)
         net = BUDDY(in_channels or hidden, hidden, hops, planes=1 + normalized, **about)
         self.encoder, self.predictor = net.encoder, net.predictor
         self.normalized, self.sketches = normalized, {"hops": hops, **sketches}
@@ -203,8 +209,21 @@ class SketchNet(PairModel):
         if self.vectors is not None:
             return self.encoder(self.vectors.weight, graph)
         assert x is not None
-        rows = once(graph, self.rows_key, lambda: self.encoder.precompute(x, graph))
-        return self.encoder(rows)
+        return self.encoder(self._rows(x, graph))
+
+    def _rows(self, x: Tensor, graph: Graph) -> Tensor:
+        """``x`` propagated, kept as long as both are there and ``x`` is as it was."""
+        if x.is_inference():
+            # it does not say whether it changed
+            return self.encoder.precompute(x, graph)
+        kept: Any = once(graph, self.rows_key, WeakTensorKeyDictionary)
+        version, rows = kept.get(x, (None, None))
+        if rows is None or version != x._version:
+            # what was made in inference mode could not take part in training later
+            with torch.inference_mode(False), torch.no_grad():
+                rows = self.encoder.precompute(x, graph)
+            kept[x] = x._version, rows
+        return rows
 
     def score(self, h: Tensor, pairs: Tensor, graph: Graph) -> Tensor:
         """The logit of a link for each of ``pairs [..., 2]``, float32 [...]."""
@@ -299,7 +318,7 @@ def _ncn(
     tail_act: bool = False,
     two_layer: bool = False,
     beta: float = 1.0,
-    second: Literal["none", "two_hop", "difference"] = "none",
+    second: Second = "none",
     neighbors: bool = True,
 ) -> NeighborNet:
     return _neighbor_net(NCNPredictor, locals())

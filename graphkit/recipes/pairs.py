@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..data.arrays import open_npy
+from ..data.check_kinds import pair_key
 from ..data.columns import Csv, NodeIndex, Parquet
 from ..errors import ConfigError, DataError
 from .links import Joined
@@ -28,7 +29,7 @@ def check_format(path: Path) -> Path:
     return path
 
 
-def read_pairs(
+def read_pair_file(
     path: Path, num_nodes: int, index: NodeIndex | None, ends: tuple[str, str] = ENDS
 ) -> Tensor:
     """The pairs in a file, int64 [n, 2]: rows of nodes.
@@ -101,8 +102,7 @@ def known(pairs: Tensor, links: Joined) -> tuple[np.ndarray, np.ndarray]:
     if not directed:
         passes = [(group, False) for group in groups] + passes[1:]
     for (part, label, held), ordered in passes:
-        ends = [of if ordered else of.sort(dim=1).values for of in (pairs, held)]
-        wanted, there = (of[:, 0] * size + of[:, 1] for of in ends)
+        wanted, there = (pair_key(of, size, ordered) for of in (pairs, held))
         found = torch.isin(wanted, there).cpu().numpy()
         parts[found], labels[found] = part, label
     return parts, labels

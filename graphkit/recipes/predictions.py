@@ -39,7 +39,7 @@ from .links import (
     read_links,
 )
 from .node import Nodes, node_card, nodes_digest, read_nodes
-from .pairs import ENDS, known, read_pairs
+from .pairs import ENDS, known, read_pair_file
 from .report import parse_seeds
 from .task import Task, class_names, read_task
 
@@ -241,7 +241,7 @@ def of_links(source: Source) -> Predicted:
         )
         return replace(found, columns=found.columns | {"part": nowhere}, test=None, note=note)
     ends = ENDS if source.path is None else end_columns(source.path)
-    pairs = read_pairs(source.pairs, links.graph.num_dst, index, ends).to(links.graph.device)
+    pairs = read_pair_file(source.pairs, links.graph.num_dst, index, ends).to(links.graph.device)
     part, label = known(pairs, links)
     (out,) = logits(model, links, [pairs], options, "test")
     return _scored(model, pairs, part, label, out, index, options["metric"], None)
@@ -279,7 +279,7 @@ def of_directions(source: Source) -> Predicted:
         pairs = torch.cat([divided.pairs[part].edge_index() for part in ("val", "test")], dim=1)
     else:
         ends = ENDS if source.path is None else end_columns(source.path)
-        pairs = read_pairs(source.pairs, whole.num_nodes, index, ends).t().to(source.device)
+        pairs = read_pair_file(source.pairs, whole.num_nodes, index, ends).t().to(source.device)
     rows, label = _asked(pairs, divided, whole.edge_index, options["task"])
     graph = Graph.from_edge_index(pairs, whole.num_nodes)
     out = class_logits(model, divided, graph, options)

@@ -21,6 +21,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from ..errors import ConfigError, DirectionWarning, GraphError
 from ..graph import Adj, Graph, missing_transpose, row_ids
 from ..ops import segment_reduce, spmm
+from ..ops.check import check_square
 from .normalize import inverse_root, weighted_in_degree
 
 T = TypeVar("T")
@@ -101,7 +102,7 @@ def edge_counts(graph: Graph) -> tuple[Tensor, Tensor]:
 
     In the caller's edge order. A self-loop is its own reverse.
     """
-    _check_square("edge_counts", graph)
+    check_square("edge_counts", graph)
     src, dst = graph.edge_index()
     keys = src * graph.num_src + dst
     ordered = torch.sort(keys).values
@@ -124,7 +125,7 @@ def directed_scales(
 
     Raises :class:`GraphError` for a graph of two sets of nodes, or built with ``transpose=False``.
     """
-    _check_square("directed_scales", graph)
+    check_square("directed_scales", graph)
     out, into = (
         inverse_root(weighted_in_degree(side, edge_weight, dtype)).to(dtype)
         for side in (graph.t(), graph)
@@ -187,7 +188,7 @@ def pagerank(graph: Graph, alpha: float = 0.1, *, tol: float = 1e-10) -> Tensor:
             f"pagerank: alpha={alpha} and tol={tol}, but 0 < alpha <= 1 and tol above 0 are "
             "expected."
         )
-    _check_square("pagerank", graph)
+    check_square("pagerank", graph)
     side = graph.by_dst
     return torch.ops.graphkit.pagerank(
         side.indptr, side.indices, graph.out_degree(), float(alpha), float(tol)
@@ -358,18 +359,10 @@ def proximity(graph: Graph, order: int = 2) -> tuple[Graph, Tensor, Tensor]:
             f"proximity: order is {order}, but 2 or more is expected. The first order is "
             "digcn_operator."
         )
-    _check_square("proximity", graph)
+    check_square("proximity", graph)
     index, values = torch.ops.graphkit.proximity(graph.by_dst.indptr, graph.by_dst.indices, order)
     if torch.compiler.is_compiling():
         # how many there will be is not known yet, but the dtype of edge numbers depends on it
         torch._check(values.size(0) < 2**31)  # pyright: ignore[reportPrivateUsage]
     pairs = Graph.from_edge_index(index, graph.num_src)
     return pairs, values, weighted_in_degree(pairs, values, torch.float64).rsqrt()
-
-
-def _check_square(what: str, graph: Graph) -> None:
-    if graph.num_src != graph.num_dst:
-        raise GraphError(
-            f"{what} is defined on one set of nodes, but the graph has {graph.num_src} sources and "
-            f"{graph.num_dst} destinations."
-        )

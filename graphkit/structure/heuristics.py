@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, GraphError
+from ..errors import ConfigError
 from ..graph import Adj, Graph, check_edge_index
 from ..ops import Walker, ppr, spmm
 from ..ops import common_neighbors as scored
+from ..ops.check import check_square
 from ..ops.intersect import Score, neighborhoods
 from ..ops.sample_plan import read_pairs
 from .directed import once
@@ -25,21 +26,6 @@ from .normalize import has_self_loop
 _PAIRS = 2**18
 # numbers of nodes and starts that are held at once, 8 to 16 bytes each and a few times
 _ROOM = 2**24
-
-
-def check_square(op: str, graph: Graph) -> None:
-    """Raise :class:`GraphError` unless ``graph`` is a Graph on one set of nodes."""
-    # isinstance guards against other graphs, which callers do pass whatever the annotation
-    if not isinstance(graph, Graph):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise GraphError(
-            f"{op}: graph is a {type(graph).__name__}, but a graphkit.Graph is expected. "
-            "Pass graphkit.Graph.from_edge_index(edge_index, num_nodes)."
-        )
-    if graph.num_src != graph.num_dst:
-        raise GraphError(
-            f"{op}: the graph has {graph.num_src} sources and {graph.num_dst} destinations, but "
-            "one set of nodes is expected, in which both ends of a pair are found."
-        )
 
 
 def read_scored(op: str, graph: Adj, pairs: Tensor) -> tuple[Graph, Tensor]:

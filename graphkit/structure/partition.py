@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..errors import ConfigError, GraphError, need
 from ..graph import Graph
+from ..ops.check import check_square
 
 
 def partition(
@@ -40,17 +41,7 @@ def partition(
     :class:`ConfigError` for ``num_parts`` or ``seed`` out of range, and :class:`BackendError`
     without ``pymetis``.
     """
-    # isinstance guards against tensors, which layers take but this does not
-    if not isinstance(graph, Graph):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise GraphError(
-            f"partition: graph is a {type(graph).__name__}, but a graphkit.Graph is expected. Pass "
-            "graphkit.Graph.from_edge_index(edge_index, num_nodes, transpose=False)."
-        )
-    if graph.num_src != graph.num_dst:
-        raise GraphError(
-            f"partition: the graph has {graph.num_src} sources and {graph.num_dst} destinations, "
-            "but one set of nodes is expected."
-        )
+    check_square("partition", graph)
     _check_number("num_parts", num_parts, 1)
     _check_number("seed", seed, 0)
     num_nodes = graph.num_dst

@@ -22,9 +22,10 @@ from torch import Tensor
 from ..errors import ConfigError, GraphError
 from ..graph import Adj, Graph
 from ..ops import spmm
-from ..ops.random import random_word, random_words, shift_right
+from ..ops.check import check_square
+from ..ops.random import as_word, random_word, random_words, shift_right
 from ..ops.sample_plan import read_pairs
-from .heuristics import check_square, num_neighbors, read_scored
+from .heuristics import num_neighbors, read_scored
 
 # minima are whole numbers whose bits are those of positive floats, neither tiny nor infinite:
 # they are in the same order, so that the product of floats propagates them
@@ -118,7 +119,7 @@ def sketch_neighborhoods(
 def _hashes(nodes: Tensor, permutations: int, seed: int) -> Tensor:
     """A hash of each node by each function, int32 ``[N, permutations]``."""
     functions = torch.arange(permutations, device=nodes.device)
-    seeds = random_words(_word(seed, _OF_MINIMA, nodes), functions)
+    seeds = random_words(as_word(random_word(seed, _OF_MINIMA), nodes.device), functions)
     parts = list[Tensor]()
     for some in nodes.split(max(1, _ROOM // permutations)):
         bits = shift_right(random_words(seeds, some.unsqueeze(1)), 32)
@@ -128,7 +129,7 @@ def _hashes(nodes: Tensor, permutations: int, seed: int) -> Tensor:
 
 def _ranks(nodes: Tensor, precision: int, seed: int) -> Tensor:
     """HyperLogLog's registers of each node alone, uint8 ``[N, 2**precision]``."""
-    words = random_words(_word(seed, _OF_REGISTERS, nodes), nodes)
+    words = random_words(as_word(random_word(seed, _OF_REGISTERS), nodes.device), nodes)
     rest = shift_right(words, 64 - _RANK_BITS)
     # how many bits a whole number has is the exponent of its float
     length = torch.frexp(rest.to(torch.float64)).exponent
@@ -136,11 +137,6 @@ def _ranks(nodes: Tensor, precision: int, seed: int) -> Tensor:
     register = words & ((1 << precision) - 1)
     rank = (_RANK_BITS + 1 - length).to(torch.uint8)
     return out.scatter_(1, register.unsqueeze(1), rank.unsqueeze(1))
-
-
-def _word(seed: int, purpose: int, like: Tensor) -> Tensor:
-    word = random_word(seed, purpose)
-    return torch.tensor(word - 2**64 if word >= 2**63 else word, device=like.device)
 
 
 def _sizes(registers: Tensor) -> Tensor:

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ..errors import ConfigError, GraphError
+from ..errors import ConfigError
 from ..graph import Graph
 from ..ops import spmm
-from ..ops.check import check_nodes
+from ..ops.check import check_nodes, check_square
 from ..ops.random import random_words
 from .normalize import gcn_scales
 
@@ -75,8 +75,7 @@ def mad_gap(
     :class:`ConfigError` for numbers out of range.
     """
     check_nodes("mad_gap", "x", x, graph, "source")
-    if graph.num_src != graph.num_dst:
-        raise GraphError("mad_gap: one set of nodes is expected, but the graph has two.")
+    check_square("mad_gap", graph)
     if not 1 <= near < far or samples < 1:
         raise ConfigError(
             f"mad_gap: near={near}, far={far} and samples={samples}, but 1 <= near < far and at "

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import GraphError
 from ..graph import Csr, Graph, row_ids
-from ..ops.intersect import check_pairs, read_pairs
+from ..ops.intersect import check_pairs, read_label_index
 
 
 def kept_slots_reference(
@@ -86,7 +86,7 @@ def without_edges(graph: Graph, edge_label_index: Tensor) -> Graph:
     Raises :class:`GraphError` for a graph with two kinds of nodes, or pairs of another shape, dtype
     or device, or out of range.
     """
-    pairs = read_pairs("without_edges", graph, edge_label_index)
+    pairs = read_label_index("without_edges", graph, edge_label_index)
     check_pairs(pairs, graph.num_dst)
     slots = _joining(graph.by_dst, pairs)
     keep = torch.ones(graph.num_edges, dtype=torch.bool, device=graph.device)
@@ -102,20 +102,20 @@ def _joining(rows: Csr, pairs: Tensor) -> Tensor:
     is_end[pairs.flatten()] = True
     ends = is_end.nonzero().squeeze(1)
     # of a large graph a batch has few of the rows
-    row, slot = slots_of(rows, ends)
+    row, slot = slots_of(rows.indptr, ends)
     wanted = ends[row] * num_nodes + rows.indices[slot]
     place = torch.searchsorted(keys.values, wanted).clamp_(max=max(0, len(keys.values) - 1))
     return slot[keys.values[place] == wanted]
 
 
-def slots_of(rows: Csr, nodes: Tensor) -> tuple[Tensor, Tensor]:
-    """The slots of the rows ``nodes [n]``, one row after the other: which of ``nodes``, the slot.
+def slots_of(ptr: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The slots of the ``rows [n]``, one row after the other: which of ``rows``, the slot.
 
-    Two int64 tensors, as long as the rows together.
+    Two int64 tensors, as long as the rows together; ``ptr`` are the offsets of all rows.
     """
-    length = rows.degree()[nodes]
-    ptr = torch.zeros(len(nodes) + 1, dtype=torch.int64, device=nodes.device)
-    torch.cumsum(length, 0, out=ptr[1:])
-    which = row_ids(ptr, int(ptr[-1]))
-    shift = rows.indptr[nodes] - ptr[:-1]
-    return which, torch.arange(len(which), device=nodes.device) + shift[which]
+    length = ptr[rows + 1] - ptr[rows]
+    own = torch.zeros(len(rows) + 1, dtype=torch.int64, device=rows.device)
+    torch.cumsum(length, 0, out=own[1:])
+    which = row_ids(own, int(own[-1]))
+    shift = ptr[rows] - own[:-1]
+    return which, torch.arange(len(which), device=rows.device) + shift[which]

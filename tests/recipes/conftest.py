@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_sets import make_cliques, make_rings
 from torch_geometric.data import Data
+
+from graphkit.data import GraphSet
+from graphkit.recipes import link_plots, plots
 
 
 @pytest.fixture(autouse=True)
@@ -14,6 +18,23 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs go to a folder of the test's own, and no data folder is set."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("GRAPHKIT_DATA", raising=False)
+
+
+@pytest.fixture
+def no_drawings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures take longer than these trainings, and have tests of their own."""
+    monkeypatch.setattr(plots, "curves", lambda *args, **options: None)
+    monkeypatch.setattr(link_plots, "score_figure", lambda *args, **options: None)
+
+
+@pytest.fixture
+def cliques() -> Data:
+    return make_cliques()
+
+
+@pytest.fixture
+def rings() -> GraphSet:
+    return make_rings()
 
 
 @pytest.fixture

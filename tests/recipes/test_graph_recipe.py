@@ -18,7 +18,6 @@ from small_sets import (
     check_resumed,
     check_same_bits,
     count_tests,
-    make_rings,
 )
 from torch import Tensor
 from torch_geometric import nn as pyg
@@ -28,7 +27,7 @@ from graphkit.cli import main
 from graphkit.data import GraphSet
 from graphkit.errors import ConfigError, DataError
 from graphkit.graph import Graph
-from graphkit.recipes import graph, plots
+from graphkit.recipes import graph
 from graphkit.recipes.graph import ATOMS, BONDS, batches, read_graphs
 from graphkit.recipes.graphnet import Categories, GraphNet
 
@@ -36,16 +35,7 @@ from graphkit.recipes.graphnet import Categories, GraphNet
 MODULE = importlib.import_module("graphkit.recipes.graph")
 QUICK: dict[str, Any] = dict(hidden=8, num_layers=2, epochs=4, quiet=True)
 
-
-@pytest.fixture(autouse=True)
-def _no_drawings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take longer than these trainings, and have tests of their own."""
-    monkeypatch.setattr(plots, "curves", lambda *args, **options: None)
-
-
-@pytest.fixture
-def rings() -> GraphSet:
-    return make_rings()
+pytestmark = pytest.mark.usefixtures("no_drawings")
 
 
 def molecules(graphs: GraphSet) -> GraphSet:

@@ -29,11 +29,7 @@ NODE = importlib.import_module("graphkit.recipes.node")
 CPU = torch.device("cpu")
 QUICK: dict[str, Any] = dict(epochs=3, hidden=8, quiet=True)
 
-
-@pytest.fixture(autouse=True)
-def _no_drawings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take longer than these trainings, and have tests of their own."""
-    monkeypatch.setattr(plots, "curves", lambda *args, **options: None)
+pytestmark = pytest.mark.usefixtures("no_drawings")
 
 
 def record(*scores: float, data: str = "ogbg-molhiv", first: int = 0) -> report.Record:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import inspect
 import json
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +23,9 @@ from graphkit import metrics
 from graphkit.cli import main
 from graphkit.errors import ConfigError, DataError, StoreError
 from graphkit.graph import Graph
-from graphkit.nn import NCNCPredictor, NCNPredictor
-from graphkit.recipes import link, link_plots, plots, predict
-from graphkit.recipes.link import logits, problem
+from graphkit.nn import NCNCPredictor, NCNEncoder, NCNPredictor, own_options
+from graphkit.recipes import link, link_plots, predict
+from graphkit.recipes.link import begin_with, logits, problem
 from graphkit.recipes.link_mini import Neighborhoods, all_vectors
 from graphkit.recipes.link_plots import hits_curve
 from graphkit.recipes.linknet import ENCODERS, HEURISTICS, LINK_MODELS, link_net
@@ -45,17 +48,7 @@ CPU = torch.device("cpu")
 DRAW = link_plots.score_figure
 QUICK: dict[str, Any] = dict(hidden=16, num_layers=1, epochs=4, batch_size=128, quiet=True)
 
-
-@pytest.fixture(autouse=True)
-def _no_drawings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take longer than these trainings, and have tests of their own."""
-    monkeypatch.setattr(plots, "curves", lambda *args, **options: None)
-    monkeypatch.setattr(link_plots, "score_figure", lambda *args, **options: None)
-
-
-@pytest.fixture
-def cliques() -> Data:
-    return make_cliques()
+pytestmark = pytest.mark.usefixtures("no_drawings")
 
 
 def whole(data: Data) -> Data:
@@ -155,6 +148,52 @@ def test_buddy_is_its_encoder_and_predictor(
     for _ in range(2):
         out = model.score(model(x if featured else None, graph), pairs.t(), graph)
         torch.testing.assert_close(out, model.predictor(z, counts, pairs))
+
+
+def test_buddy_reads_the_features_that_it_is_given(cliques: Data) -> None:
+    """Two on one graph, one that changed in place, and nothing that nobody else holds."""
+    graph, model = read_links(cliques, CPU, False).graph, link_net("buddy", 60, 16, 16, 1, 0.0)
+    model = model.eval()
+    first, second = torch.randn(60, 16), torch.randn(60, 16)
+
+    def check(x: Tensor) -> None:
+        expected = model.encoder(model.encoder.precompute(x, graph))
+        for _ in range(2):
+            assert torch.equal(model(x, graph), expected)
+
+    for x in (first, second, first):
+        check(x)
+    first.mul_(2)
+    check(first)
+    with torch.inference_mode():
+        check(torch.randn(60, 16))
+    other = Graph.from_edge_index(graph.edge_index()[:, ::2], 60)
+    assert not torch.equal(model(first, graph), model(first, other))
+    gone = weakref.ref(second)
+    del second, x
+    gc.collect()
+    assert gone() is None
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("ncn", NCNPredictor), ("ncnc", NCNCPredictor)], ids=["ncn", "ncnc"]
+)
+def test_options_of_ncn_begin_as_those_of_its_parts(name: str, kind: type[Any]) -> None:
+    """Each option of the encoder and of the predictor is one of the model's, but for dropout."""
+    given = own_options(name, LINK_MODELS)
+    ours = {option: p.default for option, p in given.items()}
+    shared = {"dropout": "predictor_dropout", "edge_dropout": "predictor_edge_dropout"}
+    shared["layer_norm"] = "predictor_norm"
+    settled = {"self", "in_channels", "hidden_channels", "num_layers", "num_embeddings"}
+    seen = {"one_hot", "neighbors"}
+    for part, names in ((NCNEncoder, {}), (kind, shared)):
+        for option, p in inspect.signature(part.__init__).parameters.items():
+            if option in settled or (part is NCNEncoder and option == "dropout"):
+                continue
+            own = names.get(option, option)
+            assert ours[own] == p.default, own
+            seen.add(own)
+    assert set(ours) <= seen
 
 
 def test_one_hot_features_are_numbers_of_learnt_vectors() -> None:
@@ -309,11 +348,38 @@ def test_training_goes_on_from_the_weights_of_another_run(cliques: Data) -> None
     assert json.loads(Path("second/config.json").read_text())["options"]["start"].endswith("first")
     with pytest.raises(StoreError, match="weights-seed7.* is not there"):
         link(model="ncn", start="first", out="x", **{**options, "seeds": "7"})
-    with pytest.raises(ConfigError, match=r"has a tensor \[60, 16\] for .*, but \[60, 8\]"):
+    with pytest.raises(ConfigError, match=r"has a tensor \[60, 16\] for .*, but a tensor \[60"):
         link(model="ncn", start="first", out="x", **{**options, "hidden": 8})
     with pytest.raises(ConfigError, match="has nothing for predictor.xlin"):
         link(model="ncn", start="first", out="x", model_options="use_xlin=true", **options)
     assert not Path("x").exists()
+
+
+def test_a_start_is_the_whole_state_of_a_model(cliques: Data) -> None:
+    """What is no parameter too, such as the means of a batch norm."""
+    run = link(data=cliques, model="buddy", **QUICK).run
+    path = Path(run) / "weights-seed0.safetensors"
+    weights, about = load_tensors(path)
+    model = link_net(**about["net"])
+    assert len(weights) > len(list(model.parameters()))
+    begin_with(model, run, 0)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, weights[name]), name
+    mean = next(name for name in weights if name.endswith("running_mean"))
+    fewer = {name: value for name, value in weights.items() if name != mean}
+    for changed, part in (
+        (fewer, f"has nothing for {mean}, but"),
+        ({**weights, mean: torch.zeros(3)}, rf"has a tensor \[3\] for {mean}, but"),
+        (
+            {**weights, "more": torch.zeros(3)},
+            r"has a tensor \[3\] for more, but nothing is",
+        ),
+    ):
+        save_tensors(path, changed, about)
+        before = [value.clone() for value in model.state_dict().values()]
+        with pytest.raises(ConfigError, match=part):
+            begin_with(model, run, 0)
+        assert all(map(torch.equal, before, model.state_dict().values()))
 
 
 def test_negatives_by_targets_keep_their_source() -> None:
@@ -526,6 +592,14 @@ def test_scores_are_drawn(tmp_path: Path, own: bool) -> None:
     assert (tmp_path / "scores.png").stat().st_size > 10_000
     text = (tmp_path / "scores.svg").read_text()
     assert text.count("<path") > 20
+
+
+def test_scores_of_the_first_seed_alone_are_kept(cliques: Data) -> None:
+    links, kept = read_links(cliques, CPU, False), dict[int, tuple[Tensor, Tensor]]()
+    options = {**QUICK, "clip": 0.0, "amp": None, "metric": "rocauc"}
+    for seed in (4, 5):
+        problem(net("cn"), seed, links=links, options=options, scores=kept).test()
+    assert list(kept) == [4]
 
 
 def test_scores_that_are_all_equal_are_drawn(tmp_path: Path) -> None:

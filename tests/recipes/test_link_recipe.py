@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_sets import Digests, check_resumed, check_same_bits, count_tests, make_cliques
+from small_sets import Digests, check_resumed, check_same_bits, count_tests
 from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.nn import GCNConv, SAGEConv
@@ -19,7 +19,7 @@ from graphkit.cli import main
 from graphkit.data import evaluate, load
 from graphkit.errors import ConfigError, DataError
 from graphkit.graph import Graph
-from graphkit.recipes import link, link_plots, memory, plots
+from graphkit.recipes import link, memory
 from graphkit.recipes.link import score
 from graphkit.recipes.linknet import LinkNet
 from graphkit.recipes.links import NonEdges, read_links
@@ -30,17 +30,7 @@ MODULE = importlib.import_module("graphkit.recipes.link")
 CPU = torch.device("cpu")
 QUICK: dict[str, Any] = dict(hidden=16, epochs=6, batch_size=128, quiet=True)
 
-
-@pytest.fixture(autouse=True)
-def _no_drawings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take longer than these trainings, and have tests of their own."""
-    monkeypatch.setattr(plots, "curves", lambda *args, **options: None)
-    monkeypatch.setattr(link_plots, "score_figure", lambda *args, **options: None)
-
-
-@pytest.fixture
-def cliques() -> Data:
-    return make_cliques()
+pytestmark = pytest.mark.usefixtures("no_drawings")
 
 
 def many(data: Data) -> Data:

@@ -25,11 +25,7 @@ from graphkit.store import load_tensors, save_tensors
 
 QUICK: dict[str, Any] = dict(epochs=12, hidden=16, quiet=True)
 
-
-@pytest.fixture(autouse=True)
-def _no_drawings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take longer than these trainings, and have tests of their own."""
-    monkeypatch.setattr(plots, "curves", lambda *args, **options: None)
+pytestmark = pytest.mark.usefixtures("no_drawings")
 
 
 @pytest.fixture

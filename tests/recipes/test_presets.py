@@ -114,6 +114,14 @@ def test_ncns_table_has_the_published_settings() -> None:
         assert own["depth"] == 1 and {"scale", "offset", "pt", "alpha"} <= set(own)
         assert own["use_xlin"] is (name != "ogbl-ppa") and own["tail_act"] is (name != "ogbl-ddi")
         assert ("start" in ncnc.values) is (name in ("ogbl-citation2", "ogbl-ddi"))
+    # the defaults of OGB's examples, which clip no gradients on citation2
+    examples = {"ogbl-collab": (0.001, 400, 1.0), "ogbl-ppa": (0.01, 20, 1.0)}
+    examples["ogbl-citation2"] = (0.0005, 50, 0.0)
+    for name, (lr, epochs, clip) in examples.items():
+        wanted = dict(lr=lr, epochs=epochs, clip=clip, hidden=256, num_layers=3, dropout=0.0)
+        for model in ("gcn", "sage"):
+            values = PRESETS[f"{model}-{name}"].values
+            assert values.items() >= {**wanted, "batch_size": 64 * 1024}.items()
     for name in ("ncn-cora", "ncnc-pubmed", "cn-citeseer", "gcn-cora-link", "buddy-cora"):
         values = PRESETS[name].values
         assert (values["num_val"], values["num_test"], values["val_negatives"]) == (0.1, 0.2, 2.0)
