@@ -31,6 +31,8 @@ BASELINE = "graphkit NeighborLoader"
 TESTS = ("tests/data/test_data_loaders.py",)
 TOLERANCE = 1e-9
 BATCH = 1024
+# the call that is checked has started the workers
+WARMUP = 1
 ROWS_ALONE = "rows of features alone"
 NUM_BATCHES = {"arxiv": 24, "products": 6}
 # GB
