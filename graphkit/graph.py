@@ -225,10 +225,25 @@ def as_graph(edge_index: Adj, num_src: int, num_dst: int, transpose: bool | None
     return Graph.from_edge_index(edge_index, num_src=num_src, num_dst=num_dst, transpose=transpose)
 
 
-def row_ids(indptr: Tensor, num_edges: int) -> Tensor:
-    """The row of each of ``num_edges`` slots, int64 ``[E]``."""
+def row_ids_reference(indptr: Tensor, num_edges: int) -> Tensor:
     rows = torch.arange(indptr.size(0) - 1, device=indptr.device)
     return torch.repeat_interleave(rows, indptr.diff(), output_size=num_edges)
+
+
+row_ids_op = torch.library.custom_op("graphkit::row_ids", row_ids_reference, mutates_args=())
+
+
+@row_ids_op.register_fake
+def _(indptr: Tensor, num_edges: int) -> Tensor:
+    return indptr.new_empty(num_edges, dtype=torch.int64)
+
+
+def row_ids(indptr: Tensor, num_edges: int) -> Tensor:
+    """The row of each of ``num_edges`` slots, int64 ``[E]``."""
+    if torch.compiler.is_compiling():
+        # torch fuses what it knows
+        return row_ids_reference(indptr, num_edges)
+    return torch.ops.graphkit.row_ids(indptr, num_edges)
 
 
 def missing_transpose(what: str) -> str:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from graphkit import Graph, GraphError
-from graphkit.graph import coo_to_csr_reference
+from graphkit.graph import coo_to_csr_reference, row_ids, row_ids_reference
 from graphkit.ops import loops
 from graphkit.ops.cpu import native
 from graphkit.structure import gcn_scales, has_self_loop, self_loop_mask
@@ -184,6 +184,37 @@ def test_the_other_side_of_a_csr_and_strided_arrays() -> None:
     again = Graph.from_csr(apart(rows.indptr), apart(rows.indices), apart(rows.eid), num_src=9000)
     for a, b in zip(graph.parts(), again.parts(), strict=True):
         assert a is not None and b is not None and b.is_contiguous() and torch.equal(a, b)
+
+
+# -- the rows of slots -----------------------------------------------------------------------------
+
+
+def check_rows(ptr: Tensor, num_edges: int) -> None:
+    want = torch.repeat_interleave(torch.arange(ptr.numel() - 1), ptr.diff())
+    assert torch.equal(row_ids(ptr, num_edges), want)
+    assert torch.equal(row_ids_reference(ptr, num_edges), want)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_rows_of_the_zoo(name: str, instruction_set: str) -> None:
+    for side in (ZOO[name].by_dst, ZOO[name].by_src):
+        check_rows(side.indptr, side.num_edges)
+        check_rows(torch.stack([side.indptr, side.indptr], 1)[:, 0], side.num_edges)
+
+
+def test_rows_over_several_blocks(instruction_set: str, threads: int) -> None:
+    """With a hub that fills some of them, and empty rows at both ends of them."""
+    size = torch.randint(0, 9, (90_000,))
+    size[[0, 1, 500, -1]] = torch.tensor([0, 400_000, 0, 0])
+    check_rows(torch.cat([torch.zeros(1, dtype=torch.int64), size.cumsum(0)]), int(size.sum()))
+
+
+def test_rows_of_offsets_that_do_not_fit() -> None:
+    """They are refused."""
+    for ptr in ([0, 2, 4], [1, 2, 3]):
+        with pytest.raises(RuntimeError):
+            row_ids(torch.tensor(ptr), 3)
+    torch.library.opcheck(torch.ops.graphkit.row_ids.default, (torch.tensor([0, 2, 2, 3]), 3))
 
 
 # -- self-loops ------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...graph import check_range, coo_to_csr_op, index_dtype
+from ...graph import check_range, coo_to_csr_op, index_dtype, row_ids_op, row_ids_reference
 from ..loops import count_self_loops_op, self_loop_mask_op
 from . import native
 
@@ -81,3 +81,15 @@ def _self_loop_mask(ptr: Tensor, idx: Tensor, eid: Tensor | None) -> Tensor:
     side = native.side(ptr, idx, eid)
     native.kernels.self_loops(side, 0, mask.data_ptr(), idx.numel(), native.threads())
     return mask
+
+
+@row_ids_op.register_kernel("cpu")
+def _row_ids(indptr: Tensor, num_edges: int) -> Tensor:
+    if indptr.dtype != torch.int64 or not indptr.is_contiguous() or not indptr.numel():
+        return row_ids_reference(indptr, num_edges)
+    out = indptr.new_empty(num_edges)
+    rows, threads = indptr.numel() - 1, native.threads()
+    if not native.kernels.row_ids(indptr.data_ptr(), rows, num_edges, out.data_ptr(), threads):
+        # offsets that do not fit are refused in torch's words
+        return row_ids_reference(indptr, num_edges)
+    return out

@@ -45,6 +45,15 @@ void self_loops(const Side& side, uintptr_t count, uintptr_t mask, int64_t edges
   GK_PICK(self_loops)(args);
 }
 
+bool row_ids(uintptr_t ptr, int64_t rows, int64_t edges, uintptr_t out, int threads) {
+  const RowIdsArgs args{static_cast<const int64_t*>(at(ptr)), rows, edges,
+                        static_cast<int64_t*>(fresh(out, 8 * edges)), usable(threads)};
+  if (args.ptr[0] != 0 || args.ptr[rows] != edges) return false;
+  nb::gil_scoped_release unlocked;
+  GK_PICK(row_ids)(args);
+  return true;
+}
+
 }  // namespace
 
 void bind_csr(nb::module_& m) {
@@ -62,4 +71,5 @@ void bind_csr(nb::module_& m) {
   m.def("csr_scratch", [](const CsrArgs& args) { return GK_PICK(csr_scratch)(args); });
   m.def("csr", &csr);
   m.def("self_loops", &self_loops);
+  m.def("row_ids", &row_ids);
 }

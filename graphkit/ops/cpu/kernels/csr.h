@@ -38,3 +38,12 @@ struct LoopsArgs {
 };
 
 GK_KERNEL(void self_loops(const LoopsArgs& args))
+
+struct RowIdsArgs {
+  const int64_t* ptr;  // [rows + 1], from 0 to edges
+  int64_t rows, edges;
+  int64_t* out;  // [edges]: the row of each slot
+  int threads;
+};
+
+GK_KERNEL(void row_ids(const RowIdsArgs& args))
