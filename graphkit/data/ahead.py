@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -58,12 +58,22 @@ def may_run_ahead(loader: Any) -> bool:
     )
 
 
-def run_ahead(loader: Any, depth: int) -> Iterator[Any]:
-    """The batches of a pass of ``loader``, which is this pass's own; ``depth`` are made ahead.
+@dataclass
+class Largest:
+    """The bytes of the largest batch of all passes so far: what is expected of the next ones."""
 
-    The user's transform is applied in the thread of the loop.
+    nbytes: int = 0
+
+
+def run_ahead(loader: Any, depth: int, max_bytes: int | None, largest: Largest) -> Iterator[Any]:
+    """The batches of a pass of ``loader``, which is this pass's own.
+
+    ``depth`` are made ahead, of ``max_bytes`` together. The user's transform is applied in the
+    thread of the loop.
     """
     transform, loader.transform = loader.transform, None
+    # a batch may hold them as they are
+    users = {t.untyped_storage().data_ptr() for t in _tensors(loader.data)}
     tables, loader.data = _apart(loader.data)
     memory, numbers = Buffers(), iter(loader.batch_sampler)
     # here, because this draws from torch's generator
@@ -76,17 +86,28 @@ def run_ahead(loader: Any, depth: int) -> Iterator[Any]:
             store = data if kind is None else data[kind]
             for name, table in of_kind.items():
                 store[name] = rows_of(table, store.n_id, memory)
-        return replace(batch, extra={"data": data})
+        own = [t for t in _tensors(data) if t.untyped_storage().data_ptr() not in users]
+        # by these the batch knows its bytes
+        return replace(batch, extra={"data": data, "tensors": own})
 
     def places() -> Iterator[Batch]:
         for number, ids in enumerate(itertools.chain(first, numbers)):
             yield Batch(number, Key(0), none, extra={"numbers": ids})
 
     threads = min(depth, torch.get_num_threads())
-    for batch in prefetch(then(places(), made), depth=depth, threads=threads):
+    limits = {"depth": depth, "max_bytes": max_bytes, "expected": largest.nbytes}
+    for batch in prefetch(then(places(), made), threads=threads, **cast(Any, limits)):
+        largest.nbytes = max(largest.nbytes, batch.nbytes)
         held = cast(dict[str, Any], batch.extra)
         # out of it, so that the loop alone holds the data
+        del held["tensors"]
         yield held.pop("data") if transform is None else transform(held.pop("data"))
+
+
+def _tensors(data: Any) -> list[Tensor]:
+    """The dense tensors among the attributes of ``data``."""
+    values = (value for store in data.stores for value in store.values())
+    return [v for v in values if isinstance(v, Tensor) and v.layout == torch.strided]
 
 
 def _apart(data: Any) -> tuple[dict[Any, dict[str, Tensor]], Any]:

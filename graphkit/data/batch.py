@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, cast
 
 import torch
@@ -17,7 +18,7 @@ from ..ops import Key
 EdgeType = tuple[str, str, str]
 
 # the fields that hold tensors
-_CONTENT = ("seeds", "n_id", "blocks", "x", "y", "extra")
+_CONTENT = ("seeds", "n_id", "e_id", "blocks", "x", "y", "edge_attr", "extra")
 
 
 def _no_timings() -> dict[str, float]:
@@ -30,11 +31,13 @@ class Batch:
 
     ``number`` counts the batches of an epoch from 0, and ``key`` (seed, epoch, number) is what its
     random numbers are made of. ``seeds`` are node ids; ``n_id`` the nodes of the first block's
-    sources, the seeds first; ``blocks`` one bipartite Graph for each layer. ``x`` are the features
-    of ``n_id``, ``y`` the labels of ``seeds``. Of a graph with several relations all of these are
-    dicts by type of node, and each block one by relation. ``extra`` holds what further columns were
-    fetched, by name. ``timings`` are seconds spent on the batch: ``sample``, ``gather``, ``copy``,
-    and ``wait``, the time for which the consumer waited.
+    sources, the seeds first; ``blocks`` one bipartite Graph for each layer. ``e_id``: the numbers
+    that the edges of the first block have in the graph, in its order; a later block has the first
+    ``num_edges`` of them. ``x`` are the features of ``n_id``, ``y`` the labels of ``seeds``,
+    ``edge_attr`` the features of ``e_id``. Of a graph with several relations all of these are dicts
+    by type of node or, for edges, by relation, and so is each block. ``extra`` holds what further
+    columns were fetched, by name. ``timings`` are seconds spent on the batch: ``sample``,
+    ``gather``, ``copy``, and ``wait``, the time for which the consumer waited.
     """
 
     number: int
@@ -46,8 +49,10 @@ class Batch:
     y: Any = None
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
     timings: Mapping[str, float] = field(default_factory=_no_timings)
+    e_id: Tensor | dict[EdgeType, Tensor] | None = None
+    edge_attr: Any = None
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
         """The bytes of all its tensors, memory that they share counted once."""
         storages: dict[int, int] = {}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Literal, cast
 
 import torch
@@ -27,7 +28,7 @@ from ..errors import ConfigError, GraphError, nearest
 from ..graph import Graph
 from ..ops import Key, NegativeSampler, Sampled, Sampler
 from ..ops.random import draw_seed, random_word, random_words
-from .ahead import may_run_ahead, run_ahead
+from .ahead import Largest, may_run_ahead, run_ahead
 
 _EXCLUDES = ("seed", "seed+reverse")
 
@@ -409,8 +410,12 @@ def _graph(store: Any, num_src: int, num_dst: int) -> Graph:
     )
 
 
+def _is_from(least: int, value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
 def _check_seed(seed: Any) -> None:
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+    if not _is_from(0, seed) or seed >= 2**63:
         raise ConfigError(
             f"GraphkitSampler: seed is {seed!r}, but a whole number from 0 to 2**63 - 1, or None, "
             "is expected."
@@ -424,33 +429,56 @@ class _Epochs:
     """The epoch of the next pass; set it to go on where another process stopped."""
     _name: str
     _depth: int
+    _budget: int | None
+    _largest: Largest
+    _working: tuple[Any, Tensor] | None = None
+    """The loader that persistent workers were started with, and the epoch that they read."""
 
-    def _start(self, name: str, ahead: int, loader: Mapping[str, Any]) -> None:
-        if loader.get("persistent_workers"):
-            raise ConfigError(
-                "persistent_workers keep the sampler of the first epoch, so that every epoch would "
-                "draw the same. Leave it out; our sampler needs no workers."
-            )
-        if isinstance(ahead, bool) or not isinstance(ahead, int) or ahead < 0:
+    def _start(self, name: str, ahead: int, ahead_bytes: int | None) -> None:
+        if not _is_from(0, ahead):
             raise ConfigError(f"ahead is {ahead!r}, but a number of batches from 0 on is expected.")
-        self.epoch, self._name, self._depth = 0, name, ahead
+        if ahead_bytes is not None and not _is_from(1, ahead_bytes):
+            raise ConfigError(
+                f"ahead_bytes is {ahead_bytes!r}, but a number of bytes from 1 on, or None for no "
+                "bound, is expected."
+            )
+        self.epoch, self._name = 0, name
+        self._depth, self._budget, self._largest = ahead, ahead_bytes, Largest()
 
     def __iter__(self) -> Iterator[Any]:
+        epoch = self.epoch
+        self.epoch += 1
+        if self._working is not None:
+            own, shared = self._working
+            shared.fill_(epoch)
+            return super(_Epochs, own).__iter__()  # pyright: ignore
         # a pass has a loader and a sampler of its own: others may begin before it is over
         own: Any = copy.copy(self)
         sampler = copy.copy(getattr(self, self._name))
-        sampler.epoch = self.epoch
-        self.epoch += 1
+        sampler.epoch = epoch
         setattr(own, self._name, sampler)
         own.collate_fn = type(self).collate_fn.__get__(own)  # pyright: ignore
+        if own.persistent_workers:
+            # they keep what they are started with, so that the epoch is in memory that they share
+            shared = torch.tensor(epoch).share_memory_()
+            own.collate_fn = partial(_collated, own.collate_fn, sampler, shared)
+            self._working = own, shared
         # classes of the user's own, whose code is theirs, make each batch when it is asked for
         ours = type(self) in (NeighborLoader, LinkNeighborLoader)
         ours &= type(sampler) is GraphkitSampler and sampler.seed is not None
         if self._depth and ours and may_run_ahead(own):
             # DataLoader's own draw, so that shuffling after manual_seed gives the order of PyG
             torch.empty((), dtype=torch.int64).random_(generator=own.generator)
-            return run_ahead(own, self._depth)
+            return run_ahead(own, self._depth, self._budget, self._largest)
         return super(_Epochs, own).__iter__()  # pyright: ignore
+
+
+def _collated(
+    collate: Callable[[Any], Any], sampler: GraphkitSampler, epoch: Tensor, ids: Any
+) -> Any:
+    """In a worker that stays: what ``collate``, which draws by ``sampler``, makes of ``ids``."""
+    sampler.epoch = int(epoch)
+    return collate(ids)
 
 
 def _sampler(
@@ -492,11 +520,12 @@ def _sampler(
 class NeighborLoader(_Epochs, NodeLoader):
     """PyG's ``NeighborLoader`` with our sampler: the same arguments, the same batches' attributes.
 
-    Four keywords are new: ``method`` and ``layer_dependency`` (:func:`graphkit.ops.sample`),
-    ``ahead``, and ``seed``, by default drawn from torch's generator once. A batch is a function of
-    the seed, the epoch (:attr:`epoch` counts the passes, each of which keeps its own) and the
-    batch's ``input_id``, for any number of workers; ``shuffle`` follows torch's generator as
-    before. Calling the loader with indices draws for the epoch of its sampler, 0 unless you set it.
+    Five keywords are new: ``method`` and ``layer_dependency`` (:func:`graphkit.ops.sample`),
+    ``ahead``, ``ahead_bytes``, and ``seed``, by default drawn from torch's generator once. A batch
+    is a function of the seed, the epoch (:attr:`epoch` counts the passes, each of which keeps its
+    own) and the batch's ``input_id``, for any number of workers; ``shuffle`` follows torch's
+    generator as before. Calling the loader with indices draws for the epoch of its sampler, 0
+    unless you set it.
 
     ``ahead``: so many batches are made before their use, by threads of this process; 0 makes each
     when it is asked for. The batches are the same, but that a table which the loop changes in place
@@ -505,9 +534,15 @@ class NeighborLoader(_Epochs, NodeLoader):
     or function of your own and no ``generator`` of a shuffle takes part; a ``transform`` may, which
     runs in the loop's thread. Features use memory again whose last tensor is gone.
 
-    Refused: ``persistent_workers``; an ``adj_t`` that is a torch tensor; a FeatureStore and
-    GraphStore; options beside ``neighbor_sampler``, which has its own; and what
-    :func:`graphkit.ops.sample` refuses, such as times in float32.
+    ``ahead_bytes``: what these batches may hold together, 1 GiB by default, None for no bound. What
+    a batch will need is taken from the largest so far; one that needs more is made when it is
+    asked for.
+
+    As in PyG, ``persistent_workers`` allow one pass at a time: the next one ends it.
+
+    Refused: an ``adj_t`` that is a torch tensor; a FeatureStore and GraphStore; options beside
+    ``neighbor_sampler``, which has its own; and what :func:`graphkit.ops.sample` refuses, such as
+    times in float32.
     """
 
     def __init__(
@@ -533,6 +568,7 @@ class NeighborLoader(_Epochs, NodeLoader):
         layer_dependency: bool = False,
         seed: int | None = None,
         ahead: int = 2,
+        ahead_bytes: int | None = 2**30,
         **kwargs: Any,
     ) -> None:
         if input_time is not None and time_attr is None and neighbor_sampler is None:
@@ -542,7 +578,7 @@ class NeighborLoader(_Epochs, NodeLoader):
             temporal_strategy=temporal_strategy, time_attr=time_attr, weight_attr=weight_attr,
             method=method, layer_dependency=layer_dependency, seed=seed,
         ))  # fmt: skip
-        self._start("node_sampler", ahead, kwargs)
+        self._start("node_sampler", ahead, ahead_bytes)
         super().__init__(
             data=data,
             node_sampler=sampler,
@@ -594,6 +630,7 @@ class LinkNeighborLoader(_Epochs, LinkLoader):
         exclude: Literal["seed", "seed+reverse"] | None = None,
         check_negatives: bool = False,
         ahead: int = 2,
+        ahead_bytes: int | None = 2**30,
         **kwargs: Any,
     ) -> None:
         if (edge_label_time is None) != (time_attr is None) and neighbor_sampler is None:
@@ -607,7 +644,7 @@ class LinkNeighborLoader(_Epochs, LinkLoader):
             method=method, layer_dependency=layer_dependency, seed=seed, exclude=exclude,
             check_negatives=check_negatives,
         ))  # fmt: skip
-        self._start("link_sampler", ahead, kwargs)
+        self._start("link_sampler", ahead, ahead_bytes)
         super().__init__(
             data=data,
             link_sampler=sampler,

@@ -29,7 +29,7 @@ from ..errors import ConfigError, GraphError
 from ..ops import Key, Sampler, take_rows
 from ..ops.cpu import native
 from ..ops.random import as_word, random_word, random_words
-from .batch import Batch, mapped
+from .batch import Batch, EdgeType, mapped
 from .buffers import Buffers
 
 Function = Callable[[Batch], Batch]
@@ -135,7 +135,7 @@ def _order(count: int, seed: int, epoch: int) -> Tensor:
 def sample(
     batches: Iterable[Batch], sampler: Sampler, *, transpose: bool = False
 ) -> Iterator[Batch]:
-    """The neighbourhoods of the seeds: ``n_id`` and ``blocks``.
+    """The neighbourhoods of the seeds: ``n_id``, ``e_id`` and ``blocks``.
 
     ``transpose`` sorts each block by source as well, which gradients with respect to features need.
 
@@ -149,7 +149,8 @@ def sample(
         began = time.perf_counter()
         found = sampler(batch.seeds, batch.key)
         blocks = found.blocks(transpose=transpose)
-        return replace(batch, n_id=found.n_id, blocks=blocks).timed("sample", _since(began))
+        batch = replace(batch, n_id=found.n_id, e_id=found.e_id, blocks=blocks)
+        return batch.timed("sample", _since(began))
 
     return then(batches, work)
 
@@ -159,20 +160,25 @@ def fetch(
     x: Rows | Tensor | Mapping[str, Any] | None = None,
     y: Tensor | Rows | Mapping[str, Any] | None = None,
     *,
+    edge_attr: Rows | Tensor | Mapping[EdgeType, Any] | None = None,
     pin_memory: bool = False,
     buffers: Buffers | None = None,
     **extra: Any,
 ) -> Iterator[Batch]:
     """The rows of ``x`` of all nodes of a batch, and those of ``y`` of its seeds.
 
-    A source is a tensor with one row for each node, or anything with ``shape`` and ``rows(index,
-    out=None)``; of a graph with several types of nodes, a dict of them, from which types may be
-    missing. ``extra``: further columns of all nodes, which come as ``batch.extra[name]``.
-    ``pin_memory``: put rows of tensors into page-locked memory, whose copies to a GPU are fast.
+    ``edge_attr``: the rows of all sampled edges, in the order of the first block's; those of a
+    later block are the first ``block.num_edges`` of them.
+
+    A source is a tensor with one row for each node (edge), or anything with ``shape`` and
+    ``rows(index, out=None)``; of a graph with several types of nodes, a dict of them, from which
+    types (relations) may be missing. ``extra``: further columns of all nodes, which come as
+    ``batch.extra[name]``. ``pin_memory``: put rows of tensors into page-locked memory, whose copies
+    to a GPU are fast.
 
     The memory of rows of tensors is used again when the last tensor in it is gone; chains that
     follow each other may share it, as ``buffers``. Ids are checked before anything is written:
-    :class:`GraphError`.
+    :class:`GraphError`. :class:`ConfigError` for ``edge_attr`` of batches that were not sampled.
 
     A table with ``requires_grad`` is read where the batch is made, and gets its gradient. Read
     ahead it would be the table before the last steps: :func:`prefetch` refuses its rows.
@@ -192,6 +198,13 @@ def fetch(
             found["x"] = rows(x, nodes)
         if y is not None:
             found["y"] = rows(y, batch.seeds)
+        if edge_attr is not None:
+            if batch.e_id is None:
+                raise ConfigError(
+                    "fetch: edge_attr is given, but the batches have no edges yet. Put sample "
+                    "before fetch."
+                )
+            found["edge_attr"] = rows(edge_attr, batch.e_id)
         return replace(batch, **found).timed("gather", _since(began))
 
     return then(batches, work)
@@ -256,12 +269,14 @@ def prefetch(
     depth: int = 2,
     max_bytes: int | None = None,
     threads: int = 1,
+    expected: int = 0,
 ) -> Iterator[Batch]:
     """The same batches in the same order, made ahead of their use by threads of this process.
 
     ``depth``: batches that are ready or in work beside the one in use; 0 works in the caller's
     thread. ``max_bytes``: bytes that they hold together; one is always allowed, and what a batch
-    will need is taken from the largest so far. ``threads``: batches in work at once. Each is worked
+    will need is taken from the largest so far. ``expected``: what it is taken from before the first
+    one is there; 0 makes that one alone. ``threads``: batches in work at once. Each is worked
     on by one thread, so that together they take ``threads`` cores from the training; the source of
     the chain, and iterators that are no stages, are advanced by one thread at a time.
 
@@ -274,12 +289,13 @@ def prefetch(
     """
     _at_least("prefetch", "depth", depth, 0)
     _at_least("prefetch", "threads", threads, 1)
+    _at_least("prefetch", "expected", expected, 0)
     if max_bytes is not None:
         _at_least("prefetch", "max_bytes", max_bytes, 1)
     chain = batches if isinstance(batches, _Chain) else _Chain(iter(batches), ())
     if depth == 0:
         return _waiting(chain)
-    return _ahead(_Shared(chain), depth, max_bytes, threads)
+    return _ahead(_Shared(chain), depth, max_bytes, threads, expected)
 
 
 def _waiting(chain: Iterator[Batch]) -> Iterator[Batch]:
@@ -327,7 +343,7 @@ class _Shared:
                     break
                 batch = function(batch)
             if batch is not None:
-                mapped((batch.x, batch.y, batch.extra), _refuse_gradient)
+                mapped((batch.x, batch.y, batch.edge_attr, batch.extra), _refuse_gradient)
             place.set_result(batch)
         except BaseException as error:
             place.set_exception(error)
@@ -343,37 +359,42 @@ def _refuse_gradient(rows: Tensor) -> Tensor:
     return rows
 
 
-def _ahead(shared: _Shared, depth: int, max_bytes: int | None, threads: int) -> Iterator[Batch]:
+def _ahead(
+    shared: _Shared, depth: int, max_bytes: int | None, threads: int, largest: int
+) -> Iterator[Batch]:
     pool = ThreadPoolExecutor(threads, "graphkit-prefetch", initializer=shared.begin)
     waiting: deque[Future[Batch | None]] = deque()
-    largest = 0
 
-    def has_room() -> bool:
-        if not waiting:
-            return True
-        if len(waiting) > depth:
-            return False
-        if max_bytes is None:
-            return True
+    def has_room(most: int) -> bool:
+        if len(waiting) >= most or max_bytes is None:
+            return len(waiting) < most
         made = [place for place in waiting if place.done() and place.exception() is None]
         held = sum(batch.nbytes for place in made if (batch := place.result()) is not None)
         # nothing is known before the first
         unknown = largest or max_bytes
         return held + (len(waiting) - len(made) + 1) * unknown <= max_bytes
 
+    def begin() -> None:
+        place: Future[Batch | None] = Future()
+        shared.places.append(place)
+        waiting.append(place)
+        pool.submit(shared.fill)
+
     try:
         while True:
-            while has_room():
-                place: Future[Batch | None] = Future()
-                shared.places.append(place)
-                waiting.append(place)
-                pool.submit(shared.fill)
+            # the next one, whatever it needs
+            while not waiting or has_room(depth + 1):
+                begin()
             began = time.perf_counter()
             batch = waiting.popleft().result()
             if batch is None:
                 return
             waited = _since(began)
-            largest = max(largest, batch.nbytes) if max_bytes is not None else 0
+            if max_bytes is not None:
+                largest = max(largest, batch.nbytes)
+                # beside this one, whose size may be the first that is known
+                while has_room(depth):
+                    begin()
             yield batch.timed("wait", waited)
             # the consumer may still hold it, but we do not
             del batch

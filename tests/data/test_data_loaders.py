@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+import multiprocessing
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data, HeteroData
 from torch_geometric.loader import LinkLoader, NodeLoader
+from torch_geometric.loader import LinkNeighborLoader as PyGLinkLoader
+from torch_geometric.loader import NeighborLoader as PyGNeighborLoader
 from torch_geometric.nn import SAGEConv, to_hetero
 from torch_geometric.sampler import (
     EdgeSamplerInput,
@@ -179,6 +184,45 @@ def test_workers_that_are_started_afresh(kind: Any, capfd: pytest.CaptureFixture
     afresh = kind(data, [2, 2], num_workers=2, multiprocessing_context="spawn", **options)
     assert same(list(kind(data, [2, 2], **options)), list(afresh))
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("kind", "start"), [(NeighborLoader, "fork"), (LinkNeighborLoader, "spawn")]
+)
+def test_workers_that_stay(kind: Any, start: str) -> None:
+    """The processes of the first pass draw for every epoch, also after one that was left."""
+    data = small()
+    options: dict[str, Any] = {"batch_size": 30, "seed": 1}
+    if kind is LinkNeighborLoader:
+        options |= {"edge_label_index": data.edge_index[:, :90], "neg_sampling_ratio": 1.0}
+    stays = {"num_workers": 1, "multiprocessing_context": start, "persistent_workers": True}
+    loader, plain = kind(data, [2, 2], **options, **stays), kind(data, [2, 2], **options)
+
+    wanted = [list(plain) for _ in range(4)]
+    assert not same(*wanted[:2])
+    assert same(list(loader), wanted[0])
+    workers = {worker.pid for worker in multiprocessing.active_children()}
+    assert same(list(loader), wanted[1])
+    next(iter(loader))
+    assert same(list(loader), wanted[3])
+    loader.epoch = 1
+    assert same(list(loader), wanted[1])
+    assert workers and {worker.pid for worker in multiprocessing.active_children()} == workers
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [(NeighborLoader, PyGNeighborLoader), (LinkNeighborLoader, PyGLinkLoader)]
+)
+def test_arguments_are_pygs(ours: Any, theirs: Any) -> None:
+    """All of them, in PyG's order and with its defaults; what is new only by name."""
+    mine, pygs = (list(inspect.signature(some).parameters.values()) for some in (ours, theirs))
+    assert [p.name for p in pygs][-1] == "kwargs" and len(pygs) > 15
+    for given, wanted in zip(mine, pygs[:-1], strict=False):
+        both = [(some.name, some.default, some.kind) for some in (given, wanted)]
+        assert both[0] == both[1]
+    new = mine[len(pygs) - 1 :]
+    assert all(p.kind in (p.KEYWORD_ONLY, p.VAR_KEYWORD) for p in new)
+    assert new[-1].name == "kwargs"
 
 
 def test_pygs_own_loader_takes_the_sampler() -> None:
@@ -639,6 +683,53 @@ def test_ahead_is_done_by_threads_that_end() -> None:
     assert seen == [threading.main_thread()] * 3
 
 
+@pytest.mark.parametrize("kind", [NeighborLoader, LinkNeighborLoader])
+@pytest.mark.parametrize("batches", [None, 3, 0.1])
+def test_bytes_bound_what_is_ahead(
+    kind: Any, batches: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So many batches' bytes, beside the one in use; in the second pass their size is known."""
+    ring = torch.arange(400)
+    data = Data(
+        x=torch.randn(400, 50), edge_index=torch.stack([ring, (ring + 1) % 400]),
+        whole=torch.zeros(1, 10**6),
+    )  # fmt: skip
+    name = "sample_from_nodes" if kind is NeighborLoader else "sample_from_edges"
+    draw, lock = getattr(GraphkitSampler, name), threading.Lock()
+    made = taken = most = 0
+
+    def counted(*args: Any, **options: Any) -> Any:
+        nonlocal made, most
+        with lock:
+            made += 1
+            most = max(most, made - taken)
+        return draw(*args, **options)
+
+    def loader(ahead_bytes: int | None) -> Any:
+        options: dict[str, Any] = {} if kind is NeighborLoader else {"edge_label_index": None}
+        options |= {"batch_size": 10, "ahead": 8, "ahead_bytes": ahead_bytes}
+        return kind(data, [0], **options)
+
+    def size(batch: Any) -> int:
+        # what belongs to the user is not counted
+        values = [value for name, value in everything(batch) if name != "whole"]
+        return sum(v.nbytes for v in values if isinstance(v, Tensor))
+
+    bound = None if batches is None else int(batches * size(next(iter(loader(None)))) * 1.05)
+    monkeypatch.setattr(GraphkitSampler, name, counted)
+    loaded = loader(bound)
+    for passed in range(2):
+        made = taken = most = 0
+        for batch in loaded:
+            time.sleep(0.002)
+            with lock:
+                taken += 1
+            assert torch.equal(batch.x, data.x[batch.n_id])
+        assert made == taken == 40
+        room = 8 if batches is None else int(batches)
+        assert most <= room + 1 and (most > 2 or not room), (passed, most)
+
+
 @pytest.mark.parametrize("ahead", [0, 2])
 def test_ids_are_checked_before_a_thread_starts(
     ahead: int, monkeypatch: pytest.MonkeyPatch
@@ -879,8 +970,12 @@ def test_bad_input() -> None:
         NeighborLoader(data, [2], input_time=torch.arange(60))
     with pytest.raises(ConfigError, match="edge_label_time and time_attr belong together"):
         LinkNeighborLoader(data, [2], edge_label_time=torch.arange(500))
-    with pytest.raises(ConfigError, match="persistent_workers keep the sampler of the first"):
-        NeighborLoader(data, [2], num_workers=1, persistent_workers=True)
+    # torch's own words
+    with pytest.raises(ValueError, match="persistent_workers option needs num_workers > 0"):
+        NeighborLoader(data, [2], persistent_workers=True)
+    for wrong in (0, -1, 0.5, True, "1 GB"):
+        with pytest.raises(ConfigError, match="ahead_bytes is .*, but a number of bytes from 1 on"):
+            NeighborLoader(data, [2], ahead_bytes=wrong)  # pyright: ignore[reportArgumentType]
     ours = GraphkitSampler(data, [2], time_attr="edge_time")
     beside: list[dict[str, Any]] = [
         {"seed": 1}, {"method": "labor"}, {"weight_attr": "weight"}, {"directed": False},

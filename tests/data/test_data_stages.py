@@ -26,7 +26,7 @@ from graphkit.data.buffers import Buffers
 from graphkit.data.stages import fetch, move, prefetch, sample, seeds
 from graphkit.errors import ConfigError, GraphError
 from graphkit.graph import Graph
-from graphkit.ops import Key, Sampler
+from graphkit.ops import Key, Sampler, spmm
 
 N = 400
 IDS = torch.arange(N)
@@ -35,6 +35,7 @@ Y = torch.arange(N) % 7
 GRAPH = Graph.from_edge_index(
     torch.randint(0, N, (2, 4000), generator=torch.Generator().manual_seed(2)), N
 )
+OF_EDGES = torch.randn(4000, 3, generator=torch.Generator().manual_seed(3))
 SAMPLER = Sampler(GRAPH, [4, 3])
 TYPED = {
     ("a", "to", "b"): Graph.from_edge_index(GRAPH.edge_index(), num_src=N, num_dst=N),
@@ -44,7 +45,8 @@ TYPED_SAMPLER = Sampler(TYPED, [3, 2])
 
 
 def chain(**options: Any) -> Iterator[Batch]:
-    return fetch(sample(seeds(IDS, 32, seed=3, **options), SAMPLER, transpose=True), X, Y)
+    made = sample(seeds(IDS, 32, seed=3, **options), SAMPLER, transpose=True)
+    return fetch(made, X, Y, edge_attr=OF_EDGES)
 
 
 def tensors(value: Any) -> list[Tensor]:
@@ -57,7 +59,7 @@ def tensors(value: Any) -> list[Tensor]:
 
 
 def content(batch: Batch) -> list[Tensor]:
-    names = ("seeds", "n_id", "blocks", "x", "y", "extra")
+    names = ("seeds", "n_id", "e_id", "blocks", "x", "y", "edge_attr", "extra")
     return [t for name in names for t in tensors(getattr(batch, name))]
 
 
@@ -143,11 +145,49 @@ def test_a_batch_holds_the_rows_of_its_nodes() -> None:
         batch.x = None  # type: ignore[misc]
 
 
+@pytest.mark.parametrize("induced", [False, True])
+def test_edges_of_every_block_have_their_numbers_and_rows(induced: bool) -> None:
+    kind: Any = "induced" if induced else "directional"
+    sampler = Sampler(GRAPH, [4, 3, 2], subgraph_type=kind)
+    made = fetch(sample(seeds(IDS, 32, seed=3), sampler), X, edge_attr=OF_EDGES)
+    for batch in prefetch(made, depth=2):
+        assert isinstance(batch.n_id, Tensor) and isinstance(batch.e_id, Tensor)
+        assert len(batch.e_id) == batch.blocks[0].num_edges == len(batch.edge_attr)
+        assert torch.equal(batch.edge_attr, OF_EDGES[batch.e_id])
+        for block in batch.blocks:
+            mine = batch.e_id[: block.num_edges]
+            assert torch.equal(batch.n_id[block.edge_index()], GRAPH.edge_index()[:, mine])
+    # from anything that has rows
+    halves = fetch(sample(seeds(IDS, 32, seed=3), sampler), edge_attr=Halved(OF_EDGES))
+    for batch in halves:
+        assert torch.equal(batch.edge_attr, OF_EDGES[batch.e_id] / 2)
+
+
+def test_weights_of_edges_on_blocks_are_those_of_the_whole_graph() -> None:
+    """With all neighbours, two weighted sums over blocks equal those over the graph."""
+    weight, x = OF_EDGES[:, 0].double(), X.double()
+    whole = spmm(GRAPH, spmm(GRAPH, x, weight), weight)
+    made = sample(seeds(IDS, 100, seed=3), Sampler(GRAPH, [-1, -1]))
+    for batch in fetch(made, x, edge_attr=weight):
+        out = batch.x
+        for block in batch.blocks:
+            out = spmm(block, out, batch.edge_attr[: block.num_edges])
+        torch.testing.assert_close(out, whole[batch.seeds])
+
+
+def test_rows_of_edges_need_edges() -> None:
+    with pytest.raises(ConfigError, match="edge_attr is given, .* Put sample before fetch"):
+        next(fetch(seeds(IDS, 32), edge_attr=OF_EDGES))
+    with pytest.raises(GraphError, match="but x has 100 rows"):
+        list(fetch(sample(seeds(IDS, 64), SAMPLER), edge_attr=OF_EDGES[:100]))
+
+
 def test_of_several_types() -> None:
     tables = {"a": X, "b": X.double()}
     degrees = {"b": Y}
+    of_edges = {("a", "to", "b"): OF_EDGES}
     ids = seeds(IDS, 50, seed=3, kind="b")
-    found = list(fetch(sample(ids, TYPED_SAMPLER), tables, Y, degree=degrees))
+    found = list(fetch(sample(ids, TYPED_SAMPLER), tables, Y, edge_attr=of_edges, degree=degrees))
     assert same(
         found,
         list(
@@ -156,6 +196,7 @@ def test_of_several_types() -> None:
                     sample(seeds(IDS, 50, seed=3, kind="b"), TYPED_SAMPLER),
                     tables,
                     {"b": Y},
+                    edge_attr=of_edges,
                     degree=degrees,
                 ),
                 threads=2,
@@ -169,17 +210,25 @@ def test_of_several_types() -> None:
         assert torch.equal(batch.y["b"], Y[batch.seeds["b"]])
         assert torch.equal(batch.extra["degree"]["b"], Y[batch.n_id["b"]])
         assert "a" not in batch.extra["degree"]
+        assert batch.e_id.keys() == TYPED.keys() and batch.edge_attr.keys() == of_edges.keys()
+        mine = batch.e_id["a", "to", "b"]
+        assert torch.equal(batch.edge_attr["a", "to", "b"], OF_EDGES[mine])
+        src, dst = batch.blocks[0]["a", "to", "b"].edge_index()
+        ends = torch.stack([batch.n_id["a"][src], batch.n_id["b"][dst]])
+        assert torch.equal(ends, GRAPH.edge_index()[:, mine])
         assert batch.blocks[-1]["a", "to", "b"].num_dst == 50
 
 
+class Halved:
+    def __init__(self, table: Tensor) -> None:
+        self.table, self.shape = table, table.shape
+
+    def rows(self, index: Tensor, out: Tensor | None = None) -> Tensor:
+        return self.table[index] / 2
+
+
 def test_any_source_of_rows() -> None:
-    class Halves:
-        shape = X.shape
-
-        def rows(self, index: Tensor, out: Tensor | None = None) -> Tensor:
-            return X[index] / 2
-
-    for batch in fetch(sample(seeds(IDS, 100), SAMPLER), Halves(), Y):
+    for batch in fetch(sample(seeds(IDS, 100), SAMPLER), Halved(X), Y):
         assert torch.equal(batch.x, X[batch.n_id] / 2)
     # without sampling the rows are those of the seeds
     for batch in fetch(seeds(IDS, 100), X):
@@ -229,6 +278,9 @@ def test_a_table_that_is_trained_is_read_in_the_step() -> None:
     assert made == 4 and bool((table.grad == 1).all())
     tables: list[dict[str, Any]] = [{name: table} for name in ("x", "y", "more")]
     tables.append({"x": {"a": table}})
+    of_edges = OF_EDGES.clone().requires_grad_()
+    with pytest.raises(GraphError, match="requires_grad.*depth=0"):
+        next(prefetch(fetch(sample(seeds(IDS, 100), SAMPLER), edge_attr=of_edges)))
     for columns in tables:
         kind = "a" if isinstance(columns.get("x"), dict) else None
         with pytest.raises(GraphError, match="requires_grad.*depth=0"):
@@ -346,6 +398,40 @@ def test_bytes_bound_what_is_ahead() -> None:
         with rows.lock:
             rows.taken += 1
     assert 2 <= rows.most <= 3 + 1
+
+
+@pytest.mark.parametrize("expected", [0, 1])
+def test_what_is_begun_before_a_size_is_known(expected: int) -> None:
+    """One batch, or as many as there is room for if each has the bytes expected."""
+    begun, go_on = threading.Semaphore(0), threading.Event()
+
+    class Held:
+        shape = X.shape
+
+        def rows(self, index: Tensor, out: Tensor | None = None) -> Tensor:
+            begun.release()
+            assert go_on.wait(30)
+            return X[index]
+
+    (size,) = {b.nbytes for b in fetch(seeds(IDS, 10, drop_last=True), X)}
+    batches = prefetch(
+        fetch(seeds(IDS, 10), Held()), depth=9, threads=9, max_bytes=4 * size,
+        expected=expected * size,
+    )  # fmt: skip
+    first: list[Batch] = []
+    loop = threading.Thread(target=lambda: first.append(next(batches)))
+    loop.start()
+    for _ in range(4 if expected else 1):
+        assert begun.acquire(timeout=30)
+    # nothing more comes
+    assert not begun.acquire(timeout=0.2)
+    go_on.set()
+    loop.join()
+    assert torch.equal(first[0].x, X[first[0].seeds])
+    # once a size is known the next ones are begun, before they are asked for
+    for _ in range(1 if expected else 4):
+        assert begun.acquire(timeout=30)
+    batches.close()
 
 
 class Broken(Exception):
@@ -606,6 +692,7 @@ def test_memory_is_flat(batches: Callable[[Tensor, Tensor], Iterator[Any]]) -> N
         (lambda: prefetch([], depth=-1), ConfigError, "depth is -1, but a whole number from 0"),
         (lambda: prefetch([], threads=0), ConfigError, "threads is 0"),
         (lambda: prefetch([], max_bytes=0.5), ConfigError, "max_bytes is 0.5"),  # type: ignore[arg-type]
+        (lambda: prefetch([], expected=-1), ConfigError, "expected is -1"),
     ],
 )
 def test_bad_options_are_told_at_once(make: Any, error: type[Exception], message: str) -> None:
