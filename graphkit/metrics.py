@@ -94,20 +94,24 @@ def mae(pred: Tensor, y: Tensor) -> float:
 
 
 def hits_at(pos: Tensor, neg: Tensor, k: int) -> float:
-    """The fraction of true links that score above the k-th highest score of no links (OGB).
+    """The fraction of true links that score above the k-th highest score of no links.
+
+    Of no links that all share it is OGB's. Of those of its own, a link that as many as k score as
+    high as is no hit, where OGB takes the middle of its ranks.
 
     Args:
         pos: scores ``[P]`` of true links.
-        neg: scores ``[M]`` of no links; with fewer than ``k`` of them every true link is a hit.
+        neg: scores ``[M]`` of no links that all share, or ``[P, M]`` of those that each is compared
+            with; with fewer than ``k`` of them every true link is a hit.
 
     Raises :class:`DataError` as :func:`mrr`, :class:`ConfigError` for ``k`` below 1.
     """
-    _check_links("hits", pos, neg, 1)
+    _check_links("hits", pos, neg, 1 if neg.dim() == 1 else 2)
     if k < 1:
         raise ConfigError(f"hits_at: k is {k}, but at least 1 is expected.")
-    if len(neg) < k:
+    if neg.size(-1) < k:
         return 1.0
-    return (pos > neg.topk(k).values[-1]).double().mean().item()
+    return (pos > neg.topk(k).values[..., -1]).double().mean().item()
 
 
 def mrr(pos: Tensor, neg: Tensor) -> float:

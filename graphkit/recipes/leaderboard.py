@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ import torch
 from ..errors import ConfigError, StoreError
 from ..store import atomic
 from .memory import environment
-from .report import Record
+from .report import Record, result
 
 OGB = ("ogbn-", "ogbl-", "ogbg-")
 OPEN = "TO BE FILLED IN"
@@ -117,7 +116,7 @@ def write(
         "Official or unofficial": OPEN,
     }
     values = {
-        **{key: value for key, value in asdict(record).items() if key != "run"},
+        **{key: value for key, value in result(record).items() if key != "run"},
         "hardware": fields["Hardware"],
         "ogb_version": fields["OGB version"],
         "command": command,

@@ -55,6 +55,7 @@ def link(
     val_negatives: float = 1.0,
     resplit: bool = False,
     valid_edges: bool = False,
+    heart: int = 0,
     hidden: int = 256,
     num_layers: int = 2,
     dropout: float = 0.5,
@@ -100,6 +101,10 @@ def link(
     is among the edges that messages run on, or the data is refused; where links are held out by
     time, as in ogbl-collab, one may have been a link before, and the run says how many were.
 
+    Beside the metric the result has Hits@20, @50 and @100 of the test links, MRR where each link is
+    ranked among pairs of its own, and ties: the share of test links that score exactly as a pair
+    they are ranked among.
+
     Args:
         data: data set to train on (see: graphkit data list); in Python also a PyG Data, with or
             without split_edge
@@ -115,6 +120,8 @@ def link(
         val_negatives: pairs without an edge for each validation link, where links are divided here
         resplit: divide the links anew for every seed
         valid_edges: send messages along the validation links too when the test links are scored
+        heart: rank each held-out link among so many hard pairs of its own, as HeaRT does with 500:
+            half of them keep its source, half its target; 0 for the pairs of the division
         hidden: width of the learnt vectors and all layers
         num_layers: number of layers of the encoder, and of the MLP on pairs
         dropout: share of the inputs of each layer but the first dropped in training
@@ -135,8 +142,8 @@ def link(
         epochs: most epochs to train
         patience: stop when the validation loss exceeds its mean over so many epochs before; 0 never
         select: keep the weights of the best validation score, or of the lowest validation loss
-        metric: hits@K (such as hits@20), mrr, rocauc or ap; the data set's own if not given, else
-            rocauc
+        metric: hits@K (such as hits@20), mrr, rocauc or ap; if not given mrr with heart, the data
+            set's own, or rocauc
         undirected: send messages along the reverse of every edge too
         quiet: print nothing
         submission: file to write the form of OGB's leaderboard to; must not exist
@@ -156,6 +163,9 @@ def link(
     # what is sampled from stays in the memory of the host
     home = place if fanout is None else torch.device("cpu")
     named = link_card(data) if isinstance(data, str) else None
+    if options["heart"]:
+        check_heart(options["heart"], submission)
+        metric = metric or "mrr"
     if named is not None and named.kind == "link":
         metric = metric or named.metric
     if options["targets"] == "auto":
@@ -199,6 +209,7 @@ def link(
         note=note,
         quiet=quiet,
         submission=submission,
+        on_board=not options["heart"],
         defects=named.defects if named is not None else (),
         closing=lambda record: hints(record, settled.command, LINK_MODELS),
         pictures=lambda folder: link_plots.first_scores(
@@ -206,6 +217,20 @@ def link(
         ),
     )
     return carry_out(job, out, resume)
+
+
+def check_heart(count: int, submission: Any) -> None:
+    """Raise :class:`ConfigError` unless so many hard pairs can be had, and no board is meant."""
+    if count % 2:
+        raise ConfigError(
+            f"heart is {count}, but an even number is expected: half of the pairs replace either "
+            f"end of a link. Use {count + 1}."
+        )
+    if submission is not None:
+        raise ConfigError(
+            "submission is for scores among OGB's own pairs, and heart ranks links among others. "
+            "Leave out one of them."
+        )
 
 
 def _build(about: Mapping[str, Any], encoder_lr: float | None) -> nn.Module:
@@ -259,7 +284,7 @@ def fitting(metric: str, negative: Mapping[str, Tensor]) -> str:
             "metric is 'mrr', which ranks each link among pairs of its own, but all links share "
             "theirs here. Use hits@K or rocauc."
         )
-    fewest = min(pairs[..., 0].numel() for pairs in negative.values())
+    fewest = min(pairs.size(-2) for pairs in negative.values())
     if hits and int(hits[1]) > fewest:
         raise ConfigError(
             f"metric is {metric!r}, but there are {fewest} pairs without a link to rank among. "
@@ -272,11 +297,20 @@ def score(metric: str, positive: Tensor, negative: Tensor) -> float:
     """The ``metric`` of logits ``positive [n]`` of links and ``negative [m]`` or [n, K] of none."""
     if metric == "mrr":
         return metrics.mrr(positive, negative)
-    negative = negative.reshape(-1)
     if metric.startswith("hits@"):
         return metrics.hits_at(positive, negative, int(metric[5:]))
+    negative = negative.reshape(-1)
     y = torch.cat([torch.ones_like(positive), torch.zeros_like(negative)])
     return metrics.score(metric)(torch.cat([positive, negative]), y)
+
+
+def beside(metric: str, positive: Tensor, negative: Tensor) -> dict[str, float]:
+    """What these logits say beside ``metric``: MRR and hits at 20, 50 and 100, as far as there are
+    pairs for them, and ``ties``, how much of it hangs on how equal scores are counted."""
+    names = ["mrr"] if negative.dim() == 2 else []
+    names += [f"hits@{k}" for k in (20, 50, 100) if k <= negative.size(-1)]
+    found = {name: score(name, positive, negative) for name in names if name != metric}
+    return {**found, "ties": metrics.tie_fraction(positive, negative)}
 
 
 def scorer(
@@ -291,7 +325,7 @@ def scorer(
         h = all_vectors(model, links, part) if sampled else model(links.x, graph)
 
     def of(pairs: Tensor) -> Tensor:
-        some = pairs.reshape(-1, 2).split(options["batch_size"])
+        some = pairs.reshape(-1, 2).split(model.at_once or options["batch_size"])
         with _cast(links, options):
             scores = [
                 score_rows(model, h, batch) if sampled else model.score(h, batch, graph)
@@ -381,6 +415,8 @@ def problem(
             total, taken = total + loss.item() * len(pairs), taken + len(pairs)
         return total / taken
 
+    others: dict[str, float] = {}
+
     def outputs(part: str) -> list[Tensor]:
         groups = divided.positive[part], divided.negative[part]
         return logits(model, divided, groups, options, part)
@@ -395,10 +431,12 @@ def problem(
         # those of the first seed are drawn, and others would take memory to the end of the run
         if scores is not None and not scores:
             scores[seed] = positive.float().cpu(), negative.float().cpu()
+        others.update(beside(options["metric"], positive, negative))
         return score(options["metric"], positive, negative)
 
     learns = any(p.requires_grad for p in model.parameters())
-    return Problem(number, train if learns else lambda *_: 0.0, validate, test)
+    epoch = train if learns else lambda *_: 0.0
+    return Problem(number, epoch, validate, test, beside=lambda: others)
 
 
 def _announce(

@@ -49,9 +49,11 @@ class PairModel(nn.Module):
     All but ``predictor`` is the encoder, which may have a learning rate of its own. ``is_logit``:
     are scores logits of a link? ``is_joint``: are links and pairs without one scored in one call in
     training? A batch norm that sees one kind alone takes away what tells it from the other.
+    ``at_once``: so many pairs are scored in one call, None for a batch of the run.
     """
 
     is_logit = is_joint = True
+    at_once: int | None = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -240,6 +242,8 @@ class Heuristic(PairModel):
     """A score of pairs by the graph alone, without weights; ``name`` is one of ``HEURISTICS``."""
 
     is_logit = False
+    # they bound their memory themselves, and katz and ppr start from each end once in a call
+    at_once = 2**22
 
     def __init__(self, name: str) -> None:
         super().__init__()

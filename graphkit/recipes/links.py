@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -14,6 +14,7 @@ from ..data import (
     card,
     check_links,
     check_messages,
+    heart_negatives,
     is_path,
     load,
     random_link_split,
@@ -41,6 +42,7 @@ class Division:
     ``num_val`` and ``num_test`` are shares of the edges of a graph that comes without links to hold
     out, ``val_negatives`` the pairs without an edge for each validation link. ``resplit``: every
     seed divides anew. ``valid_edges``: validation links are messages when test links are scored.
+    ``heart``: so many hard pairs for each held-out link take the place of those without an edge.
     """
 
     num_val: float = 0.05
@@ -48,11 +50,12 @@ class Division:
     val_negatives: float = 1.0
     resplit: bool = False
     valid_edges: bool = False
+    heart: int = 0
 
     @staticmethod
     def of(options: Mapping[str, Any]) -> Division:
         """That of the options of a run; runs from before there were such have the defaults."""
-        names = ("num_val", "num_test", "val_negatives", "resplit", "valid_edges")
+        names = [of.name for of in fields(Division)]
         return Division(**{name: options[name] for name in names if name in options})
 
     def divide(self, edge_index: Tensor, num_nodes: int, seed: int) -> tuple[Tensor, Any]:
@@ -69,8 +72,12 @@ class Division:
             # what floats make of 1 - 0.05 - 0.1 is not 0.85
             fractions=(round(rest, 12), self.num_val, self.num_test),
             negatives=(self.val_negatives, 1.0),
-            seed=seed if self.resplit else 0,
+            seed=self.drawn(seed),
         )
+
+    def drawn(self, seed: int) -> int:
+        """The seed of what is drawn for a run's ``seed``."""
+        return seed if self.resplit else 0
 
 
 class NonEdges:
@@ -201,14 +208,16 @@ def read_links(
     Without ``split_edge`` the edges are divided as ``division`` and ``seed`` say; if
     ``undirected``, with their reverses, so that both directions of a link are in one part. No
     held-out link is among the messages, which is checked; where parts are ``by_time``, a link that
-    was one before may be, and is counted.
+    was one before may be, and is counted. With ``division.heart`` the pairs to rank links among are
+    :func:`graphkit.data.heart_negatives`, which look at features where links are divided here.
 
     Raises :class:`DataError` for such links, pairs out of range, and what cannot be divided;
     :class:`ConfigError` where links are to be divided anew that come divided.
     """
     edge_index, x, num_nodes = check_graph(data)
     parts = getattr(data, "split_edge", None)
-    if parts is None:
+    brought = parts is not None
+    if not brought:
         whole = both_ways(edge_index) if undirected else edge_index
         edge_index, parts = division.divide(whole, num_nodes, seed)
         # messages of such a division run both ways already
@@ -246,12 +255,40 @@ def read_links(
         later,
         absent=NonEdges(torch.cat([edges.t(), positive["train"]]), num_nodes),
     )
+    if division.heart:
+        # as for OGB's sets, whose features are left out of it
+        x = None if brought else links.x
+        links = replace(links, negative=_hard(links, x, division, seed, by_time))
     if not by_time:
         # a graph's edges are sorted once for all that is asked of it
         for names in [("val", "test")] if later is None else [("val",), ("test",)]:
             sent = links.seen(names[0]).edge_index()
             check_messages(sent, num_nodes, {name: positive[name] for name in names})
     return links
+
+
+def _hard(
+    links: Links, x: Tensor | None, division: Division, seed: int, by_time: bool
+) -> dict[str, Tensor]:
+    """HeaRT's pairs for each held-out link ``[n, heart, 2]``, hard by the graph of its part.
+
+    As there, none is a link that was known before: an edge of that graph, or a validation link when
+    test links are scored; where parts are ``by_time``, links recur, and only an end's partner is
+    left out.
+    """
+    known = {"val": None, "test": None if by_time else links.positive["val"].t()}
+    return {
+        part: heart_negatives(
+            links.seen(part),
+            links.positive[part],
+            x,
+            num_negatives=division.heart,
+            known=earlier,
+            allow_edges=by_time,
+            seed=division.drawn(seed),
+        )
+        for part, earlier in known.items()
+    }
 
 
 def is_by_time(data: str | Data, split: str | None) -> bool:

@@ -38,7 +38,8 @@ class Problem:
     ``train(optimizer, epoch)`` is one epoch, the first is 0, and returns its mean loss,
     ``validate()`` the validation loss and score, ``test()`` the test score: called once, with the
     chosen weights. ``split`` is the number of the split, None where there is one. ``seconds()`` is
-    what the last epoch, with its validation, spent its time on.
+    what the last epoch, with its validation, spent its time on, ``beside()`` what else the test
+    showed, by name.
     """
 
     split: int | None
@@ -46,6 +47,7 @@ class Problem:
     validate: Callable[[], tuple[float, float]]
     test: Callable[[], float]
     seconds: Callable[[], Mapping[str, float]] = dict
+    beside: Callable[[], Mapping[str, float]] = dict
 
 
 class Training:

@@ -24,6 +24,7 @@ from .linknet import LINK_MODELS, Builders
 # a batch of one graph has no spread for a batch norm
 _COUNTS = {"hidden": 1, "num_layers": 1, "epochs": 1, "patience": 0, "batch_size": 2}
 _COUNTS |= {"num_splits": 1, "min_epochs": 0}
+_COUNTS |= {"heart": 0}
 _COUNTS |= {"chunk": 1, "prefetch": 0, "prefetch_threads": 1}
 _NUMBERS = {
     "lr": (lambda x: 0 < x < float("inf"), "a number above 0"),

@@ -362,17 +362,18 @@ def _held_out(model: Any, links: Joined, options: Mapping[str, Any], index: Any)
 def _best(model: Any, links: Joined, options: Mapping[str, Any], top: int, index: Any) -> Predicted:
     """The ``top`` best new links from each node: no edges, held out or not, and no self-pairs.
 
-    So many sources at a time that their pairs with all nodes are a batch. Of equal scores the
-    smaller target comes first.
+    So many sources at a time that their pairs with all nodes are scored in one call. Of equal
+    scores the smaller target comes first.
     """
     size, graph = links.graph.num_dst, links.seen("test")
+    at_once = model.at_once or options["batch_size"]
     edges = torch.cat([graph.edge_index().t(), *links.positive.values()])
     if is_symmetric(graph):
         edges = torch.cat([edges, edges.flip(1)])
     taken = (edges[:, 0] * size + edges[:, 1]).unique()
     of, node = scorer(model, links, options, "test"), torch.arange(size, device=taken.device)
     pairs, scores, ranks = list[Tensor](), list[Tensor](), list[Tensor]()
-    for sources in node.split(max(1, options["batch_size"] // max(1, size))):
+    for sources in node.split(max(1, at_once // max(1, size))):
         out = of(torch.stack(torch.meshgrid(sources, node, indexing="ij"), dim=-1))
         _check_scores(out)
         start = int(sources[0]) * size

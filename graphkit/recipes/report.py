@@ -10,7 +10,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -36,7 +36,10 @@ _FILES = (*_ASIDE, "submission")
 
 @dataclass(frozen=True)
 class Row:
-    """One seed's result; ``val`` and ``test`` are fractions at epoch ``best_epoch``."""
+    """One seed's result; ``val`` and ``test`` are fractions at epoch ``best_epoch``.
+
+    ``beside`` are further scores of the test part, by name.
+    """
 
     seed: int
     split: int | None
@@ -45,6 +48,7 @@ class Row:
     val: float
     test: float
     seconds: float
+    beside: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -273,6 +277,26 @@ class RunFolder:
     ) -> None:
         """Write the weights of ``seed``, a safetensors file with a checksum, and what they are."""
         save_tensors(self.path / f"weights-seed{seed}.safetensors", weights, about)
+
+
+def result(record: Record) -> dict[str, Any]:
+    """``record`` as ``result.json`` holds it."""
+    content = asdict(record)
+    for row in content["rows"]:
+        if not row["beside"]:
+            del row["beside"]
+    return content
+
+
+def beside(record: Record) -> list[str]:
+    """A line of the further scores of the test part, means over the seeds; none where none are."""
+    scores = [row.beside for row in record.rows]
+    told = list[str]()
+    for name in scores[0]:
+        values = 100 * torch.tensor([of[name] for of in scores], dtype=torch.float64)
+        spread = f" ± {values.std(correction=1).item():.2f}" if len(scores) > 1 else ""
+        told.append(f"{name} {values.mean().item():.2f}{spread}")
+    return [f"test too, %: {', '.join(told)}"] if told else []
 
 
 def is_finished(path: Path) -> bool:

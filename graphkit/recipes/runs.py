@@ -37,6 +37,7 @@ class Job:
     model)`` says what is about to happen. ``about`` is kept beside the weights for ``graphkit
     predict``; ``work`` are the multiply-adds of the widest layer; ``data_digest`` tells other data;
     ``submission`` is the file for OGB's form, ``pictures(folder)`` draws what is the recipe's own.
+    ``on_board``: is the score that of OGB's leaderboard, where there is one for the data?
     """
 
     task: str
@@ -57,6 +58,7 @@ class Job:
     quiet: bool = False
     defects: Sequence[str] = ()
     submission: str | None = None
+    on_board: bool = True
     closing: Callable[[report.Record], Sequence[str]] = lambda record: ()
     pictures: Callable[[Path], None] = lambda folder: None
 
@@ -148,7 +150,8 @@ def carry_out(job: Job, out: str | None, resume: str | None) -> report.Record:
         if job.submission is not None:
             leaderboard.write(job.submission, record, job.device, job.options, job.command)
         folder.checkpoint.unlink(missing_ok=True)
-    lines = leaderboard.lines(record, job.device)
+    lines = leaderboard.lines(record, job.device) if job.on_board else []
+    lines += report.beside(record)
     lines += [job.note] if job.note else []
     lines += [f"peak memory: {record.peak_mb:,.0f} MB", f"run folder:  {record.run}"]
     plots.show(console, record, [*lines, *job.closing(record)])
@@ -275,7 +278,8 @@ def _finish(training: Training, problem: Problem, seed: int, started: float) -> 
         test = problem.test()
     seconds = time.perf_counter() - started
     epochs = len(training.history)
-    return report.Row(seed, problem.split, best.epoch, epochs, best.val_score, test, seconds)
+    scores = best.val_score, test, seconds, problem.beside()
+    return report.Row(seed, problem.split, best.epoch, epochs, *scores)
 
 
 def _save(folder: report.RunFolder, so_far: _Progress, current: dict[str, Any] | None) -> None:
@@ -297,7 +301,8 @@ def _deliver(
     record = report.record(
         *about, so_far.rows, so_far.seconds, most, folder.path, so_far.num_params
     )
-    folder.write(report.RESULT, asdict(record) | ({} if finished else {"interrupted": True}))
+    interrupted = {} if finished else {"interrupted": True}
+    folder.write(report.RESULT, report.result(record) | interrupted)
     chosen = {row.seed: row.best_epoch for row in so_far.rows}
     if _WATCH.get().draws(record):
         plots.curves(folder.path, so_far.histories, chosen, title=job.title, metric=job.metric)

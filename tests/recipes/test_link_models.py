@@ -21,10 +21,11 @@ from torch_geometric.data import Data
 
 from graphkit import metrics
 from graphkit.cli import main
+from graphkit.data import heart_negatives
 from graphkit.errors import ConfigError, DataError, StoreError
 from graphkit.graph import Graph
 from graphkit.nn import NCNCPredictor, NCNEncoder, NCNPredictor, own_options
-from graphkit.recipes import link, link_plots, predict
+from graphkit.recipes import leaderboard, link, link_plots, predict
 from graphkit.recipes.link import begin_with, logits, problem
 from graphkit.recipes.link_mini import Neighborhoods, all_vectors
 from graphkit.recipes.link_plots import hits_curve
@@ -39,6 +40,7 @@ from graphkit.recipes.links import (
 from graphkit.store import load_tensors, save_tensors
 from graphkit.structure import (
     estimated_counts,
+    heuristics,
     sketch_neighborhoods,
     with_normalized,
     without_edges,
@@ -463,6 +465,120 @@ def test_fanouts_that_do_not_fit(cliques: Data, change: dict[str, Any], part: st
         link(**{**QUICK, "data": cliques, **change})
 
 
+# what links are ranked among
+
+
+def test_other_scores_stand_beside_the_metric(
+    cliques: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options: dict[str, Any] = {**QUICK, "quiet": False, "resplit": True, "num_test": 0.3}
+    record = link(data=whole(cliques), model="cn", seeds="0-1", metric="hits@20", **options)
+    content = json.loads((Path(record.run) / "result.json").read_text())
+    for row, kept in zip(record.rows, content["rows"], strict=True):
+        assert list(row.beside) == ["hits@50", "hits@100", "ties"] and kept["beside"] == row.beside
+        predict(record.run, data=whole(cliques), seed=row.seed, out="p.csv", quiet=True)
+        table = pd.read_csv("p.csv")
+        test = table[table["part"] == "test"]
+        pos, neg = (torch.tensor(test[test["label"] == n]["score"].to_numpy()) for n in (1, 0))
+        assert row.test == pytest.approx(metrics.hits_at(pos, neg, 20))
+        for k in (50, 100):
+            assert row.beside[f"hits@{k}"] == pytest.approx(metrics.hits_at(pos, neg, k))
+        assert row.beside["ties"] == metrics.tie_fraction(pos, neg)
+    ties = torch.tensor([100 * row.beside["ties"] for row in record.rows]).double()
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "test too, %" in line]
+    assert line.startswith("test too, %: hits@50 ")
+    assert f", ties {ties.mean().item():.2f} ± {ties.std().item():.2f}" in line
+    # as many as there are pairs for
+    few = link(data=cliques, model="cn", **QUICK)
+    assert list(few.rows[0].beside) == ["hits@20", "ties"]
+
+
+@pytest.mark.parametrize("valid_edges", [False, True])
+def test_hard_pairs_are_those_of_heart(cliques: Data, valid_edges: bool) -> None:
+    cliques.x = torch.randn(60, 4)
+    graph = whole(cliques)
+    division = Division(heart=20, valid_edges=valid_edges)
+    links = read_links(graph, CPU, False, division)
+    for part in ("val", "test"):
+        known = links.positive["val"].t() if part == "test" else None
+        options: dict[str, Any] = dict(num_negatives=20, known=known)
+        expected = heart_negatives(links.seen(part), links.positive[part], links.x, **options)
+        assert torch.equal(links.negative[part], expected)
+    # what comes divided is ranked by the graph alone, as OGB's sets are
+    cliques.x = None
+    bare = read_links(cliques, CPU, False, division)
+    cliques.x = torch.randn(60, 4)
+    featured = read_links(cliques, CPU, False, division)
+    assert torch.equal(bare.negative["val"], featured.negative["val"])
+    # a seed draws its own where it divides anew
+    for resplit in (False, True):
+        drawn = Division(heart=20, valid_edges=valid_edges, resplit=resplit)
+        other = read_links(graph, CPU, False, drawn, seed=1)
+        assert torch.equal(other.negative["val"], links.negative["val"]) is not resplit
+
+
+def test_hard_pairs_of_links_by_time_may_be_links(cliques: Data) -> None:
+    """Who was linked may be so again, so that all but the partner is asked about."""
+    links = read_links(cliques, CPU, False, Division(heart=20), by_time=True)
+    expected = heart_negatives(
+        links.graph, links.positive["test"], num_negatives=20, allow_edges=True
+    )
+    assert torch.equal(links.negative["test"], expected)
+    assert count_oddities(links)["negatives that are links"] > 0
+
+
+def test_links_are_ranked_among_hard_pairs(cliques: Data) -> None:
+    record = link(data=cliques, model="cn", heart=20, out="hard", **QUICK)
+    easy = link(data=cliques, model="cn", metric="rocauc", **QUICK)
+    assert record.metric == "mrr" and list(record.rows[0].beside) == ["hits@20", "ties"]
+    negative = read_links(cliques, CPU, False, Division(heart=20)).negative["test"]
+    told = predict("hard", data=cliques, out="p.csv", quiet=True)
+    table = pd.read_csv("p.csv")
+    test = table[table["part"] == "test"]
+    pos, neg = (torch.tensor(test[test["label"] == n]["score"].to_numpy()) for n in (1, 0))
+    got = torch.tensor(test[test["label"] == 0][["source", "target"]].to_numpy())
+    assert torch.equal(got, negative.view(-1, 2))
+    assert told["test"] == record.test_mean == pytest.approx(metrics.mrr(pos, neg.view(42, 20)))
+    among = link(data=cliques, model="cn", heart=20, metric="hits@3", **QUICK)
+    assert among.test_mean == pytest.approx(metrics.hits_at(pos, neg.view(42, 20), 3))
+    hard = link(data=cliques, model="cn", heart=20, metric="rocauc", **QUICK)
+    assert hard.test_mean < easy.test_mean
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        (dict(heart=3), "heart is 3, but an even number is expected: .* Use 4"),
+        (dict(heart=-2), "heart is -2, but at least 0"),
+        (dict(heart=20, metric="hits@30"), "there are 20 pairs without a link .* smaller K"),
+        (dict(heart=20, data="ogbl-ddi", submission="f.md"), "heart ranks links among others"),
+    ],
+)
+def test_hard_pairs_that_do_not_fit(cliques: Data, change: dict[str, Any], part: str) -> None:
+    with pytest.raises(ConfigError, match=part):
+        link(**{"data": cliques, **QUICK, **change})
+    assert not Path("runs").exists()
+
+
+def test_hard_pairs_need_both_directions(cliques: Data) -> None:
+    one_way: Any = whole(cliques)
+    one_way.edge_index = one_way.edge_index[:, one_way.edge_index[0] < one_way.edge_index[1]]
+    with pytest.raises(DataError, match="graph has directions, .*Add the reverse of every edge"):
+        link(data=one_way, model="cn", heart=20, **QUICK)
+    link(data=one_way, model="cn", heart=20, undirected=True, **QUICK)
+
+
+def test_scores_that_are_not_ogbs_are_not_put_into_its_form(
+    cliques: Data, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(leaderboard, "on_board", lambda data: True)
+    told = []
+    for heart in (0, 20):
+        link(data=cliques, model="cn", heart=heart, seeds="0-1", **{**QUICK, "quiet": False})
+        told.append("OGB leaderboard" in capsys.readouterr().out)
+    assert told == [True, False]
+
+
 # what is refused or counted
 
 
@@ -620,13 +736,23 @@ def test_a_run_leaves_the_scores_of_its_first_seed(
     assert metrics.rocauc(torch.cat([positive, negative]), y) == record.test_mean
 
 
-@pytest.mark.parametrize("model", ["gae", "ncn", "cn"])
+@pytest.mark.parametrize("model", ["gae", "ncn", *HEURISTICS])
 @pytest.mark.parametrize("batch_size", [128, 4096])
 def test_the_best_new_links_are_those_of_all_pairs(
-    cliques: Data, model: str, batch_size: int
+    cliques: Data, model: str, batch_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = link(data=cliques, model=model, **{**QUICK, "batch_size": batch_size})
+    starts: list[int] = []
+    push = heuristics.ppr
+
+    def count(walker: Any, nodes: Tensor, **options: Any) -> Any:
+        starts.extend(nodes.tolist())
+        return push(walker, nodes, **options)
+
+    monkeypatch.setattr(heuristics, "ppr", count)
     told = predict(record.run, data=cliques, top=3, quiet=True)
+    # each node is walked from once, whatever a batch is
+    assert starts == (list(range(60)) if model == "ppr" else [])
     table = pd.read_parquet(told["file"])
     assert list(table.columns) == ["source", "target", "rank", "score"]
     assert told["rows"] == len(table) == 180 and told["test"] is None
