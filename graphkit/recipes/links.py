@@ -217,7 +217,7 @@ def read_links(
     edge_index, x, num_nodes = check_graph(data)
     parts = getattr(data, "split_edge", None)
     brought = parts is not None
-    if not brought:
+    if parts is None:
         whole = both_ways(edge_index) if undirected else edge_index
         edge_index, parts = division.divide(whole, num_nodes, seed)
         # messages of such a division run both ways already
