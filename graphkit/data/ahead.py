@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -58,14 +58,21 @@ def may_run_ahead(loader: Any) -> bool:
     )
 
 
-@dataclass
-class Largest:
-    """The bytes of the largest batch of all passes so far: what is expected of the next ones."""
+class Kept:
+    """What a loader has from one pass to the next."""
 
-    nbytes: int = 0
+    def __init__(self) -> None:
+        self.largest = 0
+        """The bytes of the largest batch so far: what is expected of others."""
+        self.memory = Buffers()
+        """Of the rows of batches that are gone."""
+
+    def __reduce__(self) -> tuple[type[Kept], tuple[()]]:
+        # a worker process that is started afresh has none of it
+        return Kept, ()
 
 
-def run_ahead(loader: Any, depth: int, max_bytes: int | None, largest: Largest) -> Iterator[Any]:
+def run_ahead(loader: Any, depth: int, max_bytes: int | None, kept: Kept) -> Iterator[Any]:
     """The batches of a pass of ``loader``, which is this pass's own.
 
     ``depth`` are made ahead, of ``max_bytes`` together. The user's transform is applied in the
@@ -75,7 +82,7 @@ def run_ahead(loader: Any, depth: int, max_bytes: int | None, largest: Largest) 
     # a batch may hold them as they are
     users = {t.untyped_storage().data_ptr() for t in _tensors(loader.data)}
     tables, loader.data = _apart(loader.data)
-    memory, numbers = Buffers(), iter(loader.batch_sampler)
+    numbers = iter(loader.batch_sampler)
     # here, because this draws from torch's generator
     first = list(itertools.islice(numbers, 1))
     none = torch.empty(0, dtype=torch.int64)
@@ -85,7 +92,7 @@ def run_ahead(loader: Any, depth: int, max_bytes: int | None, largest: Largest) 
         for kind, of_kind in tables.items():
             store = data if kind is None else data[kind]
             for name, table in of_kind.items():
-                store[name] = rows_of(table, store.n_id, memory)
+                store[name] = rows_of(table, store.n_id, kept.memory)
         own = [t for t in _tensors(data) if t.untyped_storage().data_ptr() not in users]
         # by these the batch knows its bytes
         return replace(batch, extra={"data": data, "tensors": own})
@@ -95,9 +102,9 @@ def run_ahead(loader: Any, depth: int, max_bytes: int | None, largest: Largest) 
             yield Batch(number, Key(0), none, extra={"numbers": ids})
 
     threads = min(depth, torch.get_num_threads())
-    limits = {"depth": depth, "max_bytes": max_bytes, "expected": largest.nbytes}
+    limits = {"depth": depth, "max_bytes": max_bytes, "expected": kept.largest}
     for batch in prefetch(then(places(), made), threads=threads, **cast(Any, limits)):
-        largest.nbytes = max(largest.nbytes, batch.nbytes)
+        kept.largest = max(kept.largest, batch.nbytes)
         held = cast(dict[str, Any], batch.extra)
         # out of it, so that the loop alone holds the data
         del held["tensors"]

@@ -28,7 +28,7 @@ from ..errors import ConfigError, GraphError, nearest
 from ..graph import Graph
 from ..ops import Key, NegativeSampler, Sampled, Sampler
 from ..ops.random import draw_seed, random_word, random_words
-from .ahead import Largest, may_run_ahead, run_ahead
+from .ahead import Kept, may_run_ahead, run_ahead
 
 _EXCLUDES = ("seed", "seed+reverse")
 
@@ -430,7 +430,7 @@ class _Epochs:
     _name: str
     _depth: int
     _budget: int | None
-    _largest: Largest
+    _kept: Kept
     _working: tuple[Any, Tensor] | None = None
     """The loader that persistent workers were started with, and the epoch that they read."""
 
@@ -443,7 +443,7 @@ class _Epochs:
                 "bound, is expected."
             )
         self.epoch, self._name = 0, name
-        self._depth, self._budget, self._largest = ahead, ahead_bytes, Largest()
+        self._depth, self._budget, self._kept = ahead, ahead_bytes, Kept()
 
     def __iter__(self) -> Iterator[Any]:
         epoch = self.epoch
@@ -469,7 +469,7 @@ class _Epochs:
         if self._depth and ours and may_run_ahead(own):
             # DataLoader's own draw, so that shuffling after manual_seed gives the order of PyG
             torch.empty((), dtype=torch.int64).random_(generator=own.generator)
-            return run_ahead(own, self._depth, self._budget, self._largest)
+            return run_ahead(own, self._depth, self._budget, self._kept)
         return super(_Epochs, own).__iter__()  # pyright: ignore
 
 
@@ -532,7 +532,8 @@ class NeighborLoader(_Epochs, NodeLoader):
     is read before the change: pass ``ahead=0`` then. It holds without ``num_workers`` and
     ``pin_memory``, for tensors in the host's memory without ``requires_grad``, and where no class
     or function of your own and no ``generator`` of a shuffle takes part; a ``transform`` may, which
-    runs in the loop's thread. Features use memory again whose last tensor is gone.
+    runs in the loop's thread. Features use memory again whose last tensor is gone,
+    also that of passes before.
 
     ``ahead_bytes``: what these batches may hold together, 1 GiB by default, None for no bound. What
     a batch will need is taken from the largest so far; one that needs more is made when it is

@@ -730,6 +730,24 @@ def test_bytes_bound_what_is_ahead(
         assert most <= room + 1 and (most > 2 or not room), (passed, most)
 
 
+def test_passes_use_the_memory_of_those_before() -> None:
+    data = small()
+    data.x = torch.randn(60, 5000)
+    loader = NeighborLoader(data, [2], batch_size=20)
+
+    def places() -> set[int]:
+        found = set()
+        for batch in loader:
+            assert torch.equal(batch.x, data.x[batch.n_id])
+            found.add(batch.x.data_ptr())
+        return found
+
+    first = places()
+    assert places() & first
+    kept = [batch.x for batch in loader]
+    assert len({x.data_ptr() for x in kept}) == 3
+
+
 @pytest.mark.parametrize("ahead", [0, 2])
 def test_ids_are_checked_before_a_thread_starts(
     ahead: int, monkeypatch: pytest.MonkeyPatch
