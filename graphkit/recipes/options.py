@@ -40,7 +40,7 @@ _NUMBERS = {
 _UNSET = ("encoder_lr",)
 _CHOICES = {
     "amp": (None, "bf16"),
-    "select": ("score", "loss"),
+    "select": ("score", "loss", "latest"),
     "norm": (None, "batch_norm"),
     "pool": ("mean", "sum"),
     "method": ("neighbor", "labor"),

@@ -9,8 +9,9 @@ import os
 import re
 import shlex
 import shutil
+import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,11 @@ _FILES = (*_ASIDE, "submission")
 
 @dataclass(frozen=True)
 class Row:
-    """One seed's result; ``val`` and ``test`` are fractions at epoch ``best_epoch``."""
+    """One seed's result; ``val`` and ``test`` are fractions at epoch ``best_epoch``.
+
+    ``checkpoints`` has, by the validation score that chose an epoch, its number (``epoch``), that
+    score (``val``), and all test scores there; empty where a recipe has one score.
+    """
 
     seed: int
     split: int | None
@@ -45,6 +50,7 @@ class Row:
     val: float
     test: float
     seconds: float
+    checkpoints: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,18 @@ def record(
         val_std=val.std(correction=1).item() if len(rows) > 1 else None,
         num_params=num_params,
     )
+
+
+def checkpoint_scores(rows: Sequence[Row]) -> dict[str, dict[str, tuple[float, float | None]]]:
+    """By what chose the epochs of ``rows``: the mean and unbiased deviation of each test score."""
+    found: dict[str, dict[str, tuple[float, float | None]]] = {}
+    for by in rows[0].checkpoints if rows else ():
+        found[by] = {}
+        for name in filter(lambda name: name not in ("epoch", "val"), rows[0].checkpoints[by]):
+            values = [row.checkpoints[by][name] for row in rows]
+            std = statistics.stdev(values) if len(values) > 1 else None
+            found[by][name] = statistics.fmean(values), std
+    return found
 
 
 def parse_seeds(seeds: str | int | Sequence[int]) -> list[int]:
@@ -264,8 +282,9 @@ class RunFolder:
             for seed, epochs in histories.items():
                 for epoch in epochs:
                     line = {"seed": seed, **asdict(epoch)}
-                    if not line["seconds"]:
-                        del line["seconds"]
+                    for name in ("seconds", "others"):
+                        if not line[name]:
+                            del line[name]
                     file.write(json.dumps(line) + "\n")
 
     def write_weights(

@@ -13,8 +13,8 @@ from .. import metrics
 from ..errors import ConfigError
 
 _FITTING = {
-    "classes": ("accuracy", "rocauc", "ap", "f1"),
-    "labels": ("rocauc", "ap", "f1"),
+    "classes": ("accuracy", "rocauc", "ap", "f1", "precision@rate"),
+    "labels": ("rocauc", "ap", "f1", "precision@rate"),
     "values": ("rmse", "mae"),
 }
 
