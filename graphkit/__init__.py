@@ -20,7 +20,7 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
-    from . import data, interop, metrics, nn, ops, recipes, scatter, structure, testing
+    from . import data, interop, metrics, nn, ops, recipes, scatter, structure, testing, transforms
     from .graph import Adj, Csr, Graph, as_graph
 
 __version__ = "0.1.0"
@@ -35,6 +35,7 @@ _SUBPACKAGES = (
     "scatter",
     "structure",
     "testing",
+    "transforms",
 )
 
 _OF_GRAPH = ("Adj", "Csr", "Graph", "as_graph")
@@ -60,6 +61,7 @@ __all__ = [
     "scatter",
     "structure",
     "testing",
+    "transforms",
 ]
 
 

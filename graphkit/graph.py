@@ -231,6 +231,71 @@ def row_ids(indptr: Tensor, num_edges: int) -> Tensor:
     return torch.repeat_interleave(rows, indptr.diff(), output_size=num_edges)
 
 
+def has_values(t: Tensor) -> bool:
+    """Whether the numbers of ``t`` may be looked at: not under ``torch.compile``, not on meta."""
+    return not torch.compiler.is_compiling() and t.device.type != "meta"
+
+
+def batch_offsets(
+    what: str,
+    num_nodes: int,
+    batch: Tensor | None,
+    ptr: Tensor | None,
+    device: torch.device,
+    num_graphs: int | None = None,
+) -> Tensor:
+    """Where the nodes of each graph of a batch begin, int64 ``[B + 1]``.
+
+    Of PyG's ``batch [N]`` (the number of each node's graph, rising) or ``ptr [B + 1]``; of one
+    graph if neither is given. Without ``num_graphs`` the last graph of ``batch`` is the last that
+    has nodes. Raises :class:`GraphError` for anything else.
+    """
+    given = ptr if batch is None else batch
+    if given is None:
+        return torch.tensor([0, num_nodes], device=device)
+    if batch is not None and ptr is not None:
+        raise GraphError(f"{what}: got both batch and ptr. Pass one of them.")
+    _check_graph_numbers(what, "ptr" if batch is None else "batch", given, device)
+    given = given.to(torch.int64)
+    if batch is None:
+        if num_graphs is not None and given.size(0) != num_graphs + 1:
+            raise GraphError(
+                f"{what}: ptr has {given.size(0)} offsets, but {num_graphs + 1} are expected for "
+                f"{num_graphs} graphs."
+            )
+        if has_values(given):
+            check_indptr(given, num_nodes, f"{what}: ptr", "nodes")
+        return given
+    if given.size(0) != num_nodes:
+        raise GraphError(
+            f"{what}: batch has {given.size(0)} entries, but there are {num_nodes} nodes. "
+            "Pass offsets as ptr=."
+        )
+    if num_graphs is None:
+        num_graphs = int(given[-1]) + 1 if num_nodes else 0
+    if has_values(given) and num_nodes:
+        low, high = int(given[0]), int(given[-1])
+        if low < 0 or high >= num_graphs or bool((given.diff() < 0).any()):
+            raise GraphError(
+                f"{what}: batch begins with {low} and ends with {high}, but it must rise, from 0 "
+                f"on, to at most {num_graphs - 1}: the nodes of a graph stand together. Sort the "
+                "nodes by graph."
+            )
+    return torch.searchsorted(given, torch.arange(num_graphs + 1, device=device))
+
+
+def _check_graph_numbers(what: str, name: str, given: Tensor, device: torch.device) -> None:
+    # isinstance guards against lists, which callers do pass whatever the annotation
+    is_tensor = isinstance(given, Tensor)  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not is_tensor or given.dim() != 1 or given.dtype not in _INDEX_DTYPES:
+        kind = f"{given.dtype} of shape {list(given.shape)}" if is_tensor else type(given).__name__
+        raise GraphError(f"{what}: {name} is {kind}, but int64 numbers in one row are expected.")
+    if given.device != device:
+        raise GraphError(
+            f"{what}: {name} is on {given.device} but the nodes are on {device}. Move one of them."
+        )
+
+
 def missing_transpose(what: str) -> str:
     """The sentence for a graph that lacks its transposed side."""
     return (
@@ -383,16 +448,18 @@ def _check_csr(indptr: Tensor, indices: Tensor, eid: Tensor | None) -> None:
         raise GraphError("eid names an edge twice, but it must hold each edge number once.")
 
 
-def check_indptr(indptr: Tensor, num_slots: int) -> None:
+def check_indptr(
+    indptr: Tensor, num_slots: int, name: str = "indptr", slots: str = "edges"
+) -> None:
     """Raise :class:`GraphError` unless ``indptr`` cuts ``num_slots`` slots into rows."""
     if indptr.numel() == 0:
-        raise GraphError("indptr is empty, but it needs rows + 1 entries, the first of them 0.")
+        raise GraphError(f"{name} is empty, but it needs rows + 1 entries, the first of them 0.")
     first, last = int(indptr[0]), int(indptr[-1])
     if first == 0 and last == num_slots and not bool((indptr.diff() < 0).any()):
         return
     falls = (indptr.diff() < 0).nonzero()
     fall = f", and falls after position {int(falls[0])}" if falls.numel() else ""
     raise GraphError(
-        f"indptr starts at {first} and ends at {last}{fall}, but it must start at 0, never fall, "
-        f"and end at {num_slots}, the number of edges."
+        f"{name} starts at {first} and ends at {last}{fall}, but it must start at 0, never fall, "
+        f"and end at {num_slots}, the number of {slots}."
     )

@@ -14,13 +14,18 @@ from .gcn2 import GCNII, GCN2Conv
 from .gen import DeeperGCN, DeepGCNLayer, GENConv
 from .gin import GINConv, GINEConv
 from .hetero import HETERO_MODELS, HeteroStack
+from .losses import ClassBalancedFocalLoss, DeepSVDDLoss
 from .magnet import MagNet, MagNetConv
 from .mlp import MLP
 from .models import MODELS, Stack, build_model, own_options
 from .ncn import NCNCPredictor, NCNPredictor
 from .ncn_encoder import NCNEncoder
+from .ocgin import OCGIN
+from .pooling import AttentionPooling, RQPooling
 from .propagate import APPNP, AdaptivePropagation, PropagatedMLP, SGConv
+from .rqgnn import RQGNN
 from .sage import SAGEConv
+from .spectral import BernConv, ChebConv, ChebFilters
 
 __all__ = [
     "ACMConv",
@@ -29,11 +34,17 @@ __all__ = [
     "ACMSnowball",
     "APPNP",
     "AdaptivePropagation",
+    "AttentionPooling",
     "BUDDY",
     "BUDDYPredictor",
+    "BernConv",
+    "ChebConv",
+    "ChebFilters",
+    "ClassBalancedFocalLoss",
     "DGCN",
     "DGCNConv",
     "DeepGCNLayer",
+    "DeepSVDDLoss",
     "DeeperGCN",
     "DiGCN",
     "DiGCNBlock",
@@ -54,8 +65,8 @@ __all__ = [
     "GINConv",
     "GINEConv",
     "HETERO_MODELS",
-    "HeteroStack",
     "HadamardDecoder",
+    "HeteroStack",
     "HopMLP",
     "MLP",
     "MODELS",
@@ -64,8 +75,11 @@ __all__ = [
     "NCNCPredictor",
     "NCNEncoder",
     "NCNPredictor",
+    "OCGIN",
     "Precomputed",
     "PropagatedMLP",
+    "RQGNN",
+    "RQPooling",
     "ResMLP",
     "SAGEConv",
     "SGConv",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +16,7 @@ from .directed import edge_factors, read_directed
 from .inputs import check_features
 from .linear import reset
 from .sparse import SparseRows, apart, dropped, sparse_if_few, times
+from .spectral import Operator, clenshaw
 
 
 class MagNetConv(nn.Module):
@@ -114,22 +114,11 @@ class MagNetConv(nn.Module):
         else:
             both = of_real or real, of_imag or imag
             terms = [torch.cat([times(x, w) for x in both], dim=1) for w in self.weight]
-        out = self._chebyshev(terms, operator)
+        out = clenshaw(terms.__getitem__, self.K, operator)
         if self.bias is not None:
             out = out + torch.cat([self.bias, self.bias]).to(out.dtype)
         out_real, out_imag = out.chunk(2, dim=1)
         return out_real, out_imag
-
-    def _chebyshev(self, terms: list[Tensor], operator: Callable[[Tensor], Tensor]) -> Tensor:
-        """The sum of ``T_k(operator) terms[k]`` by Clenshaw's rule: K products."""
-        *lower, after = terms
-        after_that = None
-        for term in reversed(lower[1:]):
-            here = torch.add(term, operator(after), alpha=2)
-            here = here if after_that is None else here - after_that
-            after, after_that = here, after
-        out = lower[0] + operator(after)
-        return out if after_that is None else out - after_that
 
     def _operator(
         self,
@@ -137,7 +126,7 @@ class MagNetConv(nn.Module):
         edge_weight: Tensor | None,
         edge_mask: Tensor | None,
         dtype: torch.dtype,
-    ) -> Callable[[Tensor], Tensor]:
+    ) -> Operator:
         r"""The product with :math:`\tilde L` of complex columns, real parts beside imaginary ones.
 
         Edge (u, v) is in row u with the phase of its direction and in row v with the opposite one.
@@ -157,16 +146,17 @@ class MagNetConv(nn.Module):
             even, odd = 1 - (1 - math.cos(angle)) * lone, math.sin(angle) * lone
             even, odd = (even, odd) if w is None else (even * w, odd * w)
 
-        def product(x: Tensor) -> Tensor:
-            out = spmm(turned, x, even, left=left, right=scale)
-            out = out.add_(spmm(graph, x, even, left=left, right=scale))
+        def product(x: Tensor, factor: float) -> Tensor:
+            to = left if factor == 1 else factor * left
+            out = spmm(turned, x, even, left=to, right=scale)
+            out = out.add_(spmm(graph, x, even, left=to, right=scale))
             if odd is None:
                 return out
             # i x, because i stands before the imaginary part of the operator
             real, imag = x.chunk(2, dim=1)
             x = torch.cat([-imag, real], dim=1)
-            out = out.add_(spmm(turned, x, odd, left=left, right=scale))
-            return out.sub_(spmm(graph, x, odd, left=left, right=scale))
+            out = out.add_(spmm(turned, x, odd, left=to, right=scale))
+            return out.sub_(spmm(graph, x, odd, left=to, right=scale))
 
         return product
 

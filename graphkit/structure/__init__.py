@@ -36,6 +36,7 @@ from .homophily import (
 )
 from .normalize import gcn_scales, has_self_loop, self_loop_mask, weighted_in_degree
 from .partition import partition
+from .rayleigh import rayleigh_quotient
 from .sketches import (
     Sketches,
     estimated_counts,
@@ -79,6 +80,7 @@ __all__ = [
     "personalized_pagerank",
     "product_homophily",
     "proximity",
+    "rayleigh_quotient",
     "resource_allocation",
     "self_loop_mask",
     "sketch_neighborhoods",
