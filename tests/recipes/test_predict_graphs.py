@@ -15,9 +15,9 @@ from graphkit.cli import main
 from graphkit.data import GraphSet
 from graphkit.errors import ConfigError, DataError, StoreError
 from graphkit.graph import Graph
-from graphkit.recipes import graph, node, plots, predict
+from graphkit.recipes import graph, graph_plots, node, plots, predict
 from graphkit.recipes.graph import ATOMS
-from graphkit.recipes.graphnet import GraphNet
+from graphkit.recipes.graphnet import graph_net
 from graphkit.store import load_tensors, save_tensors
 
 QUICK: dict[str, Any] = dict(hidden=8, num_layers=2, epochs=4, quiet=True)
@@ -28,6 +28,7 @@ PARTS = ("train", "val", "test")
 def _no_drawings(monkeypatch: pytest.MonkeyPatch) -> None:
     """They take longer than these trainings, and have tests of their own."""
     monkeypatch.setattr(plots, "curves", lambda *args, **options: None)
+    monkeypatch.setattr(graph_plots, "of_run", lambda *args, **options: None)
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ def test_every_format_holds_what_the_model_computes(rings: GraphSet) -> None:
         predict(run, data=list(data), seed=1, out=f"bare{ending}", quiet=True)
         predict(run, data=data, seed=1, out=f"p{ending}", quiet=True)
     weights, about = load_tensors(Path(run) / "weights-seed1.safetensors")
-    model = GraphNet(**about["net"])
+    model = graph_net(**about["net"])
     model.load_state_dict(weights)
     batch: Any = Batch.from_data_list(list(data))
     joined = Graph.from_edge_index(batch.edge_index, len(batch.x))
