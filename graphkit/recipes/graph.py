@@ -229,8 +229,10 @@ def graph(
         quiet=quiet,
         submission=submission,
         defects=named.defects if named is not None else (),
-        closing=lambda record: hints(record, settled.command, GRAPH_MODELS),
-        pictures=lambda folder: graph_plots.of_run(folder, settled.seeds, title=title),
+        closing=lambda record: hints(record, settled.command, ("gin", "gcn")),
+        pictures=lambda folder: graph_plots.of_run(
+            folder, settled.seeds, title=title, metric=task.metric
+        ),
         loss=_loss_name(sample, kind, task),
     )
     return carry_out(job, out, resume)
@@ -546,8 +548,9 @@ def _announce(
     if whole.anomaly is not None:
         held = [int((whole.y[rows[part]] == 1).sum()) for part in PARTS]
         share = 100 * held[0] / len(rows["train"])
+        now = "" if whole.anomaly else ", now class 1"
         lines.append(
-            f"anomalies: class {whole.anomaly} of the data, now class 1; {held[0]:,} of training "
+            f"anomalies: class {whole.anomaly} of the data{now}; {held[0]:,} of training "
             f"({share:.1f} %), {held[1]:,} of validation, {held[2]:,} of test"
         )
     if isinstance(model, OneClass):

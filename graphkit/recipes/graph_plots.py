@@ -21,7 +21,7 @@ Scored = tuple[np.ndarray, np.ndarray]
 """Labels 0 and 1 of graphs, and their scores."""
 
 
-def of_run(folder: Path, seeds: Iterable[int], *, title: str) -> None:
+def of_run(folder: Path, seeds: Iterable[int], *, title: str, metric: str) -> None:
     """:func:`roc_figure` of the test graphs in the ``scores-seedN.csv`` of a run.
 
     Nothing is drawn for other tasks than two classes, and of seeds that are not finished.
@@ -33,7 +33,7 @@ def of_run(folder: Path, seeds: Iterable[int], *, title: str) -> None:
             for name, scored in read_scores(path).items():
                 found.setdefault(name, []).append(scored)
     if found:
-        roc_figure(folder, found, title=title)
+        roc_figure(folder, found, title=title, metric=metric)
 
 
 def read_scores(path: Path) -> dict[str, Scored]:
@@ -79,7 +79,9 @@ def precision_at(label: np.ndarray, score: np.ndarray, grid: np.ndarray) -> np.n
     return precision[first][np.clip(at, 0, len(first) - 1)]
 
 
-def roc_figure(folder: Path, curves: Mapping[str, Sequence[Scored]], *, title: str) -> None:
+def roc_figure(
+    folder: Path, curves: Mapping[str, Sequence[Scored]], *, title: str, metric: str
+) -> None:
     """Write ``roc.svg`` and ``roc.png``: ROC and precision-recall curves, means over seeds.
 
     Args:
@@ -87,37 +89,37 @@ def roc_figure(folder: Path, curves: Mapping[str, Sequence[Scored]], *, title: s
         curves: by column of the scores files, labels and scores of each seed; bands are one
             standard deviation where there are two seeds or more.
         title: the heading.
+        metric: what chose the epochs of the first column.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.6, 4.4), facecolor="white")
+    figure = Figure(figsize=(9.6, 4.8), facecolor="white")
     figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.08)
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     seeds = next(iter(curves.values()))
     for (name, scored), color in zip(curves.items(), (TRAIN, VAL), strict=False):
-        by = name.removeprefix("score").removeprefix("_")
-        label = f"epochs of the best {by}" if by else "test graphs"
-        if not by and len(curves) > 1:
-            label = "epochs of the run's metric"
+        label = f"epochs chosen by {name.removeprefix('score').removeprefix('_') or metric}"
         _band(left, np.stack([roc_curve_at(*one, GRID) for one in scored]), color, label)
         _band(right, np.stack([precision_at(*one, GRID[1:]) for one in scored]), color, label)
-    left.plot([0, 1], [0, 1], color=MARK, linewidth=1, linestyle=":", label="by chance")
     rate = float(np.mean([label.mean() for label, _ in seeds]))
-    right.axhline(
-        rate, color=MARK, linewidth=1, linestyle=":", label=f"by chance: {100 * rate:.1f} %"
-    )
-    left.set(title="ROC", xlabel="share of class 0 found with it", ylabel="share of class 1 found")
-    right.set(title="Precision and recall", xlabel="share of class 1 found", ylabel="precision")
-    for panel, place in ((left, "lower right"), (right, "upper right")):
+    chance = f"by chance ({100 * rate:.1f} % of class 1)"
+    left.plot([0, 1], [0, 1], color=MARK, linewidth=1, linestyle=":", label=chance)
+    right.axhline(rate, color=MARK, linewidth=1, linestyle=":")
+    left.set(title="ROC", xlabel="class 0 taken for class 1", ylabel="class 1 found")
+    right.set(title="Precision and recall", xlabel="class 1 found", ylabel="precision")
+    for panel in (left, right):
         panel.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02), aspect="equal")
         for axis in (panel.xaxis, panel.yaxis):
             axis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
         panel.grid(color="#e4e4e4", linewidth=0.8)
         panel.set_axisbelow(True)
         panel.spines[["top", "right"]].set_visible(False)
-        panel.legend(frameon=False, loc=place)
+    # one legend for both, where it covers nothing
+    figure.legend(
+        *left.get_legend_handles_labels(), frameon=False, ncols=3, loc="outside lower left"
+    )
     if len(seeds) > 1:
         title += f", mean ± std of {len(seeds)} seeds"
     figure.suptitle(title, x=0.01, ha="left", fontweight="bold")

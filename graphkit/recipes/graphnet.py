@@ -169,11 +169,12 @@ class RQNet(nn.Module):
         rq: Tensor | None = None,
     ) -> Tensor:
         """The outputs of the graphs; ``rq`` is what :meth:`quotients` returns, for all of them."""
-        return self.net(one_hot(x, self.sizes), graph, rq=rq, ptr=ptr)
+        x = one_hot(x, self.sizes, self.net.head.weight.dtype)
+        return self.net(x, graph, rq=rq, ptr=ptr)
 
     def quotients(self, x: Tensor, graph: Graph, ptr: Tensor) -> Tensor:
         """The Rayleigh quotients of the columns of each graph, which no training changes."""
-        x = one_hot(x, self.sizes)
+        x = one_hot(x, self.sizes, self.net.head.weight.dtype)
         return rayleigh_quotient(x, graph, mode=self.net.rq_mode, ptr=ptr)
 
 
@@ -204,7 +205,8 @@ class OneClass(nn.Module):
         ptr: Tensor,
         rq: Tensor | None = None,
     ) -> Tensor:
-        distance = self.net(one_hot(x, self.sizes), graph, ptr=ptr) / self.get_buffer("threshold")
+        threshold = self.get_buffer("threshold")
+        distance = self.net(one_hot(x, self.sizes, threshold.dtype), graph, ptr=ptr) / threshold
         return torch.stack([torch.ones_like(distance), distance], dim=1)
 
     def loss(self, out: Tensor, y: Tensor) -> Tensor:
@@ -213,7 +215,8 @@ class OneClass(nn.Module):
 
     def embed(self, x: Tensor, graph: Graph, ptr: Tensor) -> Tensor:
         """The vectors whose mean over normal graphs is the centre, before training."""
-        return self.net.embed(one_hot(x, self.sizes), graph, ptr=ptr)
+        dtype = self.get_buffer("threshold").dtype
+        return self.net.embed(one_hot(x, self.sizes, dtype), graph, ptr=ptr)
 
     @torch.no_grad()
     def fit_threshold(self, out: Tensor, rate: float) -> None:
@@ -316,12 +319,12 @@ def width_of(columns: Columns) -> int:
     return columns if isinstance(columns, int) else sum(columns)
 
 
-def one_hot(x: Tensor, columns: Columns) -> Tensor:
-    """Numbers as they are; categories [N, columns] as a 1 for each, beside each other: floats."""
+def one_hot(x: Tensor, columns: Columns, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Numbers as they are; categories [N, columns] as a 1 for each, beside each other."""
     if isinstance(columns, int):
         return x
     begin = torch.tensor([0, *columns[:-1]], device=x.device).cumsum(0)
-    return x.new_zeros(len(x), sum(columns), dtype=torch.float32).scatter_(1, x + begin, 1.0)
+    return x.new_zeros(len(x), sum(columns), dtype=dtype).scatter_(1, x + begin, 1.0)
 
 
 def _fixed_readout(frame: Frame, how: str) -> None:
