@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 from math import isqrt, log2
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from graphkit.errors import BackendError, GraphkitError
+
+if TYPE_CHECKING:
+    from graphkit.data import GraphSet
 
 # nodes and edges; arxiv and products have those of the data sets of Open Graph Benchmark
 SIZES = {
@@ -93,6 +97,20 @@ def _read(name: str) -> tuple[Tensor, int]:
         raise BackendError(f"This case needs the data set {name}: {error}") from error
     order = torch.randperm(found.num_edges, generator=torch.Generator().manual_seed(0))
     return found.edge_index[:, order].contiguous(), found.num_nodes
+
+
+def whole_graphs(name: str) -> GraphSet:
+    """The set of graphs ``name``, read from the files.
+
+    Raises:
+        BackendError: they are not on this machine.
+    """
+    from graphkit.data import load
+
+    try:
+        return load(name, download=False)
+    except GraphkitError as error:
+        raise BackendError(f"This case needs the data set {name}: {error}") from error
 
 
 @lru_cache(maxsize=1)

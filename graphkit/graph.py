@@ -252,6 +252,8 @@ def batch_offsets(
     """
     given = ptr if batch is None else batch
     if given is None:
+        if num_graphs not in (None, 1):
+            raise GraphError(f"{what}: got no batch and no ptr for {num_graphs} graphs. Pass one.")
         return torch.tensor([0, num_nodes], device=device)
     if batch is not None and ptr is not None:
         raise GraphError(f"{what}: got both batch and ptr. Pass one of them.")

@@ -45,6 +45,13 @@ def test_the_docs_links_are_scored() -> None:
     assert names["logits"].shape == (4,)
 
 
+def test_the_docs_graphs_are_scored() -> None:
+    names: dict[str, torch.Tensor] = {}
+    (code,) = [one for one in blocks("docs/layers.md", "python") if "RQGNN" in one]
+    exec(code, names)
+    assert names["scores"].shape == (8,)
+
+
 def test_ci_runs_the_readmes_own_test_command() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     command = text.split("<!-- tests -->")[1].split("```")[1].removeprefix("bash").strip()

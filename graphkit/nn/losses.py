@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, one_hot
 
 from ..errors import ConfigError, GraphError
+from ..graph import has_values
 
 
 class ClassBalancedFocalLoss(nn.Module):
@@ -63,6 +64,14 @@ class ClassBalancedFocalLoss(nn.Module):
             )
         if y.is_floating_point():
             raise GraphError(f"ClassBalancedFocalLoss: y is {y.dtype}, but classes are expected.")
+        if has_values(y) and y.numel():
+            low, high = (int(bound) for bound in torch.aminmax(y))
+            if low < 0 or high >= len(weight):
+                wrong = low if low < 0 else high
+                raise GraphError(
+                    f"ClassBalancedFocalLoss: y holds {wrong}, but classes are 0 to "
+                    f"{len(weight) - 1}. Leave out graphs without a label."
+                )
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         sign = 2 * one_hot(y.long(), len(weight)).to(logits.dtype) - 1
         s = sign * logits

@@ -16,7 +16,7 @@ from .directed import edge_factors, read_directed
 from .inputs import check_features
 from .linear import reset
 from .sparse import SparseRows, apart, dropped, sparse_if_few, times
-from .spectral import Operator, clenshaw
+from .spectral import Operator, check_terms, clenshaw
 
 
 class MagNetConv(nn.Module):
@@ -68,8 +68,7 @@ class MagNetConv(nn.Module):
                 f"MagNetConv: in_channels={in_channels} and out_channels={out_channels} must both "
                 "be at least 1; they cannot be read off the input."
             )
-        if isinstance(K, bool) or not isinstance(K, int) or K < 1:
-            raise ConfigError(f"MagNetConv: K is {K!r}, but a whole number from 1 on is expected.")
+        check_terms("MagNetConv", "K", K)
         if isinstance(q, bool) or not isinstance(q, (int, float)) or not 0 <= q <= 0.25:
             raise ConfigError(f"MagNetConv: q is {q!r}, but a number from 0 to 0.25 is expected.")
         self.in_channels = in_channels

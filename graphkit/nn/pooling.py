@@ -22,8 +22,8 @@ def members(ptr: Tensor, num_nodes: int) -> Graph:
 
 
 def leaky(x: Tensor) -> Tensor:
-    """The activation of RQGNN everywhere."""
-    return functional.leaky_relu(x, 0.01)
+    """The activation of RQGNN everywhere, in the memory of ``x``, which a map has made."""
+    return functional.leaky_relu_(x, 0.01)
 
 
 class RQPooling(nn.Module):

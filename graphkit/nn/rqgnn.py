@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConfigError
+from ..errors import ConfigError, nearest
 from ..graph import Adj, batch_offsets
 from ..ops import dropout, segment_reduce
-from ..structure.rayleigh import RayleighMode, rayleigh_quotient
+from ..structure.rayleigh import RAYLEIGH_MODES, RayleighMode, rayleigh_quotient
 from .inputs import check_features, read_input
 from .linear import batch_normed, reset
 from .pooling import RQPooling, leaky, members
@@ -74,6 +74,9 @@ class RQGNN(nn.Module):
         self.dropout = check_share("RQGNN", "dropout", dropout)
         if self.dropout == 1:
             raise ConfigError("RQGNN: dropout=1.0, but 0 <= dropout < 1 is expected.")
+        if rq_mode not in RAYLEIGH_MODES:
+            known = nearest(str(rq_mode), RAYLEIGH_MODES)
+            raise ConfigError(f"RQGNN: unknown mode {rq_mode!r}. {known}")
         self.rq_mode: RayleighMode = rq_mode
         hidden = hidden_channels
         self.before = _linears(in_channels, in_channels, in_channels)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -31,20 +32,128 @@ def clenshaw(term: Callable[[int], Tensor], degree: int, operator: Operator) -> 
     it takes, with Chebyshev's polynomials and no more than three results alive."""
     after, after_that = term(degree), None
     for k in range(degree - 1, -1, -1):
-        here = operator(after, 2.0 if k else 1.0).add_(term(k))
+        here = operator(after, 2.0 if k else 1.0)
+        # what is returned is no view, so that the caller may go on in its memory
+        here = here.add_(term(k)) if k else here + term(k)
         if after_that is not None:
             here = here.sub_(after_that)
         after, after_that = here, after
     return after
 
 
-def chebyshev(x: Tensor, terms: int, operator: Operator) -> list[Tensor]:
-    """``T_k(operator) x`` for so many k from 0 on."""
-    found = [x]
-    for k in range(1, terms):
-        here = operator(found[-1], 1.0 if k == 1 else 2.0)
-        found.append(here if k == 1 else here.sub_(found[-2]))
-    return found
+def chebyshev(x: Tensor, terms: int, operator: Operator) -> Iterator[Tensor]:
+    """``T_k(operator) x`` for so many k from 0 on, of which two are kept."""
+    before, here = None, x
+    yield x
+    for _ in range(1, terms):
+        after = operator(here, 1.0 if before is None else 2.0)
+        if before is not None:
+            after = after.sub_(before)
+        before, here = here, after
+        yield here
+
+
+@dataclass(frozen=True)
+class Product:
+    """The operator ``left (A + diagonal) right + rest`` of a graph and numbers of nodes."""
+
+    graph: Graph
+    weight: Tensor | None
+    left: Tensor
+    right: Tensor
+    diagonal: Tensor | None
+    rest: Tensor | None
+
+    def __call__(self, x: Tensor, factor: float) -> Tensor:
+        left = self.left if factor == 1 else factor * self.left
+        out = spmm(self.graph, x, self.weight, left=left, right=self.right, diagonal=self.diagonal)
+        if self.rest is None:
+            return out
+        return out.add_((factor * self.rest).to(x.dtype).unsqueeze(1) * x)
+
+    def t(self) -> Product:
+        return replace(self, graph=self.graph.t(), left=self.right, right=self.left)
+
+    @property
+    def is_constant(self) -> bool:
+        numbers = (self.weight, self.left, self.right, self.rest)
+        return not any(number is not None and number.requires_grad for number in numbers)
+
+
+def polynomial(x: Tensor, maps: Tensor, operator: Product) -> Tensor:
+    """The sum over k of ``T_k(operator) x maps[k].t()``, for ``maps [K, H, F]``, or of ``maps[k]
+    T_k(operator) x`` for numbers ``[K]``; with products of the narrower width."""
+    plain = (
+        torch.compiler.is_compiling()
+        or not operator.is_constant
+        or torch.is_autocast_enabled(x.device.type)
+    )
+    return _summed(x, maps, operator) if plain else _Polynomial.apply(x, maps, operator)  # pyright: ignore[reportReturnType]
+
+
+def _summed(x: Tensor, maps: Tensor, operator: Operator) -> Tensor:
+    weights = maps.unbind(0)
+    if maps.dim() == 1 or maps.size(1) < x.size(1):
+        return clenshaw(lambda k: _plus(None, x, _turned(weights[k])), len(weights) - 1, operator)
+    out = None
+    for term, weight in zip(chebyshev(x, len(weights), operator), weights, strict=True):
+        out = _plus(out, term, _turned(weight))
+    assert out is not None, "there is a term"
+    return out
+
+
+def _turned(weight: Tensor) -> Tensor:
+    return weight.t() if weight.dim() else weight
+
+
+def _plus(out: Tensor | None, x: Tensor, weight: Tensor) -> Tensor:
+    """``out`` plus ``x`` mapped; a weight without dimensions is a number."""
+    if weight.dim() == 0:
+        scaled = weight.to(x.dtype) * x
+        return scaled if out is None else out.add_(scaled)
+    if out is None:
+        return x @ weight
+    # autocast has its own opinion on dtypes
+    same = out.dtype == x.dtype == weight.dtype
+    return out.addmm_(x, weight) if same else torch.addmm(out, x, weight)
+
+
+class _Polynomial(torch.autograd.Function):
+    """:func:`polynomial`, whose gradient keeps nothing but ``x``.
+
+    With G the gradient of the result and S_k = T_k(operator.t()) G it is the sum of ``S_k maps[k]``
+    for x and ``S_k.t() x`` for ``maps[k]``: as many products as forward, as wide as the result.
+    Where that is wider than twice x, the terms of x are made again instead.
+    """
+
+    @staticmethod
+    def forward(x: Tensor, maps: Tensor, operator: Product) -> Tensor:
+        return _summed(x, maps, operator)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, maps, ctx.operator = inputs
+        ctx.save_for_backward(x, maps)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, maps = ctx.saved_tensors
+        of_x, of_maps, *_ = ctx.needs_input_grad
+        dx, found, weights = None, [], maps.unbind(0)
+        turned = ctx.operator.t()
+        if maps.dim() == 3 and maps.size(1) > 2 * x.size(1):
+            if of_x:
+                dx = clenshaw(lambda k: dy @ weights[k], len(weights) - 1, turned)
+            if of_maps:
+                found = [dy.t() @ term for term in chebyshev(x, len(weights), ctx.operator)]
+        else:
+            terms = chebyshev(dy.contiguous(), len(weights), turned)
+            for term, weight in zip(terms, weights, strict=True):
+                if of_x:
+                    dx = _plus(dx, term, weight)
+                if of_maps:
+                    found.append((term * x).sum() if maps.dim() == 1 else term.t() @ x)
+        return dx, torch.stack(found) if found else None, None
 
 
 def _loops(graph: Graph) -> Tensor | None:
@@ -65,7 +174,7 @@ def scaled_laplacian(
     edge_mask: Tensor | None = None,
     normalization: Normalization | None = "sym",
     lambda_max: Tensor | float | None = None,
-) -> Operator:
+) -> Product:
     r"""The product with :math:`\hat L = 2 L / \lambda - I`, as PyG's ``ChebConv`` defines it.
 
     Self-loops are left out and degrees are those of sources. For the normalised Laplacians, whose
@@ -86,7 +195,7 @@ def scaled_laplacian(
         if own is not None and weight is None:
             # their messages are taken back
             diagonal = -own.to(dtype)
-    left = right = None
+    left = right = torch.ones_like(degree)
     if normalization == "sym":
         left = right = inverse_root(degree)
     elif normalization == "rw":
@@ -100,14 +209,7 @@ def scaled_laplacian(
         # a graph without edges, whose L is 0
         share = share.masked_fill(share.isinf(), 0)
         rest = (share * (degree if normalization is None else 1) - 1).expand(graph.num_dst)
-    left = -share * (torch.ones_like(degree) if left is None else left)
-
-    def product(x: Tensor, factor: float) -> Tensor:
-        scaled = left if factor == 1 else factor * left
-        out = spmm(graph, x, weight, left=scaled, right=right, diagonal=diagonal)
-        return out if rest is None else out + (factor * rest).to(x.dtype).unsqueeze(1) * x
-
-    return product
+    return Product(graph, weight, -share * left, right, diagonal, rest)
 
 
 def _zero_at_loops(graph: Graph, w: Tensor, loops: Tensor | None) -> Tensor:
@@ -198,24 +300,13 @@ class ChebConv(nn.Module):
         operator = scaled_laplacian(
             graph, x.dtype, edge_weight, edge_mask, self.normalization, lambda_max
         )
-        weights: list[Any] = [lin.weight for lin in self.lins]
-        return filtered(x, weights, self.bias, operator)
+        maps: Any = torch.stack([lin.weight for lin in self.lins])  # pyright: ignore
+        out = polynomial(x, maps, operator)
+        return out if self.bias is None else out.add_(self.bias)
 
     def extra_repr(self) -> str:
         sizes = f"{self.in_channels}, {self.out_channels}, K={len(self.lins)}"
         return f"{sizes}, normalization={self.normalization!r}"
-
-
-def filtered(x: Tensor, weights: list[Tensor], bias: Tensor | None, operator: Operator) -> Tensor:
-    """The sum of ``T_k(operator) x weights[k].t() + bias``, with products of the narrower width."""
-    if weights[0].size(0) < x.size(1):
-
-        def term(k: int) -> Tensor:
-            return functional.linear(x, weights[k], bias if k == 0 else None)
-
-        return clenshaw(term, len(weights) - 1, operator)
-    terms = torch.cat(chebyshev(x, len(weights), operator), dim=1)
-    return functional.linear(terms, torch.cat(weights, dim=1), bias)
 
 
 def check_terms(layer: str, name: str, terms: int, least: int = 1) -> None:
@@ -290,7 +381,7 @@ class BernConv(nn.Module):
         factor = self.theta.relu() @ self.get_buffer("basis").to(self.theta.dtype)
         first = self.in_channels <= self.out_channels
         h = x if first else functional.linear(x, self.lin.weight)
-        h = clenshaw(lambda k: factor[k].to(h.dtype) * h, self.K, operator)
+        h = polynomial(h, factor, operator)
         if first:
             return self.lin(h)
         return h if self.lin.bias is None else h + self.lin.bias
@@ -392,7 +483,7 @@ class ChebFilters(nn.Module):
             after = lin.weight.unflatten(1, (self.width, self.in_channels))
             maps = torch.einsum("hqo,qkio->khi", after, weight)
             bias = functional.linear(bias, lin.weight, lin.bias)
-        return filtered(x, list(maps.unbind(0)), bias, operator)
+        return polynomial(x, maps, operator).add_(bias)
 
     def extra_repr(self) -> str:
         sizes = f"{self.in_channels}, width={self.width}, depth={self.depth}"

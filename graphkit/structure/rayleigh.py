@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch import Tensor
 from ..errors import ConfigError, GraphError, nearest
 from ..graph import Adj, Graph, as_graph, batch_offsets, has_values, row_ids
 from ..ops import gather, loops, segment_reduce, spmm
-from ..ops.check import check_edges, check_nodes
+from ..ops.check import check_edges, check_nodes, check_transpose
 from .normalize import inverse_root, self_loop_mask, weighted_in_degree
 
 RayleighMode = Literal["quotient", "energy"]
@@ -53,8 +53,7 @@ def rayleigh_quotient(
             given.
         mode: ``quotient``, or ``energy`` for :math:`x^\top L x` alone, which grows with the graph
             and is what the official code computes.
-        ptr: where the nodes of each graph begin, ``[B + 1]``, in place of ``batch``. An edge counts
-            for the graph of its destination.
+        ptr: where the nodes of each graph begin, ``[B + 1]``, in place of ``batch``.
         edge_weight: ``[E]``, at least 0.
 
     Self-loops are left out. A node without edges adds nothing to the energy: its entry on the
@@ -68,8 +67,9 @@ def rayleigh_quotient(
     is that product. Differentiable in ``x`` (twice) and in ``edge_weight``. Sums are in float32
     (float64 for float64). Deterministic.
 
-    Raises :class:`GraphError` for rows, shapes and devices that do not fit, two kinds of nodes and
-    a graph built with ``transpose=False``; :class:`ConfigError` for an unknown ``mode``.
+    Raises :class:`GraphError` for rows, shapes and devices that do not fit, two kinds of nodes, an
+    edge from one graph to another, and gradients or weights on a graph built with
+    ``transpose=False``; :class:`ConfigError` for an unknown ``mode``.
     """
     name = "rayleigh_quotient"
     if mode not in RAYLEIGH_MODES:
@@ -83,7 +83,10 @@ def rayleigh_quotient(
         raise GraphError(f"{name}: x has shape {shape}, but a tensor [N, F] is expected.")
     graph = as_graph(edge_index, rows, rows, transpose=True)
     check_nodes(name, "x", x, graph, "source")
+    check_transpose(name, graph, x)
     ptr = batch_offsets(name, rows, batch, ptr, graph.device)
+    if has_values(ptr) and ptr.size(0) > 2:
+        _check_apart(graph, ptr)
     dtype = torch.promote_types(x.dtype, torch.float32)
     value = x.to(dtype)
     if edge_weight is not None:
@@ -96,6 +99,20 @@ def rayleigh_quotient(
     # not size > 0: what is nan stays so
     empty = size == 0
     return torch.where(empty, 0, energy / torch.where(empty, 1, size)).to(x.dtype)
+
+
+def _check_apart(graph: Graph, ptr: Tensor) -> None:
+    number = row_ids(ptr, graph.num_dst)
+    rows = graph.by_dst.row_ids()
+    astray = number[rows] != number[graph.by_dst.indices]
+    if bool(astray.any()):
+        slot = int(astray.nonzero()[0])
+        ends = int(graph.by_dst.indices[slot]), int(rows[slot])
+        raise GraphError(
+            f"rayleigh_quotient: the edge from node {ends[0]} to {ends[1]} leads from graph "
+            f"{int(number[ends[0]])} to {int(number[ends[1]])}, but graphs of a batch are apart. "
+            "Correct batch or ptr."
+        )
 
 
 def _energy(graph: Graph, x: Tensor, ptr: Tensor, w: Tensor | None) -> Tensor:
@@ -114,8 +131,7 @@ def _energy(graph: Graph, x: Tensor, ptr: Tensor, w: Tensor | None) -> Tensor:
         change = (gather(graph, z, "dst") - gather(graph, z, "src")).square()
         change = change if w is None else change * w.unsqueeze(1)
         return segment_reduce(segment_reduce(change, graph.by_dst), ptr) / 2
-    energy: Any = _Energy.apply(x, graph, ptr, w, scale, own)
-    return energy
+    return cast(Tensor, _Energy.apply(x, graph, ptr, w, scale, own))
 
 
 class _Energy(torch.autograd.Function):
@@ -154,7 +170,7 @@ def _of_edges(graph: Graph, z: Tensor, ptr: Tensor, w: Tensor | None) -> Tensor:
     begins = torch.arange(0, graph.num_edges, step, device=z.device)
     first = torch.searchsorted(edge_ptr, begins, right=True) - 1
     last = torch.searchsorted(edge_ptr, (begins + step).clamp(max=graph.num_edges))
-    cuts: list[list[int]] = torch.stack([begins, first, last], 1).tolist()
+    cuts = cast(list[list[int]], torch.stack([begins, first, last], 1).tolist())
     for begin, low, high in cuts:
         chunk = slice(begin, min(begin + step, graph.num_edges))
         change = z.index_select(0, rows[chunk])

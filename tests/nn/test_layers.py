@@ -24,6 +24,13 @@ def mlp(width: int = 8) -> nn.Module:
     return nn.Sequential(nn.Linear(width, 6), nn.ReLU(), nn.Linear(6, 4))
 
 
+def bern(*args: Any, **options: Any) -> nn.Module:
+    """With a filter of its own: at first it lets everything pass."""
+    layer = gnn.BernConv(*args, **options)
+    nn.init.uniform_(layer.theta, 0.2, 2.0)
+    return layer
+
+
 class BothParts(nn.Module):
     """MagNetConv with the features in both parts and both parts of the result side by side."""
 
@@ -101,6 +108,11 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], dict[str, Any]]] = {
     ),
     "dgcn-conv": (lambda: gnn.DGCNConv(8, 4), {}),
     "dgcn": (lambda: gnn.DGCN(8, 6, 4), {"compile_backend": None}),
+    "cheb": (lambda: gnn.ChebConv(8, 4, 3), {}),
+    "cheb-rw": (lambda: gnn.ChebConv(8, 12, 4, "rw", bias=False), {}),
+    "cheb-filters": (lambda: gnn.ChebFilters(8, 2, 3), {}),
+    "bern": (lambda: bern(8, 4, 3), {}),
+    "bern-wider": (lambda: bern(8, 12, 4, bias=False), {}),
     "stack": (lambda: gnn.Stack([gnn.GCNConv(8, 6), gnn.SAGEConv(6, 4)]), {"in_channels": 8}),
 }
 
@@ -214,6 +226,11 @@ PAIRS: dict[str, tuple[type, type, tuple, dict[str, Any]]] = {
     "gatv2": (gnn.GATv2Conv, pyg.GATv2Conv, (16, 4), {"heads": 2}),
     "gatv2-shared": (gnn.GATv2Conv, pyg.GATv2Conv, (16, 4), {"share_weights": True}),
     "gatv2-residual": (gnn.GATv2Conv, pyg.GATv2Conv, (16, 4), {"heads": 2, "residual": True}),
+    "cheb": (gnn.ChebConv, pyg.ChebConv, (16, 8, 4), {}),
+    "cheb-wider": (gnn.ChebConv, pyg.ChebConv, (16, 24, 3), {"bias": False}),
+    "cheb-rw": (gnn.ChebConv, pyg.ChebConv, (16, 8, 3), {"normalization": "rw"}),
+    "cheb-unnormalised": (gnn.ChebConv, pyg.ChebConv, (16, 8, 3), {"normalization": None}),
+    "cheb-map": (gnn.ChebConv, pyg.ChebConv, (16, 8, 1), {}),
 }
 FILLS = ["mean", "add", "max", "min", 0.5]
 EDGE_PAIRS = {
@@ -278,7 +295,13 @@ def test_equals_pyg_on_a_real_graph(name: str, real: tuple[Tensor, Tensor]) -> N
     agree(*twins(*PAIRS[name]), *real)
 
 
-@pytest.mark.parametrize("name", ["gcn", "gcn-improved", "gcn-no-loops", "gcn-plain"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("gcn", "gcn-improved", "gcn-no-loops", "gcn-plain"),
+        *("cheb", "cheb-wider", "cheb-rw", "cheb-unnormalised"),
+    ],
+)
 def test_equals_pyg_with_edge_weights(name: str, real: tuple[Tensor, Tensor]) -> None:
     x, edge_index = real
     loops = torch.tensor([[3, 8], [3, 8]])
@@ -389,7 +412,7 @@ def test_mlp_equals_pyg() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["GCNConv", "SAGEConv", "GATConv", "GATv2Conv", "GINConv", "GINEConv"]
+    "name", ["GCNConv", "SAGEConv", "GATConv", "GATv2Conv", "GINConv", "GINEConv", "ChebConv"]
 )
 def test_constructors_take_pygs_arguments(name: str) -> None:
     def arguments(layer: type) -> list[str]:
