@@ -193,6 +193,8 @@ def draw(path: Path, found: Energies, *, title: str) -> None:
     right.set(
         title="Rayleigh quotient, the area above", xlabel="quotient", ylabel="share of graphs"
     )
+    # room for the legend
+    right.set_ylim(0, 1.25 * right.get_ylim()[1])
     for panel in (left, right):
         panel.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
         panel.grid(color="#e4e4e4", linewidth=0.8)
