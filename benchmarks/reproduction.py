@@ -79,11 +79,11 @@ def page() -> str:
 
 def _section(content: Mapping[str, Any]) -> str:
     kept = {row["preset"]: row for row in content["rows"]}
-    lines = [
-        f"## {content['table']}\n",
-        "| preset | data | model | ours | published | difference | seeds | seconds |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    # scores that chose epochs of their own, which not all tables have
+    others = list(dict.fromkeys(name for row in kept.values() for name in row.get("also", ())))
+    heads = ["preset", "data", "model", "ours", *others]
+    heads += ["published", "difference", "seeds", "seconds"]
+    lines = [f"## {content['table']}\n", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for preset in PRESETS.values():
         if preset.table != content["table"]:
             continue
@@ -91,6 +91,8 @@ def _section(content: Mapping[str, Any]) -> str:
         ours = _figure(row["ours"], row.get("ours_std")) if row["ours"] is not None else row["why"]
         gap = row.get("difference")
         cells = (f"`{preset.name}`", preset.values["data"], preset.values["model"], ours)
+        also = row.get("also", {})
+        cells += tuple(_figure(*also[name]) if name in also else "" for name in others)
         cells += (preset.published or "-", "" if gap is None else f"{gap:+.2f}")
         ran = row["ours"] is not None
         cells += (str(row["seeds"]), f"{row['seconds']:.0f}") if ran else ("", "")

@@ -28,6 +28,7 @@ from .recipes import (
     RECIPES,
     Preset,
     Record,
+    compare,
     homophily,
     memory,
     plots,
@@ -38,6 +39,7 @@ from .recipes import (
     sweep_depth,
     tune,
 )
+from .recipes.energy import energy
 from .recipes.mixing import mixing
 from .recipes.presets import listing
 from .recipes.reproduce import listing as listing_of_tables
@@ -53,11 +55,13 @@ USAGE = """graphkit: graph learning on PyTorch
   graphkit data info NAME                       one data set: its card, and what its files hold
   graphkit data get NAME                        download one data set and check it
   graphkit reproduce TABLE                      run a table of published figures, ours beside them
+  graphkit compare FOLDER FOLDER ...            finished runs: mean ranks, differences in pairs
   graphkit sweep depth --data NAME              models from shallow to deep: accuracy and smoothing
   graphkit predict RUN [--data NAME]            apply the weights of a run to data
   graphkit bench NAME [--quick]                 measure speed and memory against the peers
   graphkit plot bench [FILES] [--out FILE]      draw the bandwidth that measured figures reach
   graphkit plot homophily NAME NAME ...         compare how the labels and edges of sets go together
+  graphkit plot energy NAME                     spectral energy of anomalous and other graphs
   graphkit plot RUN --mixing                    draw how an ACM run mixes its channels
   graphkit info                                 versions, device, threads, kernels
   graphkit --version
@@ -124,6 +128,7 @@ def _dispatch(argv: list[str]) -> None:
         "train": _train,
         "tune": _tune,
         "reproduce": _reproduce,
+        "compare": _compare,
         "sweep": _sweep,
         "predict": _predict,
         "data": _data,
@@ -457,7 +462,7 @@ def _bench(argv: list[str]) -> None:
 
 
 def _plot(argv: list[str]) -> None:
-    pictures = {"bench": _plot_bench, "homophily": _plot_homophily}
+    pictures = {"bench": _plot_bench, "energy": _plot_energy, "homophily": _plot_homophily}
     action = argv[0] if argv else ""
     if action in ("-h", "--help"):
         print(USAGE)
@@ -504,6 +509,16 @@ def _plot_homophily(argv: list[str]) -> None:
     print("Next: graphkit data info NAME says what each measure is.")
 
 
+def _plot_energy(argv: list[str]) -> None:
+    doc = docstring_parser.parse(inspect.getdoc(energy) or "")
+    text = f"{doc.short_description}\n\n{doc.long_description}"
+    parser = _Parser("graphkit plot energy NAME", text)
+    parser.usage = "graphkit plot energy NAME [options]"
+    parser.add_argument("data", metavar="NAME", help="the data set")
+    _add_signature(parser, energy, skip=("data",))
+    energy(**parser.read(argv))
+
+
 def _plot_mixing(argv: list[str]) -> None:
     doc = docstring_parser.parse(inspect.getdoc(mixing) or "")
     text = f"{doc.short_description}\n\n{doc.long_description}"
@@ -537,6 +552,17 @@ def _reproduce(argv: list[str]) -> None:
     parser.add_argument("table", metavar="TABLE", help="name of the table")
     _add_signature(parser, reproduce, skip=("table",))
     reproduce(**parser.read(argv))
+
+
+def _compare(argv: list[str]) -> None:
+    doc = docstring_parser.parse(inspect.getdoc(compare) or "")
+    text = f"{doc.short_description}\n\n{doc.long_description}"
+    parser = _Parser("graphkit compare FOLDER ...", text)
+    parser.usage = "graphkit compare FOLDER ... [options]"
+    folders = "runs, searches, or folders of several of them"
+    parser.add_argument("runs", metavar="FOLDER", nargs="+", help=folders)
+    _add_signature(parser, compare, skip=("runs",))
+    compare(**parser.read(argv))
 
 
 def _sweep(argv: list[str]) -> None:

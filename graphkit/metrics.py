@@ -1,12 +1,13 @@
 """Scores of predictions against labels. (opt: sklearn)
 
-Accuracy, ROC-AUC, AP, F1, Hits@K and MRR are fractions in [0, 1]; RMSE and MAE have the unit of the
-labels, and lower is better.
+Accuracy, ROC-AUC, AP, F1, precision at the rate, Hits@K and MRR are fractions in [0, 1]; RMSE and
+MAE have the unit of the labels, and lower is better.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -81,6 +82,26 @@ def f1(pred: Tensor, y: Tensor) -> float:
     return float(f1_score(y.cpu(), chosen.cpu(), average="macro", zero_division=0.0))  # pyright: ignore[reportArgumentType]
 
 
+def precision_at_rate(pred: Tensor, y: Tensor) -> float:
+    """The share of positive rows among the k highest scores, k the number of positive rows.
+
+    A list as long as there are anomalies: precision and recall of its end are the same number. Of
+    equal scores at that end the expected share is taken, as if they were in random order, so that
+    scores that are all equal give the rate of the positive rows. Arguments and errors as
+    :func:`rocauc`.
+    """
+
+    def of(label: Any, one: Any) -> float:
+        label, one = torch.from_numpy(label), torch.from_numpy(one)
+        count = int(label.sum())
+        bar = one.topk(count).values[-1]
+        above, level = one > bar, one == bar
+        free = count - above.sum()
+        return float((label[above].sum() + free * label[level].mean()) / count)
+
+    return _over_labels("precision@rate", of, pred, y)
+
+
 def rmse(pred: Tensor, y: Tensor) -> float:
     """The root of the mean squared error; ``pred`` and ``y`` ``[N]``, ``[N, 1]`` or ``[N, T]``."""
     _check("rmse", pred, y)
@@ -153,6 +174,7 @@ SCORES: dict[str, Callable[[Tensor, Tensor], float]] = {
     "rocauc": rocauc,
     "ap": average_precision,
     "f1": f1,
+    "precision@rate": precision_at_rate,
     "rmse": rmse,
     "mae": mae,
 }

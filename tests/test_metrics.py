@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import os
 
 import pytest
@@ -95,6 +96,32 @@ def test_many_classes_are_each_scored_against_the_rest() -> None:
     pred = pred.softmax(dim=1).double()
     expected = roc_auc_score(y.numpy(), pred.numpy(), multi_class="ovr")
     assert metrics.rocauc(pred, y) == pytest.approx(expected, abs=1e-12)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=2, max_size=6))
+def test_precision_at_the_rate_is_its_mean_over_all_orders_of_equals(
+    rows: list[tuple[int, bool]],
+) -> None:
+    count = sum(label for _, label in rows)
+    if count in (0, len(rows)):
+        return
+    found = []
+    for order in itertools.permutations(rows):
+        ranked = sorted(order, key=lambda row: -row[0])
+        found.append(sum(label for _, label in ranked[:count]) / count)
+    score = torch.tensor([score for score, _ in rows]).float()
+    y = torch.tensor([int(label) for _, label in rows])
+    expected = pytest.approx(sum(found) / len(found), abs=1e-9)
+    assert metrics.precision_at_rate(score, y) == expected
+    assert metrics.precision_at_rate(torch.stack([-score, score], dim=1), y) == expected
+
+
+def test_scores_that_are_all_equal_have_the_precision_of_the_rate() -> None:
+    y = torch.arange(40) % 8 == 0
+    assert metrics.precision_at_rate(torch.zeros(40), y.long()) == pytest.approx(1 / 8)
+    assert metrics.precision_at_rate(y.float(), y.long()) == 1
+    with pytest.raises(DataError, match="precision@rate: no label has both"):
+        metrics.precision_at_rate(torch.zeros(40), torch.zeros(40, dtype=torch.long))
 
 
 def test_errors_of_values() -> None:

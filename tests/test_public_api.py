@@ -90,8 +90,8 @@ PUBLIC = {
         "time_link_split", "time_split", "unpack",
     ],
     "graphkit.recipes": [
-        "PRESETS", "Preset", "RECIPES", "Record", "Row", "TABLES", "Tuned", "direction", "graph",
-        "link", "node", "node_mini", "predict", "reproduce", "sweep_depth", "tune",
+        "PRESETS", "Preset", "RECIPES", "Record", "Row", "TABLES", "Tuned", "compare", "direction",
+        "graph", "link", "node", "node_mini", "predict", "reproduce", "sweep_depth", "tune",
     ],
     "graphkit.store": ["atomic", "digest", "load_tensors", "save_tensors", "sync", "writing"],
     "graphkit.checkpoint": ["load_state", "random_state", "save_state", "set_random_state"],

@@ -45,7 +45,8 @@ class Split:
     With ``train_per_class`` or ``fractions`` (of train, val and test) it is drawn from a seed; with
     ``files`` it is read from them, one column each; with none it comes with the raw data. A test
     fraction of 0 keeps the test part of the raw data; ``stratified`` gives every part the classes
-    in proportion, ``balanced`` the training part as many nodes of each class.
+    in proportion, ``balanced`` the training part as many nodes of each class. ``within`` names the
+    part of the raw data that is divided, "" all of it.
     """
 
     train: int | tuple[int, ...]
@@ -58,6 +59,7 @@ class Split:
     files: Mapping[str, str]
     stratified: bool = False
     balanced: bool = False
+    within: str = ""
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ _SIZES = ("train", "val", "test")
 _SPLIT: dict[str, Kind] = dict.fromkeys(_SIZES, (int, list))
 _SPLIT_OPTIONS: dict[str, Kind] = {
     **{"train_per_class": int, "val_per_class": int, "fractions": list, "stratified": bool},
-    **{"balanced": bool, "path": str, "files": dict},
+    **{"balanced": bool, "within": str, "path": str, "files": dict},
 }
 _DOWNLOAD_OPTIONS: dict[str, Kind] = {
     **dict.fromkeys(("file", "unpack", "below", "sha256"), str),
@@ -329,6 +331,11 @@ def _split(where: str, prefix: str, table: Any) -> Split:
         raise DataError(
             f"{where}: '{prefix}stratified' and '{prefix}balanced' exclude each other. Give one."
         )
+    within = found.get("within", "")
+    if within:
+        _one_of(where, f"{prefix}within", within, _SIZES)
+        if not found.get("stratified"):
+            raise DataError(f"{where}: '{prefix}within' needs '{prefix}stratified'. Add it.")
     return Split(
         *sizes,
         train_per_class=found.get("train_per_class"),
@@ -338,6 +345,7 @@ def _split(where: str, prefix: str, table: Any) -> Split:
         files=files,
         stratified=found.get("stratified", False),
         balanced=found.get("balanced", False),
+        within=within,
     )
 
 

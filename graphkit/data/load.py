@@ -239,10 +239,11 @@ def _check_num_splits(this: Card, split: str, num_splits: int) -> None:
         )
     which = _split(this, split)
     is_drawn = which.fractions is not None or which.train_per_class is not None
-    if num_splits > 1 and (this.kind != "node" or which.files or not is_drawn):
+    if num_splits > 1 and (this.kind not in ("node", "graph") or which.files or not is_drawn):
         raise ConfigError(
-            f"{this.name}: num_splits is {num_splits}, but split {split!r} is not one of nodes that"
-            " is drawn. Leave num_splits at 1; seed i trains on column i of published splits."
+            f"{this.name}: num_splits is {num_splits}, but split {split!r} is not one of nodes or "
+            "graphs that is drawn. Leave num_splits at 1; seed i trains on column i of published "
+            "splits."
         )
 
 
@@ -343,7 +344,7 @@ def _by_fractions(
         masks = balanced_split(raw.tensors["y"], fractions=fractions, seed=seed)
         return dict(zip(MASKS, masks, strict=True))
     masks = random_split(
-        _items(this, raw),
+        _items(this, which, raw),
         fractions=fractions,
         seed=seed,
         stratified=which.stratified,
@@ -352,13 +353,15 @@ def _by_fractions(
     return dict(zip(MASKS, masks, strict=True))
 
 
-def _items(this: Card, raw: Raw) -> Tensor | int:
+def _items(this: Card, which: Split, raw: Raw) -> Tensor | int:
     """What is divided: its class numbers, or how many items there are if they have no one class."""
     y = raw.tensors.get("y")
     if y is None:
         return raw.meta["num_nodes"]
     if this.task.endswith("classification") and y.numel() == len(y):
-        return class_numbers(y)
+        label = class_numbers(y)
+        # what is left out counts as unlabelled
+        return label.where(raw.tensors[f"{which.within}_mask"], -1) if which.within else label
     return len(y)
 
 

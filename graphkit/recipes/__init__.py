@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .compare import compare
 from .direction import direction
 from .graph import graph
 from .link import link
@@ -22,6 +23,7 @@ __all__ = [
     "Row",
     "TABLES",
     "Tuned",
+    "compare",
     "direction",
     "graph",
     "link",

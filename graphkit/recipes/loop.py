@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import astuple, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -21,7 +22,8 @@ class Diverged(ConfigError):
 class Epoch:
     """What one epoch scored; ``epoch`` counts from 1, losses are means over what they are of.
 
-    ``seconds`` says what they went to, where the recipe measures that.
+    ``seconds`` says what they went to, where the recipe measures that; ``others`` are validation
+    scores beside the one that chooses, the higher the better.
     """
 
     epoch: int
@@ -29,6 +31,7 @@ class Epoch:
     val_loss: float
     val_score: float
     seconds: Mapping[str, float] = field(default_factory=dict)
+    others: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,10 @@ class Problem:
     ``train(optimizer, epoch)`` is one epoch, the first is 0, and returns its mean loss,
     ``validate()`` the validation loss and score, ``test()`` the test score: called once, with the
     chosen weights. ``split`` is the number of the split, None where there is one. ``seconds()`` is
-    what the last epoch, with its validation, spent its time on, ``beside()`` what else the test
-    showed, by name.
+    what the last epoch, with its validation, spent its time on. ``others()`` are other scores of
+    the validation that was last, each of which chooses weights of its own; ``scores(by)`` are all
+    test scores of the weights that the score ``by`` chose. ``keep(folder)`` writes files of the
+    seed, when it is finished. ``beside()`` is what else the test showed, by name.
     """
 
     split: int | None
@@ -48,13 +53,17 @@ class Problem:
     test: Callable[[], float]
     seconds: Callable[[], Mapping[str, float]] = dict
     beside: Callable[[], Mapping[str, float]] = dict
+    others: Callable[[], Mapping[str, float]] = dict
+    scores: Callable[[str], Mapping[str, float]] = lambda by: {}
+    keep: Callable[[Path], None] = lambda folder: None
 
 
 class Training:
     """One model on its way: weights, best weights so far, optimizer, history.
 
     Args:
-        select: keep the weights of the best validation score, or of the lowest validation loss.
+        select: keep the weights of the best validation score, or of the lowest validation loss; of
+            equal scores those of the lower loss, with ``latest`` those of the later epoch.
         higher: is a higher score better?
         patience: stop when the validation loss exceeds the mean of so many before it, as in the
             code of Kipf and Welling (2017); 0 never stops early.
@@ -73,7 +82,7 @@ class Training:
         patience: int,
         lr: float,
         weight_decay: float,
-        select: Literal["score", "loss"] = "score",
+        select: Literal["score", "loss", "latest"] = "score",
         min_epochs: int = 0,
         higher: bool = True,
         optimizer: Literal["adam", "adamw"] = "adam",
@@ -90,6 +99,8 @@ class Training:
         self.kept = {name: value.detach().clone() for name, value in model.state_dict().items()}
         self.history: list[Epoch] = []
         self.best: Epoch | None = None
+        # by the name of another score: the epoch that it chose, and the weights then
+        self.others: dict[str, tuple[Epoch, dict[str, Tensor]]] = {}
 
     def run(self, problem: Problem) -> Iterator[Epoch]:
         """Train on, giving each epoch when it is complete: the moment to keep :meth:`state`.
@@ -106,20 +117,29 @@ class Training:
             with torch.no_grad():
                 val_loss, val_score = problem.validate()
             scores = train_loss, finite(val_loss), val_score
-            now = Epoch(len(self.history) + 1, *scores, problem.seconds())
+            now = Epoch(len(self.history) + 1, *scores, problem.seconds(), problem.others())
             self.history.append(now)
-            if self.best is None or self._rank(now) > self._rank(self.best):
+            if self.best is None or self._beats(self._rank(now), self._rank(self.best)):
                 self.best = now
-                for name, value in self.model.state_dict().items():
-                    self.kept[name].copy_(value)
+                self._copy_to(self.kept)
+            for name, score in now.others.items():
+                before = self.others.get(name)
+                if before is None or self._beats(score, before[0].others[name]):
+                    kept = _cloned(self.kept) if before is None else before[1]
+                    self._copy_to(kept)
+                    self.others[name] = now, kept
             yield now
 
-    def finish(self) -> Epoch:
-        """The chosen epoch; the model is left with its weights, and in evaluation mode."""
+    def finish(self, by: str | None = None) -> Epoch:
+        """The chosen epoch; the model is left with its weights, and in evaluation mode.
+
+        ``by`` names the other score that chose it.
+        """
         assert self.best is not None, "epochs is at least 1"
-        self.model.load_state_dict(self.kept)
+        epoch, kept = (self.best, self.kept) if by is None else self.others[by]
+        self.model.load_state_dict(kept)
         self.model.eval()
-        return self.best
+        return epoch
 
     def state(self) -> dict[str, Any]:
         """Everything that :meth:`restore` needs to go on as if nothing had happened."""
@@ -129,6 +149,7 @@ class Training:
             "optimizer": self.optimizer.state_dict(),
             "history": [astuple(epoch) for epoch in self.history],
             "best": None if self.best is None else self.best.epoch,
+            "others": {name: [epoch.epoch, kept] for name, (epoch, kept) in self.others.items()},
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -140,6 +161,17 @@ class Training:
             self.kept[name].copy_(value)
         self.history = [Epoch(*values) for values in state["history"]]
         self.best = None if state["best"] is None else self.history[state["best"] - 1]
+        self.others = {
+            name: (self.history[epoch - 1], _cloned(kept))
+            for name, (epoch, kept) in state["others"].items()
+        }
+
+    def _copy_to(self, kept: Mapping[str, Tensor]) -> None:
+        for name, value in self.model.state_dict().items():
+            kept[name].copy_(value)
+
+    def _beats(self, new: Any, old: Any) -> bool:
+        return new > old or (self.select == "latest" and new == old)
 
     def _stalled(self) -> bool:
         if len(self.history) <= self.min_epochs:
@@ -152,7 +184,7 @@ class Training:
     def _rank(self, epoch: Epoch) -> tuple[float, ...]:
         score = epoch.val_score if self.higher else -epoch.val_score
         by_score = (score, -epoch.val_loss)
-        return by_score if self.select == "score" else by_score[1:]
+        return {"score": by_score, "loss": by_score[1:], "latest": by_score[:1]}[self.select]
 
 
 def finite(loss: float | Tensor) -> float:

@@ -19,6 +19,7 @@ from ..data import LINK_TASKS, card, data_root, is_path
 from ..errors import ConfigError, nearest
 from ..nn import MODELS, own_options
 from . import memory, report
+from .graphnet import GRAPH_MODELS
 from .linknet import LINK_MODELS, Builders
 
 # a batch of one graph has no spread for a batch norm
@@ -35,15 +36,18 @@ _NUMBERS = {
     "num_val": (lambda x: 0 < x < 1, "between 0 and 1"),
     "num_test": (lambda x: 0 < x < 1, "between 0 and 1"),
     "val_negatives": (lambda x: 0 < x < float("inf"), "a number above 0"),
+    "beta": (lambda x: 0 <= x < 1, "from 0 to below 1"),
+    "gamma": (lambda x: 0 <= x < float("inf"), "0 or more"),
     "encoder_lr": (lambda x: 0 <= x < float("inf"), "0 or more"),
 }
 # numbers that may be left out
 _UNSET = ("encoder_lr",)
 _CHOICES = {
     "amp": (None, "bf16"),
-    "select": ("score", "loss"),
+    "select": ("score", "loss", "latest"),
     "norm": (None, "batch_norm"),
-    "pool": ("mean", "sum"),
+    "pool": ("mean", "sum", "attention"),
+    "loss": ("auto", "plain", "balanced", "focal"),
     "method": ("neighbor", "labor"),
     "optimizer": ("adam", "adamw"),
     "stop": ("mean", "best"),
@@ -53,7 +57,16 @@ _CHOICES = {
     "negatives": ("pairs", "targets"),
 }
 _SWITCHES = ("compile", "undirected", "row_normalize", "allow_nonfinite", "quiet")
-_SWITCHES += ("drop_input", "virtual_node", "keep_connected", "drop_last", "resplit", "valid_edges")
+_SWITCHES += (
+    "anomaly",
+    "edge_features",
+    "drop_input",
+    "virtual_node",
+    "keep_connected",
+    "drop_last",
+    "resplit",
+    "valid_edges",
+)
 _PATH = (str, os.PathLike)
 _TEXTS = {"split": str, "root": _PATH, "out": _PATH, "resume": _PATH, "submission": _PATH}
 _TEXTS |= {"start": _PATH}
@@ -71,7 +84,7 @@ class Settled:
 
 def builders(recipe: str) -> Builders:
     """The builders of the models of ``recipe``, whose keyword-only parameters are their options."""
-    return LINK_MODELS if recipe == "link" else MODELS
+    return {"link": LINK_MODELS, "graph": GRAPH_MODELS}.get(recipe, MODELS)
 
 
 def settle(

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from ..metrics import LOWER_IS_BETTER
 from .loop import Epoch
-from .report import Record, Row
+from .report import Record, Row, checkpoint_scores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -125,7 +125,27 @@ def show(console: Console, record: Record, lines: Sequence[str]) -> None:
     data = Path(record.data).name
     console.print(f"\n{record.model} on {data}, {record.metric}{unit}\n", style="bold")
     console.print(table)
+    _show_checkpoints(console, record)
     say(console, "\n".join(["", *lines]))
+
+
+def _show_checkpoints(console: Console, record: Record) -> None:
+    """Print all test scores of the epochs that each validation score chose, where there are any."""
+    found = checkpoint_scores(record.rows)
+    if not found:
+        return
+    table = Table(box=SIMPLE_HEAD, show_edge=False)
+    table.add_column("test, epochs chosen by")
+    for name in next(iter(found.values())):
+        table.add_column(name, justify="right")
+    for by, scores in found.items():
+        cells = [
+            f"{100 * mean:.2f}" + ("" if std is None else f" ± {100 * std:.2f}")
+            for mean, std in scores.values()
+        ]
+        table.add_row(by, *cells)
+    console.print()
+    console.print(table)
 
 
 def show_rows(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -159,6 +179,7 @@ def curves(
     *,
     title: str,
     metric: str,
+    loss: str | None = None,
 ) -> None:
     """Write ``curves.svg`` and ``curves.png``: losses on the left, validation score on the right.
 
@@ -168,6 +189,7 @@ def curves(
         chosen: the selected epoch of each seed, marked on both panels.
         title: the heading.
         metric: what the validation score is called.
+        loss: what the loss is called (default: what belongs to the metric).
     """
     # the object-oriented interface: pyplot would keep global state and choose a window system
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -188,7 +210,8 @@ def curves(
         left.scatter([epoch], [at.val_loss], label=label, **style)
         right.scatter([epoch], [at.val_score], label=label, **style)
     error = metric in LOWER_IS_BETTER
-    left.set(title="Loss", ylabel="squared error" if error else "cross-entropy (nats)")
+    usual = "squared error" if error else "cross-entropy (nats)"
+    left.set(title="Loss", ylabel=loss or usual)
     left.set_ylim(bottom=0)
     right.set(title=f"Validation {metric}", ylabel=metric)
     if not error:

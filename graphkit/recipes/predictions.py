@@ -25,8 +25,19 @@ from ..store import load_tensors
 from ..structure import is_symmetric
 from .direction import Divided, PairNet, divide, read_whole, undivided
 from .direction import logits as class_logits
-from .graph import PARTS, Whole, check_columns, featured, graph_card, one_label, outputs
-from .graphnet import GraphNet
+from .graph import (
+    PARTS,
+    Whole,
+    check_columns,
+    featured,
+    graph_card,
+    marked,
+    one_label,
+    outputs,
+    with_quotients,
+    without_edges,
+)
+from .graphnet import graph_net
 from .link import fitting, logits, score, scorer
 from .linknet import link_net
 from .links import (
@@ -190,9 +201,11 @@ def of_graphs(source: Source) -> Predicted:
     def build(about: Mapping[str, Any]) -> nn.Module:
         # what has no task are weights of another recipe
         read_task(about, about["net"]["out"])
-        return GraphNet(**about["net"])
+        return graph_net(**about["net"])
 
     model, about = source.weights(build)
+    if not about.get("edges", True):
+        found = without_edges(found)
     task, net, degrees = Task(**about["task"]), about["net"], about.get("degrees", False)
     if degrees != (found.x is None):
         wanted, got = ("in-degrees", "x") if degrees else ("x", "no x")
@@ -206,9 +219,12 @@ def of_graphs(source: Source) -> Predicted:
     masks = {part: getattr(found, f"{part}_mask") for part in PARTS}
     masks = {part: none if mask is None else mask for part, mask in masks.items()}
     y = found.y
+    if about.get("anomaly") is not None:
+        y = marked(y, about["anomaly"])
     if task.kind == "labels" and y.dim() == 1 and not y.is_floating_point() and int(y.max()) < 2:
         y = one_label(y)
     whole = Whole(featured(found), y, net["node"], net["edge"], masks, degrees)
+    whole = with_quotients(whole, model, source.options["batch_size"])
     rows = whole.split(source.seed)[1]
     rest = torch.ones_like(none).index_fill_(0, torch.cat(list(rows.values())), False)
     out = torch.empty(len(found), task.width, device=source.device)
@@ -493,7 +509,10 @@ def _nodes(found: Any, source: Source) -> tuple[Nodes, str | None]:
 def _graph_data(source: Source) -> GraphSet:
     """The graphs to predict; where they have no labels, -1 for each."""
     if source.given is None:
-        return load(graph_card(source.name).name, source.root, split=source.split)
+        # runs before there was the option have one
+        number = source.options.get("num_splits", 1) if source.same else 1
+        name = graph_card(source.name).name
+        return load(name, source.root, split=source.split, num_splits=number)
     nonfinite = source.options["allow_nonfinite"]
     found = check_graphs(source.given, allow_nonfinite=nonfinite, labelled=False)
     if found.y is not None:

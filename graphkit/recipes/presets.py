@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigError, nearest
-from . import acm_settings, link_settings, report
+from . import acm_settings, link_settings, report, rqgnn_settings
 from .direction import direction
 from .graph import graph
 from .link import link
@@ -209,8 +209,18 @@ def _gin(data: str) -> Preset:
     return Preset(f"gin-{data}", graph, values)
 
 
+def _rqgnn() -> Iterator[Preset]:
+    """RQGNN's tables, ``rqgnn`` and ``rqgnn-ablation``, and presets of no table."""
+    for name, values in rqgnn_settings.rows():
+        yield Preset(name, graph, values, table="rqgnn")
+    for name, values in rqgnn_settings.ablation_rows():
+        yield Preset(name, graph, values, table="rqgnn-ablation")
+    for name, values in rqgnn_settings.plain_rows():
+        yield Preset(name, graph, values)
+
+
 # tables with a row for each pair of many data sets and models, which the help lists by model
-MANY = ("acm", "acm-random", "ncn", "ncn-small")
+MANY = ("acm", "acm-random", "ncn", "ncn-small", "rqgnn", "rqgnn-ablation")
 
 
 def _public(model: str, data: str, published: str, source: str, **values: Any) -> Preset:
@@ -357,6 +367,7 @@ PRESETS = {
         _molhiv("gin-virtual", "gin", "77.07 ± 1.49", virtual_node=True),
         _gin("mutag"),
         _gin("proteins"),
+        *_rqgnn(),
     )
 }
 

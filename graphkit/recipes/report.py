@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import shutil
+import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -39,6 +40,8 @@ class Row:
     """One seed's result; ``val`` and ``test`` are fractions at epoch ``best_epoch``.
 
     ``beside`` are further scores of the test part, by name.
+    ``checkpoints`` has, by the validation score that chose an epoch, its number (``epoch``), that
+    score (``val``), and all test scores there; empty where a recipe has one score.
     """
 
     seed: int
@@ -49,6 +52,7 @@ class Row:
     test: float
     seconds: float
     beside: Mapping[str, float] = field(default_factory=dict)
+    checkpoints: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,18 @@ def record(
         val_std=val.std(correction=1).item() if len(rows) > 1 else None,
         num_params=num_params,
     )
+
+
+def checkpoint_scores(rows: Sequence[Row]) -> dict[str, dict[str, tuple[float, float | None]]]:
+    """By what chose the epochs of ``rows``: the mean and unbiased deviation of each test score."""
+    found: dict[str, dict[str, tuple[float, float | None]]] = {}
+    for by in rows[0].checkpoints if rows else ():
+        found[by] = {}
+        for name in filter(lambda name: name not in ("epoch", "val"), rows[0].checkpoints[by]):
+            values = [row.checkpoints[by][name] for row in rows]
+            std = statistics.stdev(values) if len(values) > 1 else None
+            found[by][name] = statistics.fmean(values), std
+    return found
 
 
 def parse_seeds(seeds: str | int | Sequence[int]) -> list[int]:
@@ -268,8 +284,9 @@ class RunFolder:
             for seed, epochs in histories.items():
                 for epoch in epochs:
                     line = {"seed": seed, **asdict(epoch)}
-                    if not line["seconds"]:
-                        del line["seconds"]
+                    for name in ("seconds", "others"):
+                        if not line[name]:
+                            del line[name]
                     file.write(json.dumps(line) + "\n")
 
     def write_weights(
@@ -283,8 +300,9 @@ def result(record: Record) -> dict[str, Any]:
     """``record`` as ``result.json`` holds it."""
     content = asdict(record)
     for row in content["rows"]:
-        if not row["beside"]:
-            del row["beside"]
+        for name in ("beside", "checkpoints"):
+            if not row[name]:
+                del row[name]
     return content
 
 

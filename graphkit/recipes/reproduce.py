@@ -5,7 +5,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,8 @@ class Line:
 
     ``difference`` is ours less the published figure in pooled standard deviations, the root of the
     mean of both variances; None where one of them is not known. ``ours`` is None where the row was
-    not run, and ``why`` says why.
+    not run, and ``why`` says why. ``also`` has, by other scores that chose epochs of their own, the
+    mean and deviation of that score there.
     """
 
     preset: str
@@ -46,6 +47,7 @@ class Line:
     source: str = ""
     why: str = ""
     run: str = ""
+    also: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
 
 
 def reproduce(
@@ -161,7 +163,17 @@ def _line(preset: Preset, record: Mapping[str, Any]) -> Line:
         seconds=record["seconds"],
         source=preset.source,
         run=record["run"],
+        also=_also(record),
     )
+
+
+def _also(record: Mapping[str, Any]) -> dict[str, list[float | None]]:
+    found = report.checkpoint_scores([report.Row(**row) for row in record["rows"]])
+    return {
+        by: [None if value is None else 100 * value for value in scores[by]]
+        for by, scores in found.items()
+        if by != record["metric"]
+    }
 
 
 def _blank(preset: Preset, why: str) -> Line:
@@ -206,7 +218,7 @@ def _write(folder: Path, table: str, lines: Sequence[Line]) -> None:
     content = {"table": table, "rows": [asdict(line) for line in lines], "environment": machine}
     with atomic(folder / "table.json") as side:
         side.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    rows = [_cells(line) for line in lines]
+    rows = _table(lines)
     text = [f"| {' | '.join(rows[0])} |", "|" + "---|" * len(rows[0])]
     text += [f"| {' | '.join(row.values())} |" for row in rows]
     sources = dict.fromkeys(line.source for line in lines if line.source)
@@ -216,11 +228,18 @@ def _write(folder: Path, table: str, lines: Sequence[Line]) -> None:
         side.write_text("\n".join(text) + "\n", encoding="utf-8")
 
 
-def _cells(line: Line) -> dict[str, str]:
+def _table(lines: Sequence[Line]) -> list[dict[str, str]]:
+    """The rows as text, with the same columns; other scores are of epochs that these chose."""
+    others = dict.fromkeys(name for line in lines for name in line.also)
+    return [_cells(line, list(others)) for line in lines]
+
+
+def _cells(line: Line, others: Sequence[str] = ()) -> dict[str, str]:
     """A row as text; the difference is in pooled standard deviations."""
     return {
         "preset": line.preset,
         "ours": _figure(line.ours, line.ours_std) or line.why,
+        **{name: _figure(*line.also.get(name, (None, None))) for name in others},
         "published": _figure(line.published, line.published_std) or "-",
         "difference, std": "" if line.difference is None else f"{line.difference:+.2f}",
         "seeds": str(line.seeds or ""),
@@ -237,10 +256,10 @@ def _figure(mean: float | None, std: float | None) -> str:
 def _show(console: Console, table: str, lines: Sequence[Line]) -> None:
     console.print(f"\n{table}: ours and published", style="bold")
     if not console.quiet:
-        plots.show_rows([_cells(line) for line in lines])
+        plots.show_rows(_table(lines))
 
 
 def listing() -> str:
     """The tables and how many rows each has, for the help of the command line."""
     counts = {t: sum(p.table == t for p in PRESETS.values()) for t in TABLES}
-    return "\n".join(["tables:", *(f"  {name:<14}{count} rows" for name, count in counts.items())])
+    return "\n".join(["tables:", *(f"  {name:<16}{count} rows" for name, count in counts.items())])

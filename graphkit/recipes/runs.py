@@ -36,8 +36,9 @@ class Job:
     ``build`` makes a new model, ``problem(model, seed)`` what it is to learn, ``announce(console,
     model)`` says what is about to happen. ``about`` is kept beside the weights for ``graphkit
     predict``; ``work`` are the multiply-adds of the widest layer; ``data_digest`` tells other data;
-    ``submission`` is the file for OGB's form, ``pictures(folder)`` draws what is the recipe's own.
-    ``on_board``: is the score that of OGB's leaderboard, where there is one for the data?
+    ``submission`` is the file for OGB's form, ``pictures(folder)`` draws what is the recipe's own;
+    ``loss`` is what pictures call the loss, where the metric does not say it; ``on_board``: is the
+    score that of OGB's leaderboard, where there is one for the data?
     """
 
     task: str
@@ -61,6 +62,7 @@ class Job:
     on_board: bool = True
     closing: Callable[[report.Record], Sequence[str]] = lambda record: ()
     pictures: Callable[[Path], None] = lambda folder: None
+    loss: str | None = None
 
 
 @dataclass(frozen=True)
@@ -236,10 +238,11 @@ def _seeds(
                         _save(folder, so_far, current)
                         last = time.monotonic()
                     patient.obey()
-                row = _finish(training, problem, seed, started)
+                row = _finish(training, problem, seed, started, job.metric)
             state = None
             # a seed is kept whole or not at all
             with deferred():
+                problem.keep(folder.path)
                 folder.write_weights(seed, training.kept, {**job.about, "seed": seed})
                 so_far.rows.append(row)
                 so_far.histories[seed] = training.history
@@ -272,14 +275,23 @@ def _restore(training: Training, state: dict[str, Any] | None, device: torch.dev
     return state["seconds"]
 
 
-def _finish(training: Training, problem: Problem, seed: int, started: float) -> report.Row:
-    best = training.finish()
+def _finish(
+    training: Training, problem: Problem, seed: int, started: float, metric: str
+) -> report.Row:
+    best, checkpoints = training.finish(), dict[str, Mapping[str, float]]()
     with torch.no_grad():
-        test = problem.test()
+        test, scores = problem.test(), problem.scores(metric)
+        if scores:
+            checkpoints[metric] = {"epoch": best.epoch, "val": best.val_score, **scores}
+        for by in training.others:
+            chosen = training.finish(by)
+            about = {"epoch": chosen.epoch, "val": chosen.others[by]}
+            checkpoints[by] = {**about, **problem.scores(by)}
+    training.finish()
     seconds = time.perf_counter() - started
     epochs = len(training.history)
-    scores = best.val_score, test, seconds, problem.beside()
-    return report.Row(seed, problem.split, best.epoch, epochs, *scores)
+    scored = best.val_score, test, seconds, problem.beside(), checkpoints
+    return report.Row(seed, problem.split, best.epoch, epochs, *scored)
 
 
 def _save(folder: report.RunFolder, so_far: _Progress, current: dict[str, Any] | None) -> None:
@@ -305,7 +317,8 @@ def _deliver(
     folder.write(report.RESULT, report.result(record) | interrupted)
     chosen = {row.seed: row.best_epoch for row in so_far.rows}
     if _WATCH.get().draws(record):
-        plots.curves(folder.path, so_far.histories, chosen, title=job.title, metric=job.metric)
+        about_it: dict[str, Any] = dict(title=job.title, metric=job.metric, loss=job.loss)
+        plots.curves(folder.path, so_far.histories, chosen, **about_it)
         plots.breakdown(folder.path, so_far.histories, title=job.title)
         job.pictures(folder.path)
     return record

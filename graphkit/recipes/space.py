@@ -27,8 +27,8 @@ from .options import builders, typed
 from .report import word
 
 # they say what is measured and how it is kept; scores of two of them cannot be compared
-_FIXED = ("data", "split", "metric", "seeds", "root", "out", "device", "submission")
-_FIXED += ("allow_nonfinite", "quiet", "resume", "command", "note")
+_FIXED = ("data", "split", "num_splits", "anomaly", "metric", "seeds", "root", "out", "device")
+_FIXED += ("submission", "allow_nonfinite", "quiet", "resume", "command", "note")
 _OF_MODEL = "model_options"
 _ACM = (
     "lr = {lr}; weight_decay = 0, 5e-6, 1e-5, 5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 1e-2; "
@@ -73,6 +73,27 @@ SPACES = {
     ),
 }
 """By model: what its authors searched, as :func:`read_space` reads it, and where they say so."""
+
+_OF_GRAPHS = (
+    "lr = 1e-3..2e-2 log; weight_decay = 1e-6..1e-2 log; dropout = 0:0.6:0.1; hidden = 32, 64, 128"
+)
+_ORIGIN = "graphkit's own, around the one setting that Dong et al. 2024 published, arXiv:2310.02861"
+GRAPH_SPACES = {
+    "rqgnn": (
+        f"{_OF_GRAPHS}; model_options.width = 2:5:1; model_options.depth = 3:7:1; "
+        "gamma = 0.0, 0.5, 1.0, 1.5, 2.0",
+        _ORIGIN,
+    ),
+    "ocgin": (
+        "lr = 1e-4..1e-2 log; weight_decay = 1e-6..1e-2 log; hidden = 16, 32, 64; "
+        "num_layers = 2:5:1",
+        "graphkit's own",
+    ),
+}
+"""The same for models of whole graphs; :data:`GRAPH_USUAL` for others."""
+GRAPH_USUAL = (
+    f"{_OF_GRAPHS}; num_layers = 2:5:1; pool = mean, sum, attention; loss = plain, balanced, focal"
+)
 
 # a point of a grid is found by its number; more are no grid that anybody walks through
 LARGEST_GRID = 100_000
@@ -220,7 +241,9 @@ def usual_space(model: str, recipe: Callable[..., Any]) -> Space:
 
     Options that ``recipe`` does not have are left out.
     """
-    text, origin = SPACES.get(model, (USUAL, "graphkit's own, no published one is known here"))
+    of_graphs = recipe.__name__ == "graph"
+    usual = (GRAPH_USUAL if of_graphs else USUAL), "graphkit's own, no published one is known here"
+    text, origin = (GRAPH_SPACES if of_graphs else SPACES).get(model, usual)
     known = inspect.signature(recipe).parameters
     entries = [(name, given) for name, given in _entries(text) if name.partition(".")[0] in known]
     return read_space(dict(entries), recipe, model, origin)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .. import metrics
 from ..errors import ConfigError
+from ..nn import ClassBalancedFocalLoss
 
 _FITTING = {
-    "classes": ("accuracy", "rocauc", "ap", "f1"),
-    "labels": ("rocauc", "ap", "f1"),
+    "classes": ("accuracy", "rocauc", "ap", "f1", "precision@rate"),
+    "labels": ("rocauc", "ap", "f1", "precision@rate"),
     "values": ("rmse", "mae"),
 }
 
@@ -43,15 +46,25 @@ class Task:
         """Is a higher score better?"""
         return self.metric not in metrics.LOWER_IS_BETTER
 
-    def loss(self, out: Tensor, y: Tensor) -> Tensor:
-        """The mean loss in float32: cross-entropy in nats, or the squared error of values."""
+    def loss(self, out: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
+        """The mean loss in float32: cross-entropy in nats, or the squared error of values.
+
+        ``weight [width]`` multiplies the losses of rows of each class, or of the positive rows of
+        each label.
+        """
         out = out.float()
         if self.kind == "classes":
-            return F.cross_entropy(out, y)
+            if weight is None:
+                return F.cross_entropy(out, y)
+            # over the rows, not over their weights, by which a batch of one class weighs as others
+            return (F.cross_entropy(out, y, reduction="none") * weight[y]).mean()
         y = y.reshape(out.shape).float()
         known = ~y.isnan()
         if self.kind == "labels":
-            each = F.binary_cross_entropy_with_logits(out, y.nan_to_num(), reduction="none")
+            target = y.nan_to_num()
+            each = F.binary_cross_entropy_with_logits(
+                out, target, pos_weight=weight, reduction="none"
+            )
         else:
             each = (out - y.nan_to_num()).square()
         return (each * known).sum() / known.sum().clamp(min=1)
@@ -59,6 +72,48 @@ class Task:
     def score(self, out: Tensor, y: Tensor) -> float:
         """The metric of the outputs ``out`` of rows with the labels ``y``."""
         return metrics.score(self.metric)(out.float(), y)
+
+
+def loss_of(
+    task: Task, kind: Literal["plain", "balanced", "focal"], y: Tensor, beta: float, gamma: float
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """The loss of outputs and labels, weighed by how rare the labels ``y`` of training are.
+
+    ``plain`` is :meth:`Task.loss`. ``balanced`` weighs a class of n of N rows by N / (n C), and
+    the positive rows of a label by the number of negative ones over theirs. ``focal`` is
+    :class:`graphkit.nn.ClassBalancedFocalLoss` with ``beta`` and ``gamma``.
+
+    Raises :class:`ConfigError` for a loss that the task does not have.
+    """
+    if kind == "plain":
+        return task.loss
+    if task.kind == "values" or (kind == "focal" and task.kind != "classes"):
+        fitting = "plain" if task.kind == "values" else "plain or balanced"
+        raise ConfigError(
+            f"loss is {kind!r}, but the labels are {task.kind}: {fitting} is expected."
+        )
+    if task.kind == "labels":
+        y = y.reshape(len(y), task.width).float()
+        positive, negative = (y == 1).sum(dim=0), (y == 0).sum(dim=0)
+        ratio = negative.clamp(min=1) / positive.clamp(min=1)
+        return partial(task.loss, weight=ratio)
+    counts = torch.bincount(y[y >= 0], minlength=task.width)
+    if kind == "focal":
+        return ClassBalancedFocalLoss(counts, beta, gamma).to(y.device)
+    weight = counts.sum() / (counts.clamp(min=1) * task.width)
+    return partial(task.loss, weight=weight)
+
+
+def two_classes(task: Task, out: Tensor, y: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Logits [n, 2] and classes [n] of the rows whose class is known; None for another task."""
+    if task.kind == "classes" and task.width == 2:
+        known = y >= 0
+        return out[known].float(), y[known]
+    if task.kind == "labels" and task.width == 1:
+        y, z = y.reshape(-1).float(), out.reshape(-1).float()
+        known = ~y.isnan()
+        return torch.stack([torch.zeros_like(z), z], dim=1)[known], y[known].long()
+    return None
 
 
 def class_names(names: Any, count: int) -> list[str] | None:

@@ -149,6 +149,8 @@ BAD = [
     ),
     (bad("splits", "one", "fractions", [0.5, 0.5]), "'splits.one.fractions' must be three"),
     (bad("splits", "one", "balanced", True), "'splits.one.balanced' needs 'splits.one.fractions'"),
+    (bad("splits", "one", "within", "train"), "'splits.one.within' needs 'splits.one.stratified'"),
+    (bad("splits", "one", "within", "all"), "field 'splits.one.within' is 'all'"),
     (bad("counts", "hyperedges", 3), "unknown field 'counts.hyperedges'"),
     (bad("splits", "one", "files", {"b": 3, "c": "2" * 64}), "'splits.one.files.b' must be str"),
 ]

@@ -90,7 +90,9 @@ def test_every_split_of_what_is_here_loads(name, local_root):
     for split in card(name).splits:
         graphs = load(name, local_root, split=split)
         assert check_graphs(graphs) is graphs
-        assert (graphs.train_mask.long() + graphs.val_mask + graphs.test_mask == 1).all()
+        parts = graphs.train_mask.long() + graphs.val_mask + graphs.test_mask
+        # the published test set is in no part where the training set alone is divided
+        assert parts.max() == 1 and (card(name).splits[split].within or parts.all())
         drawn = graphs.train_mask | graphs.val_mask
         for c in range(graphs.num_classes):
             share = (graphs.y[drawn] == c).double().mean()
@@ -116,6 +118,20 @@ def test_tox21_is_the_published_pair(local_root, tmp_path):
 
 
 @pytest.mark.slow
+def test_anomalies_are_divided_anew_by_seed_within_the_training_file(local_root):
+    present(local_root, "tox21-hse")
+    graphs = load("tox21-hse", local_root, split="anomaly", num_splits=3)
+    known = load("tox21-hse", local_root)
+    parts = torch.stack([graphs.train_mask, graphs.val_mask, graphs.test_mask])
+    assert parts.shape == (3, 8417, 3) and torch.equal(parts.sum(0).amax(1) == 1, ~known.test_mask)
+    assert bool((parts.sum(0).amax(1) == parts.sum(0).amin(1)).all())
+    share = (parts * graphs.y[None, :, None]).sum(1) / parts.sum(1)
+    torch.testing.assert_close(share, torch.full((3, 3), 428 / 8150), atol=1e-3, rtol=0)
+    assert not torch.equal(graphs.train_mask[:, 0], graphs.train_mask[:, 1])
+    one = load("tox21-hse", local_root, split="anomaly", seed=2)
+    assert torch.equal(one.val_mask, graphs.val_mask[:, 2])
+
+
 def test_tox21_s_training_set_is_that_of_pyg(local_root, tmp_path):
     present(local_root, "tox21-hse")
     graphs = load("tox21-hse", local_root)

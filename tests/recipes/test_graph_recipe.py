@@ -29,7 +29,7 @@ from graphkit.errors import ConfigError, DataError
 from graphkit.graph import Graph
 from graphkit.recipes import graph
 from graphkit.recipes.graph import ATOMS, BONDS, batches, read_graphs
-from graphkit.recipes.graphnet import Categories, GraphNet
+from graphkit.recipes.graphnet import Categories, graph_net
 
 # the package's attribute of this name is the function
 MODULE = importlib.import_module("graphkit.recipes.graph")
@@ -172,7 +172,7 @@ def test_the_model_is_that_of_ogbs_example(
     graphs = molecules(rings)
     batch: Any = graphs.batch(torch.randperm(60)[:7])
     about: dict[str, Any] = dict(dropout=0.5, pool="sum" if edges else "mean", virtual_node=virtual)
-    model = GraphNet(kind, ATOMS, BONDS if edges else None, 8, 3, 2, **about).double()
+    model = graph_net(kind, ATOMS, BONDS if edges else None, 8, 3, 2, **about).double()
     assert (model.start is None) != virtual
     if model.start is not None:
         torch.nn.init.normal_(model.start)
@@ -188,7 +188,7 @@ def test_a_graph_is_the_same_alone_and_with_its_nodes_in_any_order(
 ) -> None:
     graphs = molecules(rings)
     about: dict[str, Any] = dict(dropout=0.5, pool="mean", virtual_node=True)
-    model = GraphNet(kind, ATOMS, BONDS, 8, 3, 2, **about).double().eval()
+    model = graph_net(kind, ATOMS, BONDS, 8, 3, 2, **about).double().eval()
 
     def outputs(batch: Any) -> Tensor:
         joined = Graph.from_edge_index(batch.edge_index, len(batch.x))
@@ -247,9 +247,9 @@ def test_values_labels_and_numbers_as_features(rings: GraphSet, digests: Digests
 @pytest.mark.parametrize(
     ("options", "error", "part"),
     [
-        ({"model": "sage"}, ConfigError, "Unknown model 'sage'.*Known: gcn, gin"),
+        ({"model": "sage"}, ConfigError, "Unknown model 'sage'.*gat, gcn, gin, ocgin, rqgnn"),
         ({"batch_size": 1}, ConfigError, "batch_size is 1, but at least 2"),
-        ({"pool": "max"}, ConfigError, "pool is 'max', but mean or sum"),
+        ({"pool": "max"}, ConfigError, "pool is 'max', but mean or sum or attention"),
         ({"virtual_node": 1}, ConfigError, "virtual_node is 1, but True or False"),
         ({"metric": "rmse"}, ConfigError, "metric is 'rmse', but the labels are classes"),
         ({"submission": 3}, ConfigError, "submission is 3, but text or None"),
@@ -302,7 +302,7 @@ def test_the_loss_is_of_the_training_graphs_alone(rings: GraphSet) -> None:
     """The first epoch's loss with lr 0 and no dropout is the mean over the graphs, not batches."""
     whole, task = read_graphs(rings, None)
     about: dict[str, Any] = dict(dropout=0.0, pool="mean", virtual_node=False)
-    model = GraphNet("gcn", whole.node, None, 8, 2, 2, **about).eval()
+    model = graph_net("gcn", whole.node, None, 8, 2, 2, **about).eval()
     options = {"batch_size": 3, "amp": None}
     problem = MODULE.problem(model, 1, whole=whole, task=task, options=options)
     mean = problem.train(torch.optim.SGD(model.parameters(), lr=0.0), 0)

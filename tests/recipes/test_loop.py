@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from graphkit.errors import ConfigError
 from graphkit.graph import Graph
-from graphkit.recipes.loop import Epoch, Training, stalled
+from graphkit.recipes.loop import Epoch, Problem, Training, stalled
 from graphkit.recipes.node import Nodes
 from graphkit.recipes.node import problem as node_problem
 from graphkit.recipes.task import task_of
@@ -200,3 +200,55 @@ def test_stopping_early_may_begin_late(nodes: Nodes, stop: Any) -> None:
     if stop == "mean":
         last = next(n for n in range(301, 401) if n == 400 or stalled(late.history[:n], 5))
         assert len(late.history) == last
+
+
+def scripted(model: nn.Module, scores: list[tuple[float, float, float]]) -> Any:
+    """A problem whose validation loss, score and other score are given for each epoch."""
+    now = iter(scores)
+    seen: dict[str, float] = {}
+
+    def train(optimizer: torch.optim.Optimizer, epoch: int) -> float:
+        with torch.no_grad():
+            for p in model.parameters():
+                p.fill_(float(epoch))
+        return 1.0
+
+    def validate() -> tuple[float, float]:
+        loss, score, seen["other"] = next(now)
+        return loss, score
+
+    return Problem(None, train, validate, lambda: 0.0, others=lambda: dict(seen))
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 3), st.integers(0, 3), st.integers(0, 3)), min_size=1),
+    st.sampled_from(["score", "loss", "latest"]),
+    st.integers(0, 9),
+)
+@settings(max_examples=60, deadline=None)
+def test_each_score_keeps_the_weights_of_the_epoch_it_chose(
+    rows: list[tuple[int, int, int]], select: Any, stop: int
+) -> None:
+    scores = [(float(loss), float(score), float(other)) for loss, score, other in rows]
+    options = {**OPTIONS, "epochs": len(rows), "select": select}
+    whole = Training(Linear(), **options)
+    list(whole.run(scripted(whole.model, scores)))
+    # stopped after some epochs and restored
+    first = Training(Linear(), **{**options, "epochs": min(stop, len(rows))})
+    list(first.run(scripted(first.model, scores)))
+    second = Training(Linear(), **options)
+    second.restore(copy.deepcopy(first.state()))
+    list(second.run(scripted(second.model, scores[stop:])))
+    key = {
+        "score": lambda at: (scores[at][1], -scores[at][0], -at),
+        "loss": lambda at: (-scores[at][0], -at),
+        "latest": lambda at: (scores[at][1], at),
+    }[select]
+    sign = 1 if select == "latest" else -1
+    epochs = range(len(rows))
+    expected: dict[str | None, int] = {None: max(epochs, key=key)}
+    expected["other"] = max(epochs, key=lambda at: (scores[at][2], sign * at))
+    for training in (whole, second):
+        for by, at in expected.items():
+            assert training.finish(by).epoch == at + 1
+            assert all(bool((p == at).all()) for p in training.model.parameters())

@@ -17,7 +17,7 @@ from graphkit.errors import ConfigError, DataError, StoreError
 from graphkit.graph import Graph
 from graphkit.recipes import graph, node, predict
 from graphkit.recipes.graph import ATOMS
-from graphkit.recipes.graphnet import GraphNet
+from graphkit.recipes.graphnet import graph_net
 from graphkit.store import load_tensors, save_tensors
 
 QUICK: dict[str, Any] = dict(hidden=8, num_layers=2, epochs=4, quiet=True)
@@ -66,7 +66,7 @@ def test_every_format_holds_what_the_model_computes(rings: GraphSet) -> None:
         predict(run, data=list(data), seed=1, out=f"bare{ending}", quiet=True)
         predict(run, data=data, seed=1, out=f"p{ending}", quiet=True)
     weights, about = load_tensors(Path(run) / "weights-seed1.safetensors")
-    model = GraphNet(**about["net"])
+    model = graph_net(**about["net"])
     model.load_state_dict(weights)
     batch: Any = Batch.from_data_list(list(data))
     joined = Graph.from_edge_index(batch.edge_index, len(batch.x))

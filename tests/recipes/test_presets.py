@@ -128,3 +128,33 @@ def test_ncns_table_has_the_published_settings() -> None:
         assert values["resplit"] and values["metric"] == "hits@100" and values["seeds"] == "0-9"
     small = [preset for preset in PRESETS.values() if preset.table == "ncn-small"]
     assert len(small) == 7 * 11 and not any(preset.published for preset in small)
+
+
+def test_rqgnns_tables_have_every_set_and_one_protocol() -> None:
+    rows = [preset for preset in PRESETS.values() if preset.table == "rqgnn"]
+    ablation = [preset for preset in PRESETS.values() if preset.table == "rqgnn-ablation"]
+    assert len(rows) == 21 * 10 and len(ablation) == 8 * 4
+    seen = set()
+    for preset in (*rows, *ablation):
+        values = preset.values
+        card = data.card(values["data"])
+        assert values["anomaly"] and "anomaly" in card.splits and card.counts["classes"] == 2
+        protocol = ("num_splits", "seeds", "epochs", "patience", "stop", "select", "batch_size")
+        assert tuple(values[name] for name in protocol) == (
+            10,
+            "0-9",
+            100,
+            51,
+            "best",
+            "latest",
+            512,
+        )
+        assert not preset.published
+        seen.add(values["data"])
+    here = {card.name for card in data.cards() if "anomaly" in card.splits}
+    assert seen == here and sum(not any(data.card(name).files.values()) for name in seen) == 10
+    own = options.builders("graph")
+    released = PRESETS["rqgnn-released-mcf-7"].values["model_options"]
+    chosen = options.read_model_options("rqgnn", released, own)
+    assert (chosen["train_filters"], chosen["rq_mode"]) == (False, "energy")
+    assert (chosen["width"], chosen["depth"], chosen["batch_norm"]) == (4, 6, True)

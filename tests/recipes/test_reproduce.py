@@ -11,7 +11,7 @@ import pytest
 
 from graphkit.cli import main
 from graphkit.errors import ConfigError, StoreError
-from graphkit.recipes import Preset, link, link_plots, node, plots, reproduce
+from graphkit.recipes import Preset, graph, graph_plots, link, link_plots, node, plots, reproduce
 
 # the package's attribute of this name is the function
 MODULE = importlib.import_module("graphkit.recipes.reproduce")
@@ -92,6 +92,29 @@ def test_a_stopped_table_goes_on_and_ends_with_the_same_figures(
             reproduce("small", out="here", only="gcn", quiet=True)
     (line,) = reproduce("small", out="here", only="gcn", quiet=True)
     assert (line.ours, line.ours_std) == (whole[0].ours, whole[0].ours_std)
+
+
+def test_scores_that_chose_epochs_of_their_own_have_a_column(
+    monkeypatch: pytest.MonkeyPatch, local_data: Path
+) -> None:
+    for module, name in ((plots, "curves"), (graph_plots, "of_run")):
+        monkeypatch.setattr(module, name, lambda *args, **options: None)
+    usual: dict[str, Any] = dict(data="mutag", seeds="0-1", epochs=3, hidden=8, num_layers=2)
+    rows = (
+        Preset("one", graph, {**usual, "model": "gin", "anomaly": True}, table="small"),
+        Preset("two", graph, {**usual, "model": "gcn"}, table="small"),
+    )
+    monkeypatch.setattr(MODULE, "PRESETS", {preset.name: preset for preset in rows})
+    one, two = reproduce("small", out="here", root=str(local_data), quiet=True)
+    kept = json.loads(Path("here/one/result.json").read_text())["rows"]
+    own = [100 * row["checkpoints"]["rocauc"]["rocauc"] for row in kept]
+    assert one.metric == "f1" and list(one.also) == ["rocauc"] and not two.also
+    assert one.also["rocauc"][0] == pytest.approx(sum(own) / 2)
+    head, _, first, second = Path("here/table.md").read_text().splitlines()[:4]
+    assert "| ours | rocauc | published |" in head
+    assert f"| {one.also['rocauc'][0]:.2f} ± {one.also['rocauc'][1]:.2f} |" in first
+    assert second.count("|") == first.count("|") == head.count("|")
+    assert reproduce("small", out="here", root=str(local_data), quiet=True) == [one, two]
 
 
 def test_a_row_starts_from_another_row(monkeypatch: pytest.MonkeyPatch) -> None:

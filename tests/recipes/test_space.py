@@ -109,7 +109,11 @@ def test_mistakes(space: Any, part: str) -> None:
 
 
 def test_a_recipe_without_options_of_models() -> None:
-    with pytest.raises(ConfigError, match="graph has no option 'model_options.hops'"):
+    def bare(*, lr: float = 0.1) -> None: ...
+
+    with pytest.raises(ConfigError, match="bare has no option 'model_options.hops'"):
+        read_space("model_options.hops=1,2", bare, "gin")
+    with pytest.raises(ConfigError, match="gin has no option 'hops' of its own. It has no options"):
         read_space("model_options.hops=1,2", graph, "gin")
 
 
@@ -209,5 +213,18 @@ def test_acms_grid_is_that_of_the_authors_code() -> None:
 def test_a_model_without_a_space_has_the_usual_one(recipe: Any) -> None:
     space = usual_space("gin", recipe)
     names = [one.name for one in space.dimensions]
-    assert names == ["lr", "weight_decay", "dropout", "hidden"]
+    more = ["num_layers", "pool", "loss"] if recipe is graph else []
+    assert names == ["lr", "weight_decay", "dropout", "hidden", *more]
     assert "graphkit's own" in space.origin
+
+
+def test_models_of_whole_graphs_have_spaces_of_their_own() -> None:
+    space = usual_space("rqgnn", graph)
+    names = {one.name for one in space.dimensions}
+    assert {"model_options.width", "model_options.depth", "gamma"} <= names
+    assert "arXiv:2310.02861" in space.origin
+    assert {one.name for one in usual_space("ocgin", graph).dimensions} >= {"hidden", "num_layers"}
+    # a model's space of nodes is another one
+    assert usual_space("gat", graph).dimensions != usual_space("gat", node).dimensions
+    with pytest.raises(ConfigError, match="anomaly is not searched, because scores of different"):
+        read_space("anomaly=true,false", graph)

@@ -7,7 +7,7 @@ from torch_geometric.data import Data
 
 from graphkit.errors import ConfigError
 from graphkit.recipes import node
-from graphkit.recipes.task import Task, class_names, task_of
+from graphkit.recipes.task import Task, class_names, loss_of, task_of, two_classes
 
 NAN = float("nan")
 
@@ -42,6 +42,52 @@ def test_metrics_that_fit_and_those_that_do_not() -> None:
         task_of(torch.tensor([0.5]), "accuracy")
     with pytest.raises(ConfigError, match="Unknown metric 'auc'"):
         task_of(y, "auc")
+
+
+def test_balanced_losses_weigh_classes_by_how_rare_they_are() -> None:
+    y = torch.tensor([0, 0, 0, 1, 0, 2, 0, 1])
+    out, task = torch.randn(8, 3), Task("classes", 3, "accuracy")
+    loss = loss_of(task, "balanced", y, 0.999, 1.5)(out, y)
+    each = F.cross_entropy(out, y, reduction="none")
+    # every class has the same part in the mean
+    expected = torch.stack([each[y == c].mean() for c in range(3)]).mean()
+    torch.testing.assert_close(loss, expected)
+    assert torch.equal(loss_of(task, "plain", y, 0.999, 1.5)(out, y), F.cross_entropy(out, y))
+    labels = (torch.rand(40, 2) < torch.tensor([0.2, 0.9])).float()
+    labels[3] = NAN
+    out = torch.randn(40, 2)
+    loss = loss_of(Task("labels", 2, "ap"), "balanced", labels, 0.0, 0.0)(out, labels)
+    known = ~labels[:, 0].isnan()
+    parts = []
+    for z, t in zip(out[known].t(), labels[known].t(), strict=True):
+        each = F.binary_cross_entropy_with_logits(z, t, reduction="none")
+        parts.append((each[t == 1] * ((t == 0).sum() / (t == 1).sum())).sum() + each[t == 0].sum())
+    torch.testing.assert_close(loss, torch.stack(parts).sum() / (2 * known.sum()))
+
+
+def test_a_class_that_training_lacks_has_a_finite_loss() -> None:
+    y, task = torch.zeros(4, dtype=torch.int64), Task("classes", 2, "f1")
+    for kind in ("balanced", "focal"):
+        assert loss_of(task, kind, y, 0.999, 1.5)(torch.randn(4, 2), 1 - y).isfinite()
+
+
+def test_losses_for_other_tasks_are_refused() -> None:
+    values, labels = Task("values", 1, "mae"), Task("labels", 1, "rocauc")
+    with pytest.raises(ConfigError, match="loss is .balanced., .* are values: plain is"):
+        loss_of(values, "balanced", torch.rand(3), 0.9, 1.0)
+    with pytest.raises(ConfigError, match="loss is .focal., .* are labels: plain or bal"):
+        loss_of(labels, "focal", torch.ones(3), 0.9, 1.0)
+
+
+def test_a_label_alone_is_two_classes() -> None:
+    y, z = torch.tensor([[1.0], [NAN], [0.0]]), torch.tensor([[2.0], [3.0], [-1.0]])
+    pair = two_classes(Task("labels", 1, "rocauc"), z, y)
+    assert pair is not None and pair[0].tolist() == [[0, 2], [0, -1]] and pair[1].tolist() == [1, 0]
+    out = torch.randn(3, 2)
+    pair = two_classes(Task("classes", 2, "f1"), out, torch.tensor([1, -1, 0]))
+    assert pair is not None and torch.equal(pair[0], out[[0, 2]]) and pair[1].tolist() == [1, 0]
+    assert two_classes(Task("classes", 3, "f1"), out, torch.tensor([1, 0, 0])) is None
+    assert two_classes(Task("labels", 2, "ap"), out, torch.ones(3, 2)) is None
 
 
 def test_losses_are_means_over_what_is_known() -> None:
