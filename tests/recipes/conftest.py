@@ -3,10 +3,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch_geometric.data import Data
+
+from graphkit.recipes import link_plots, plots
 
 
 @pytest.fixture(autouse=True)
@@ -14,6 +17,23 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs go to a folder of the test's own, and no data folder is set."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("GRAPHKIT_DATA", raising=False)
+
+
+def nothing(*_: Any, **__: Any) -> None:
+    pass
+
+
+@pytest.fixture
+def drawn() -> None:
+    """For a test that looks at the pictures of a run."""
+
+
+@pytest.fixture(autouse=True)
+def _undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures take longer than most of these trainings, and have tests of their own."""
+    if "drawn" not in request.fixturenames:
+        for owner, name in ((plots, "curves"), (plots, "breakdown"), (link_plots, "score_figure")):
+            monkeypatch.setattr(owner, name, nothing)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from graphkit.cli import main
 from graphkit.data import LINK_TASKS
 from graphkit.errors import ConfigError, DataError, StoreError
 from graphkit.graph import Graph
-from graphkit.recipes import direction, plots, predict
+from graphkit.recipes import direction, predict
 from graphkit.recipes.direction import PairNet, divide, read_whole
 from graphkit.store import load_tensors, save_tensors
 
@@ -34,12 +34,6 @@ NET: dict[str, Any] = dict(
 OPTIONS: dict[str, Any] = dict(
     num_val=0.05, num_test=0.15, keep_connected=True, undirected=False, amp=None
 )
-
-
-@pytest.fixture(autouse=True)
-def _no_drawings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take longer than these trainings, and have tests of their own."""
-    monkeypatch.setattr(plots, "curves", lambda *args, **options: None)
 
 
 def make_ranks() -> Data:

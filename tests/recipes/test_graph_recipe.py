@@ -28,19 +28,13 @@ from graphkit.cli import main
 from graphkit.data import GraphSet
 from graphkit.errors import ConfigError, DataError
 from graphkit.graph import Graph
-from graphkit.recipes import graph, plots
+from graphkit.recipes import graph
 from graphkit.recipes.graph import ATOMS, BONDS, batches, read_graphs
 from graphkit.recipes.graphnet import Categories, GraphNet
 
 # the package's attribute of this name is the function
 MODULE = importlib.import_module("graphkit.recipes.graph")
 QUICK: dict[str, Any] = dict(hidden=8, num_layers=2, epochs=4, quiet=True)
-
-
-@pytest.fixture(autouse=True)
-def _no_drawings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take longer than these trainings, and have tests of their own."""
-    monkeypatch.setattr(plots, "curves", lambda *args, **options: None)
 
 
 @pytest.fixture

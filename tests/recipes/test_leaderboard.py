@@ -30,12 +30,6 @@ CPU = torch.device("cpu")
 QUICK: dict[str, Any] = dict(epochs=3, hidden=8, quiet=True)
 
 
-@pytest.fixture(autouse=True)
-def _no_drawings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take longer than these trainings, and have tests of their own."""
-    monkeypatch.setattr(plots, "curves", lambda *args, **options: None)
-
-
 def record(*scores: float, data: str = "ogbg-molhiv", first: int = 0) -> report.Record:
     rows = [
         report.Row(first + number, None, 5, 9, score - 0.01 * number, score, 1.0)

@@ -21,7 +21,7 @@ from graphkit.cli import main
 from graphkit.errors import ConfigError, DataError, StoreError
 from graphkit.graph import Graph
 from graphkit.nn import NCNCPredictor, NCNPredictor
-from graphkit.recipes import link, link_plots, plots, predict
+from graphkit.recipes import link, link_plots, predict
 from graphkit.recipes.link import logits, problem
 from graphkit.recipes.link_mini import Neighborhoods, all_vectors
 from graphkit.recipes.link_plots import hits_curve
@@ -44,13 +44,6 @@ from graphkit.structure import (
 CPU = torch.device("cpu")
 DRAW = link_plots.score_figure
 QUICK: dict[str, Any] = dict(hidden=16, num_layers=1, epochs=4, batch_size=128, quiet=True)
-
-
-@pytest.fixture(autouse=True)
-def _no_drawings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take longer than these trainings, and have tests of their own."""
-    monkeypatch.setattr(plots, "curves", lambda *args, **options: None)
-    monkeypatch.setattr(link_plots, "score_figure", lambda *args, **options: None)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from graphkit.cli import main
 from graphkit.data import evaluate, load
 from graphkit.errors import ConfigError, DataError
 from graphkit.graph import Graph
-from graphkit.recipes import link, link_plots, memory, plots
+from graphkit.recipes import link, memory
 from graphkit.recipes.link import score
 from graphkit.recipes.linknet import LinkNet
 from graphkit.recipes.links import NonEdges, read_links
@@ -29,13 +29,6 @@ from graphkit.recipes.loop import Training
 MODULE = importlib.import_module("graphkit.recipes.link")
 CPU = torch.device("cpu")
 QUICK: dict[str, Any] = dict(hidden=16, epochs=6, batch_size=128, quiet=True)
-
-
-@pytest.fixture(autouse=True)
-def _no_drawings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take longer than these trainings, and have tests of their own."""
-    monkeypatch.setattr(plots, "curves", lambda *args, **options: None)
-    monkeypatch.setattr(link_plots, "score_figure", lambda *args, **options: None)
 
 
 @pytest.fixture

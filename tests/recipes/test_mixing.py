@@ -13,16 +13,10 @@ from torch_geometric.data import Data
 from graphkit import ConfigError, DataError, Graph, GraphError, StoreError
 from graphkit.cli import main
 from graphkit.nn import build_model
-from graphkit.recipes import mixing, node, node_mini, plots
+from graphkit.recipes import mixing, node, node_mini
 from graphkit.store import load_tensors
 
 QUICK: dict[str, Any] = dict(epochs=6, hidden=8, quiet=True)
-
-
-@pytest.fixture(autouse=True)
-def _no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take longer than these trainings, and have tests of their own."""
-    monkeypatch.setattr(plots, "curves", lambda *args, **options: None)
 
 
 def test_the_means_are_those_of_the_layers(own: Data) -> None:

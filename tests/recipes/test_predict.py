@@ -26,12 +26,6 @@ from graphkit.store import load_tensors, save_tensors
 QUICK: dict[str, Any] = dict(epochs=12, hidden=16, quiet=True)
 
 
-@pytest.fixture(autouse=True)
-def _no_drawings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take longer than these trainings, and have tests of their own."""
-    monkeypatch.setattr(plots, "curves", lambda *args, **options: None)
-
-
 @pytest.fixture
 def run(own: Data) -> str:
     return node(data=own, seeds="0-2", **QUICK, out="a run/ü").run

@@ -15,19 +15,13 @@ from graphkit.cli import main
 from graphkit.data import GraphSet
 from graphkit.errors import ConfigError, DataError, StoreError
 from graphkit.graph import Graph
-from graphkit.recipes import graph, node, plots, predict
+from graphkit.recipes import graph, node, predict
 from graphkit.recipes.graph import ATOMS
 from graphkit.recipes.graphnet import GraphNet
 from graphkit.store import load_tensors, save_tensors
 
 QUICK: dict[str, Any] = dict(hidden=8, num_layers=2, epochs=4, quiet=True)
 PARTS = ("train", "val", "test")
-
-
-@pytest.fixture(autouse=True)
-def _no_drawings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take longer than these trainings, and have tests of their own."""
-    monkeypatch.setattr(plots, "curves", lambda *args, **options: None)
 
 
 @pytest.fixture

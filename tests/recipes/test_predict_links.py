@@ -19,7 +19,7 @@ from graphkit import metrics
 from graphkit.cli import main
 from graphkit.errors import ConfigError, DataError, StoreError
 from graphkit.graph import Graph
-from graphkit.recipes import link, link_plots, plots, predict, predictions
+from graphkit.recipes import link, predict, predictions
 from graphkit.recipes.linknet import LinkNet, link_net
 from graphkit.recipes.links import read_links
 from graphkit.recipes.pairs import known
@@ -27,13 +27,6 @@ from graphkit.store import load_tensors, save_tensors
 
 CPU = torch.device("cpu")
 QUICK: dict[str, Any] = dict(hidden=16, epochs=6, batch_size=128, quiet=True)
-
-
-@pytest.fixture(autouse=True)
-def _no_drawings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take longer than these trainings, and have tests of their own."""
-    monkeypatch.setattr(plots, "curves", lambda *args, **options: None)
-    monkeypatch.setattr(link_plots, "score_figure", lambda *args, **options: None)
 
 
 @pytest.fixture
