@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import socket
 from collections.abc import Iterator
@@ -17,11 +18,12 @@ from hypothesis import HealthCheck, settings
 # examples are derandomised so that a red run is red again; deadlines would time the machine
 settings.register_profile(
     "graphkit",
+    max_examples=50,
     derandomize=True,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
-settings.load_profile("graphkit")
+settings.register_profile("thorough", settings.get_profile("graphkit"), max_examples=200)
 
 # laws of ops and layers hold on every device: what they make is then made there
 if device := os.environ.get("GRAPHKIT_TEST_DEVICE"):
@@ -30,6 +32,10 @@ if device := os.environ.get("GRAPHKIT_TEST_DEVICE"):
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("thorough" if config.getoption("--slow") else "graphkit")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -42,6 +48,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="slow: run with --slow"))
         if "gpu" in item.keywords and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+def pytest_collection_finish() -> None:
+    # what was imported stays: a full collection would look through all of it, every time
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -352,24 +352,27 @@ def _huge(code: str, **environment: str) -> str:
 INFO = "import sys; sys.argv = ['graphkit', 'info']; from graphkit import __main__ as m; m.start()"
 
 
-def test_the_command_line_asks_for_huge_pages_and_says_so() -> None:
-    assert f"asked for by torch ({cli.HUGE_PAGES} = 1)" in _huge(INFO)
-    assert f"not asked for ({cli.HUGE_PAGES} = 0)" in _huge(INFO, **{cli.HUGE_PAGES: "0"})
-
-
-def test_threads_of_the_command_line_wait_without_spinning() -> None:
-    """As it is read when torch is loaded, it is settled before that."""
-    assert "passive (OMP_WAIT_POLICY)" in _huge(INFO, OMP_WAIT_POLICY="passive")
-    assert "active (OMP_WAIT_POLICY)" in _huge(INFO, OMP_WAIT_POLICY="active")
+def test_the_command_line_asks_for_huge_pages_and_threads_that_do_not_spin() -> None:
+    """Unless the environment says else; settled before torch is loaded, which reads it then."""
     unset = f"import os; os.environ.pop('OMP_WAIT_POLICY', None); {INFO}"
-    assert "passive (OMP_WAIT_POLICY)" in _huge(unset)
-    loaded = "import sys, graphkit.__main__; print('torch' in sys.modules)"
-    assert _huge(loaded) == "False"
+    found = _huge(unset)
+    assert f"asked for by torch ({cli.HUGE_PAGES} = 1)" in found
+    assert "passive (OMP_WAIT_POLICY)" in found
+    found = _huge(INFO, OMP_WAIT_POLICY="active", **{cli.HUGE_PAGES: "0"})
+    assert f"not asked for ({cli.HUGE_PAGES} = 0)" in found
+    assert "active (OMP_WAIT_POLICY)" in found
 
 
 def test_importing_changes_no_variable() -> None:
-    code = "import os; before = dict(os.environ); import graphkit.nn, graphkit.recipes; "
-    assert _huge(code + "print(before == dict(os.environ))") == "True"
+    code = """
+import os, sys
+before = dict(os.environ)
+import graphkit.__main__
+print("torch" in sys.modules)
+import graphkit.nn, graphkit.recipes
+print(before == dict(os.environ))
+"""
+    assert _huge(code) == "False True"
 
 
 @pytest.mark.skipif(

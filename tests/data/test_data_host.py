@@ -97,8 +97,8 @@ rows = load("rows")
 torch.manual_seed(0)
 count = 0
 for dtype in (torch.float32, torch.bool, torch.float16, torch.float64):
-    for width in (1, 3, 63, 64, 100, 128, 300):
-        for skip in (0, 1, 5):
+    for width in (1, 63, 64, 100, 300):
+        for skip in (0, 1):
             whole = torch.randint(0, 2 if dtype == torch.bool else 99, (20, width + skip)).to(dtype)
             for x in (whole[:, skip:], padded(whole[:, skip:])):
                 index = torch.randint(0, 20, (7,))
@@ -125,7 +125,7 @@ print("equal", count)
 
 
 def test_the_kernel_under_the_interpreter() -> None:
-    assert run(INTERPRETED, TRITON_INTERPRET="1") == "equal 336\n"
+    assert run(INTERPRETED, TRITON_INTERPRET="1") == "equal 160\n"
 
 
 COMPILED = """
@@ -135,9 +135,10 @@ from triton.compiler import ASTSource
 from graphkit.ops.triton import load
 rows = load("rows")
 names = rows.take_rows_kernel.arg_names
-for capability in (80, 90):
-    for kind, index, size in (("i32", "i64", 4), ("u8", "i32", 1), ("i16", "i64", 2)):
-        for width in (100, 3, 1):
+forms = (("i32", "i64", 4), ("u8", "i32", 1), ("i16", "i64", 2))
+for capability, kinds, widths in ((80, forms, (100, 3, 1)), (90, forms[:1], (100,))):
+    for kind, index, size in kinds:
+        for width in widths:
             constants = {**rows.shape_of(width, width * size), "WORDS": 128 // size}
             types = dict(x_ptr=f"*{kind}", index_ptr=f"*{index}", out_ptr=f"*{kind}")
             # a table's stride and length pass 2**31

@@ -181,7 +181,8 @@ def test_workers_that_are_started_afresh(kind: Any, capfd: pytest.CaptureFixture
     if kind is LinkNeighborLoader:
         options |= {"exclude": "seed", "neg_sampling_ratio": 1.0, "check_negatives": True}
         options["edge_label_index"] = data.edge_index[:, :60]
-    afresh = kind(data, [2, 2], num_workers=2, multiprocessing_context="spawn", **options)
+    # each takes seconds to begin: several of them share batches out in other tests
+    afresh = kind(data, [2, 2], num_workers=1, multiprocessing_context="spawn", **options)
     assert same(list(kind(data, [2, 2], **options)), list(afresh))
     assert capfd.readouterr() == ("", "")
 

@@ -88,7 +88,7 @@ def test_the_explainer_ranks_the_planted_motif_top(ba_shapes: tuple) -> None:
     ours, theirs = as_message_passing(model), PyGStack(model).eval()
     torch.testing.assert_close(ours(x, edge_index), model(x, edge_index))
     ranks = []
-    for node in (y > 0).nonzero().flatten()[::15].tolist():
+    for node in (y > 0).nonzero().flatten()[::30].tolist():
         masks = []
         for network in (ours, theirs):
             torch.manual_seed(node)

@@ -117,12 +117,23 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], dict[str, Any]]] = {
 }
 
 
+# each class in one form through AOTAutograd, which takes most of the time; models and variants,
+# which are made of the same ops, are traced whole all the same
+COMPILED = (
+    *("gcn", "sage-max", "gin", "gine", "gat-edges", "gatv2-edges", "acm", "acm-structure"),
+    *("dir-gcn-learnt", "dir-sage", "magnet-conv", "digcn-conv", "dgcn-conv", "stack"),
+)
+
+
 @pytest.mark.parametrize("name", LAYERS)
-def test_promises(name: str) -> None:
+def test_promises(name: str, request: pytest.FixtureRequest) -> None:
     factory, options = LAYERS[name]
-    check_layer(factory, **options)
+    thorough = name in COMPILED or request.config.getoption("--slow")
+    check_layer(factory, **{"compile_backend": "aot_eager" if thorough else "eager", **options})
 
 
+# twenty seconds of a C++ compiler; the ops, all in one function, are compiled so in every run
+@pytest.mark.slow
 # torch 2.6 says this of its own options
 @pytest.mark.filterwarnings("ignore:Skipping serialization:UserWarning")
 def test_compiled_by_inductor() -> None:

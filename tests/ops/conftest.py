@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch._library.custom_ops import CustomOpDef
-from ways import INTERPRETED, WAYS, served
+from ways import INTERPRETED, WAYS, look_through_once, served
 
 from graphkit import graph, ops
 from graphkit.ops.cpu import native
@@ -27,6 +27,7 @@ def _native_ops() -> list[CustomOpDef]:
 if INTERPRETED:
     for op, *_ in ops.triton.KERNELS:
         op.register_kernel("cpu")(op._backend_fns["cuda"])
+    look_through_once()
 
 
 # so do tests on a GPU, where a kernel is whatever the device has

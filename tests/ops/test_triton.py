@@ -16,14 +16,17 @@ from graphkit.ops import triton
 HERE = Path(__file__).parent
 # of the tests of every op, those that say what the cases of these kernels do not; gradcheck's
 # many calls would take the interpreter minutes
-SHARED = (
-    "heads or bfloat16_gradients or opcheck or one_dimensional or softmax_of_extremes or "
-    "split_their_gradient or keep_nan or (compiles and aot)"
-)
-ALSO = (
-    "opcheck or compiled or empty or offsets_of_batches or nan or wrap or in_halves or bad_input or"
-    " with_zeros or goes_to_the_first or (every_dtype and mean) or of_a_linked_pair or pools"
-)
+ALSO = {
+    "test_ops": (
+        "heads or bfloat16_gradients or opcheck or one_dimensional or softmax_of_extremes or "
+        "split_their_gradient or keep_nan or (compiles and aot)"
+    ),
+    "test_scatter": (
+        "opcheck or compiled or empty or nan or wrap or in_halves or bad_input or with_zeros or "
+        "goes_to_the_first or offsets_of_batches or (every_dtype and mean)"
+    ),
+    "test_intersect": "opcheck or empty or nan or bad_input or of_a_linked_pair or pools",
+}
 
 
 def start(*command: str, **environment: str) -> subprocess.Popen[str]:
@@ -50,16 +53,10 @@ def interpreted(*arguments: str) -> str:
 
 
 def test_the_kernels_under_the_interpreter() -> None:
-    print(interpreted(str(HERE / "triton_cases.py")))
-
-
-def test_what_holds_for_every_op_under_the_interpreter() -> None:
-    print(interpreted(str(HERE / "test_ops.py"), "-k", SHARED))
-
-
-def test_scatter_and_intersections_under_the_interpreter() -> None:
-    files = (str(HERE / f"test_{name}.py") for name in ("scatter", "intersect"))
-    print(interpreted(*files, "-k", ALSO))
+    """In one process, as it takes seconds until the first of them runs."""
+    files = (str(HERE / f"{name}.py") for name in ("triton_cases", *ALSO))
+    chosen = " or ".join(f"({name} and ({words}))" for name, words in ALSO.items())
+    print(interpreted(*files, "-k", f"triton_cases or {chosen}"))
 
 
 @pytest.mark.slow

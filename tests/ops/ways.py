@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
@@ -38,6 +39,28 @@ def served(by: str) -> Iterator[None]:
             yield
         finally:
             native.kernels.choose(before)
+
+
+def look_through_once() -> None:
+    """Of triton's interpreter, which looks through its whole language for every call of a function
+    in a kernel, a third of its time: that each module of it is prepared once, and stays so."""
+    interpreter: Any = pytest.importorskip("triton.runtime.interpreter")
+    prepare, language = interpreter._patch_lang, sys.modules["triton.language"]
+    prepared: dict[frozenset[int], Any] = {}
+
+    class Kept:
+        def restore(self) -> None:
+            pass
+
+    def once(function: Any) -> Kept:
+        modules = (language, language.core)
+        names = [m for m in modules if any(v is m for v in function.__globals__.values())]
+        key = frozenset(map(id, names))
+        if key not in prepared:
+            prepared[key] = prepare(function)
+        return Kept()
+
+    interpreter._patch_lang = once
 
 
 def seeded(seed: int) -> torch.Generator:

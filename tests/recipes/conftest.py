@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from small_sets import make_cliques, make_rings
 from torch_geometric.data import Data
 
 from graphkit.data import GraphSet
-from graphkit.recipes import link_plots, plots
+from graphkit.recipes import graph_plots, link_plots, plots
 
 
 @pytest.fixture(autouse=True)
@@ -20,11 +21,22 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GRAPHKIT_DATA", raising=False)
 
 
+def nothing(*_: Any, **__: Any) -> None:
+    pass
+
+
 @pytest.fixture
-def no_drawings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures take longer than these trainings, and have tests of their own."""
-    monkeypatch.setattr(plots, "curves", lambda *args, **options: None)
-    monkeypatch.setattr(link_plots, "score_figure", lambda *args, **options: None)
+def drawn() -> None:
+    """For a test that looks at the pictures of a run."""
+
+
+@pytest.fixture(autouse=True)
+def _undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures take longer than most of these trainings, and have tests of their own."""
+    if "drawn" not in request.fixturenames:
+        of_runs = (plots, "curves"), (plots, "breakdown")
+        for owner, name in (*of_runs, (link_plots, "score_figure"), (graph_plots, "of_run")):
+            monkeypatch.setattr(owner, name, nothing)
 
 
 @pytest.fixture

@@ -35,8 +35,6 @@ OPTIONS: dict[str, Any] = dict(
     num_val=0.05, num_test=0.15, keep_connected=True, undirected=False, amp=None
 )
 
-pytestmark = pytest.mark.usefixtures("no_drawings")
-
 
 def make_ranks() -> Data:
     """Sixty nodes, edges from lower to higher ones, and a tenth of them back too."""

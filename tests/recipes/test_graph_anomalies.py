@@ -18,20 +18,13 @@ from graphkit.cli import main
 from graphkit.data import GraphSet, random_split
 from graphkit.errors import ConfigError, DataError
 from graphkit.graph import Graph
-from graphkit.recipes import graph, graph_plots, plots, predict
+from graphkit.recipes import graph, predict
 from graphkit.recipes.graph import anomalies, batches, outputs, read_graphs, with_quotients
 from graphkit.recipes.graphnet import GRAPH_MODELS, OneClass, graph_net
 from graphkit.store import load_tensors
 
 QUICK: dict[str, Any] = dict(hidden=8, num_layers=2, epochs=4, quiet=True, anomaly=True)
 SCORES = ("f1", "rocauc", "ap", "precision@rate")
-
-
-@pytest.fixture(autouse=True)
-def _no_drawings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take longer than these trainings, and have tests of their own."""
-    monkeypatch.setattr(plots, "curves", lambda *args, **options: None)
-    monkeypatch.setattr(graph_plots, "of_run", lambda *args, **options: None)
 
 
 @pytest.fixture

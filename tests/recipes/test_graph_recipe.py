@@ -35,8 +35,6 @@ from graphkit.recipes.graphnet import Categories, graph_net
 MODULE = importlib.import_module("graphkit.recipes.graph")
 QUICK: dict[str, Any] = dict(hidden=8, num_layers=2, epochs=4, quiet=True)
 
-pytestmark = pytest.mark.usefixtures("no_drawings")
-
 
 def molecules(graphs: GraphSet) -> GraphSet:
     """The same with categories of OGB's widths on nodes and edges."""

@@ -29,8 +29,6 @@ NODE = importlib.import_module("graphkit.recipes.node")
 CPU = torch.device("cpu")
 QUICK: dict[str, Any] = dict(epochs=3, hidden=8, quiet=True)
 
-pytestmark = pytest.mark.usefixtures("no_drawings")
-
 
 def record(*scores: float, data: str = "ogbg-molhiv", first: int = 0) -> report.Record:
     rows = [

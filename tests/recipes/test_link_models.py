@@ -50,8 +50,6 @@ CPU = torch.device("cpu")
 DRAW = link_plots.score_figure
 QUICK: dict[str, Any] = dict(hidden=16, num_layers=1, epochs=4, batch_size=128, quiet=True)
 
-pytestmark = pytest.mark.usefixtures("no_drawings")
-
 
 def whole(data: Data) -> Data:
     """All links of ``data``, none held out."""

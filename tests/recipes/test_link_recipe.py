@@ -30,8 +30,6 @@ MODULE = importlib.import_module("graphkit.recipes.link")
 CPU = torch.device("cpu")
 QUICK: dict[str, Any] = dict(hidden=16, epochs=6, batch_size=128, quiet=True)
 
-pytestmark = pytest.mark.usefixtures("no_drawings")
-
 
 def many(data: Data) -> Data:
     """The same with negatives of its own for each held-out link, in the form of ogbl-citation2."""

@@ -18,8 +18,6 @@ from graphkit.store import load_tensors
 
 QUICK: dict[str, Any] = dict(epochs=6, hidden=8, quiet=True)
 
-pytestmark = pytest.mark.usefixtures("no_drawings")
-
 
 def test_the_means_are_those_of_the_layers(own: Data) -> None:
     own.y[own.y == 2] = 3

@@ -28,6 +28,7 @@ Digests = Callable[[str], dict[str, str]]
 QUICK = dict(epochs=8, hidden=16, quiet=True)
 
 
+@pytest.mark.usefixtures("drawn")
 def test_digits_are_learnt_and_the_folder_tells_all(capsys: pytest.CaptureFixture[str]) -> None:
     record = node(epochs=60, seeds="0,2")
     assert record.test_mean > 0.9 and record.test_std is not None

@@ -12,6 +12,8 @@ from rich.console import Console
 from graphkit.recipes import plots, report
 from graphkit.recipes.loop import Epoch
 
+pytestmark = pytest.mark.usefixtures("drawn")
+
 
 def history(length: int, offset: float = 0.0) -> list[Epoch]:
     return [Epoch(i, 2 / i, 2.5 / i, min(1.0, 0.5 + offset + i / 50)) for i in range(1, length + 1)]

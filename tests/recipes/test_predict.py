@@ -25,8 +25,6 @@ from graphkit.store import load_tensors, save_tensors
 
 QUICK: dict[str, Any] = dict(epochs=12, hidden=16, quiet=True)
 
-pytestmark = pytest.mark.usefixtures("no_drawings")
-
 
 @pytest.fixture
 def run(own: Data) -> str:

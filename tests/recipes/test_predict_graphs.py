@@ -23,8 +23,6 @@ from graphkit.store import load_tensors, save_tensors
 QUICK: dict[str, Any] = dict(hidden=8, num_layers=2, epochs=4, quiet=True)
 PARTS = ("train", "val", "test")
 
-pytestmark = pytest.mark.usefixtures("no_drawings")
-
 
 def numbered(graphs: GraphSet, **more: Any) -> GraphSet:
     """The same with numbers on nodes and edges."""

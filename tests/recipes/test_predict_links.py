@@ -27,8 +27,6 @@ from graphkit.store import load_tensors, save_tensors
 CPU = torch.device("cpu")
 QUICK: dict[str, Any] = dict(hidden=16, epochs=6, batch_size=128, quiet=True)
 
-pytestmark = pytest.mark.usefixtures("no_drawings")
-
 
 @pytest.fixture
 def featured(cliques: Data) -> Data:

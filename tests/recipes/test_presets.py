@@ -11,6 +11,8 @@ from graphkit.errors import ConfigError
 from graphkit.recipes import PRESETS, RECIPES, options, report
 from graphkit.recipes.linknet import LINK_MODELS
 
+CARDS = {card.name: card for card in data.cards()}
+
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_name_what_exists(name: str) -> None:
@@ -19,9 +21,8 @@ def test_presets_name_what_exists(name: str) -> None:
     assert set(preset.values) <= set(inspect.signature(preset.recipe).parameters)
     models = options.builders(preset.recipe.__name__)
     assert preset.values["model"] in models
-    assert preset.values["data"] in {card.name for card in data.cards()}
-    split = preset.values.get("split")
-    assert split is None or split in data.card(preset.values["data"]).splits
+    card, split = CARDS[preset.values["data"]], preset.values.get("split")
+    assert split is None or split in card.splits
     assert bool(preset.published) == bool(preset.source)
     own = preset.values.get("model_options", "")
     whole = {**report.defaults(preset.recipe), **preset.values}

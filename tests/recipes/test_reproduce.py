@@ -11,7 +11,7 @@ import pytest
 
 from graphkit.cli import main
 from graphkit.errors import ConfigError, StoreError
-from graphkit.recipes import Preset, graph, graph_plots, link, link_plots, node, plots, reproduce
+from graphkit.recipes import Preset, graph, link, node, plots, reproduce
 
 # the package's attribute of this name is the function
 MODULE = importlib.import_module("graphkit.recipes.reproduce")
@@ -97,8 +97,6 @@ def test_a_stopped_table_goes_on_and_ends_with_the_same_figures(
 def test_scores_that_chose_epochs_of_their_own_have_a_column(
     monkeypatch: pytest.MonkeyPatch, local_data: Path
 ) -> None:
-    for module, name in ((plots, "curves"), (graph_plots, "of_run")):
-        monkeypatch.setattr(module, name, lambda *args, **options: None)
     usual: dict[str, Any] = dict(data="mutag", seeds="0-1", epochs=3, hidden=8, num_layers=2)
     rows = (
         Preset("one", graph, {**usual, "model": "gin", "anomaly": True}, table="small"),
@@ -118,8 +116,6 @@ def test_scores_that_chose_epochs_of_their_own_have_a_column(
 
 
 def test_a_row_starts_from_another_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name in ((plots, "curves"), (link_plots, "score_figure")):
-        monkeypatch.setattr(module, name, lambda *args, **options: None)
     usual = dict(data="digits", model="gae", hidden=8, num_layers=1, epochs=1, seeds="0")
     still = dict(lr=1e-12, encoder_lr=0.0, start="first")
     rows = (

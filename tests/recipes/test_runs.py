@@ -51,8 +51,8 @@ for line in sys.stdin:
 def test_a_run_killed_at_any_moment_ends_with_the_same_bits(
     digests: Digests, request: pytest.FixtureRequest
 ) -> None:
-    """20 kills (100 with --slow), each resumed; every finished run has the bits of a whole one."""
-    kills = 100 if request.config.getoption("--slow") else 20
+    """8 kills (100 with --slow), each resumed; every finished run has the bits of a whole one."""
+    kills = 100 if request.config.getoption("--slow") else 8
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     pipes: Any = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
     draw = random.Random(0)

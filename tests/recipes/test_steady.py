@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch_geometric.data import Data
 from graphkit.recipes import node, plots, steady
 from graphkit.recipes.loop import Epoch
 
+ROOT = Path(__file__).parents[2]
 FILES = ["config.json", "curves.png", "curves.svg", "environment.json", "metrics.jsonl"]
 QUICK = dict(epochs=8, hidden=16, quiet=True)
 
@@ -45,6 +47,7 @@ def test_a_run_stopped_in_its_first_seed_keeps_its_epochs(
     assert {p.name for p in Path("here/run").iterdir() if p.name != ".lock"} == kept
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_stopped_run_delivers_its_finished_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     signal_at(19, monkeypatch)
     with pytest.raises(KeyboardInterrupt, match="2 of 4 seeds are finished"):
@@ -106,55 +109,117 @@ def test_a_closed_console_ends_no_training(own: Data, monkeypatch: pytest.Monkey
     assert record.seeds == [0, 1] and Path(record.run).is_dir()
 
 
-TRAIN = f"{sys.executable} -m graphkit train --epochs 40 --hidden 16 --seeds 0-1"
+TRAIN = "train --epochs 40 --hidden 16 --seeds 0-1"
+
+# a process that has loaded all there is to load, and forks one for each command line it gets; who
+# has the place None finds that stream closed, as Python does when it starts
+NURSERY = """
+import json, os, sys
+from graphkit import __main__
+from graphkit.recipes import node
+node(epochs=1, quiet=True, out="warm")
+print("ready", flush=True)
+for asked in sys.stdin:
+    folder, line, *places = json.loads(asked)
+    child = os.fork()
+    if child == 0:
+        os.chdir(folder)
+        for number, name in ((1, "stdout"), (2, "stderr")):
+            os.close(number)
+            if places[number - 1] is None:
+                setattr(sys, name, None)
+            else:
+                assert os.open(places[number - 1], os.O_WRONLY | os.O_CREAT) == number
+        sys.argv = ["graphkit", *line.split()]
+        sys.exit(__main__.start())
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
 
 
-@pytest.fixture
-def shell(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+class Nursery:
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdin and process.stdout
+        self.asks, self.tells = process.stdin, process.stdout
 
-    def run(line: str) -> tuple[int, str, str]:
-        words = ["bash", "-o", "pipefail", "-c", line]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=120)
-        return done.returncode, done.stdout, done.stderr
+    def start(self, line: str, out: str | None, err: str | None) -> int:
+        self.asks.write(json.dumps([os.getcwd(), line, out, err]) + "\n")
+        self.asks.flush()
+        return int(self.tells.readline())
 
-    return run
+    def end(self) -> int:
+        return int(self.tells.readline())
+
+    def run(self, line: str, out: str | None, err: str | None) -> int:
+        self.start(line, out, err)
+        return self.end()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs bash and /dev/full")
-def test_a_console_that_fails_ends_no_training(shell: Any) -> None:
-    ways = ("--out a | head -1", "--out b > /dev/full", "--out c >&- 2>&-")
-    ways += ("--out d --json 2>&-", "--out e --json 2> /dev/full")
-    with ThreadPoolExecutor() as pool:
-        piped, full, closed, *silent = pool.map(shell, [f"{TRAIN} {way}" for way in ways])
-    assert piped[0] == 0 and piped[1].startswith("digits: ") and piped[2] == ""
+@pytest.fixture(scope="module")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    pipes: Any = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    line, folder = [sys.executable, "-c", NURSERY], tmp_path_factory.mktemp("nursery")
+    with subprocess.Popen(line, cwd=folder, **pipes) as process:
+        assert process.stdin and process.stdout and process.stdout.readline() == "ready\n"
+        yield Nursery(process)
+        process.stdin.close()
+
+
+def shell(line: str, monkeypatch: pytest.MonkeyPatch) -> tuple[int, str, str]:
+    """A whole process: of such things as Python itself does with its streams."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    words = ["bash", "-c", f"{sys.executable} -m graphkit {line}"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs fork, bash and /dev/full")
+def test_a_console_that_fails_ends_no_training(
+    nursery: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo("pipe")
+    nursery.start(f"{TRAIN} --out a", "pipe", "a.err")
+    with open("pipe") as pipe:
+        assert pipe.readline().startswith("digits: ")
+    assert nursery.end() == 0 and Path("a.err").read_text() == ""
+    assert nursery.run(f"{TRAIN} --out b", "/dev/full", "b.err") == 1
     told = "error: Standard output cannot be written: No space left on device.\n"
-    assert full == (1, "", told) and closed[0] == 0
-    assert [(code, json.loads(out)["run"]) for code, out, _ in silent] == [(0, "d"), (0, "e")]
-    assert sorted(path.name for path in Path().iterdir()) == list("abcde")
+    assert Path("b.err").read_text() == told
+    assert shell(f"{TRAIN} --out c >&- 2>&-", monkeypatch) == (0, "", "")
+    for name, err in (("d", None), ("e", "/dev/full")):
+        assert nursery.run(f"{TRAIN} --out {name} --json", f"{name}.out", err) == 0
+        assert json.loads(Path(f"{name}.out").read_text())["run"] == name
+    assert sorted(path.name for path in Path().iterdir() if path.is_dir()) == list("abcde")
     assert all(Path(name, "curves.png").is_file() for name in "abcde")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs bash and /dev/full")
-def test_results_that_cannot_be_printed_are_one_line(shell: Any) -> None:
-    for line in ("data list", "--help", "train --help"):
-        code, _, err = shell(f"{sys.executable} -m graphkit {line} > /dev/full")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs fork, bash and /dev/full")
+def test_results_that_cannot_be_printed_are_one_line(
+    nursery: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [shell("data list > /dev/full", monkeypatch)]
+    for number, line in enumerate(("data list", "--help", "train --help")):
+        code = nursery.run(line, "/dev/full", f"{number}.err")
+        found.append((code, "", Path(f"{number}.err").read_text()))
+    for code, _, err in found:
         assert code == 1 and err.startswith("error: Standard output") and err.count("\n") == 1
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs fork, and such signals")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signals_keep_the_finished_seeds(shell: Any, number: signal.Signals, code: int) -> None:
-    line = [*TRAIN.split()[:-1], "0-99", "--out", "run"]
-    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
-        assert run.stdout and run.stderr
-        while not run.stdout.readline().startswith("seed 1: "):
-            pass
-        run.send_signal(number)
-        err = run.communicate(timeout=60)[1]
-    assert run.returncode == code
-    assert [path.name for path in Path().iterdir()] == ["run"]
-    result = json.loads(Path("run/result.json").read_text())
+def test_signals_keep_the_finished_seeds(
+    nursery: Nursery, number: signal.Signals, code: int
+) -> None:
+    os.mkfifo("pipe")
+    child = nursery.start(f"{TRAIN.removesuffix('0-1')}0-99 --out run", "pipe", "err")
+    with open("pipe") as pipe:
+        assert any(line.startswith("seed 1: ") for line in pipe)
+        os.kill(child, number)
+        pipe.read()
+    assert nursery.end() == code
+    assert [path.name for path in Path().iterdir() if path.is_dir()] == ["run"]
+    result, err = json.loads(Path("run/result.json").read_text()), Path("err").read_text()
     assert result["interrupted"] and result["seeds"][:2] == [0, 1] and len(result["seeds"]) < 100
     kept = len(result["seeds"])
     told = f"error: Interrupted: {kept} of 100 seeds are finished. To go on: "

@@ -35,11 +35,6 @@ OPTIONS: dict[str, Any] = dict(model="gcn", seeds="0-2", epochs=8, hidden=8)
 Digests = Callable[[str], dict[str, str]]
 
 
-@pytest.fixture
-def drawn() -> None:
-    """For a test that looks at pictures."""
-
-
 def nothing(*_: Any, **__: Any) -> None:
     pass
 
