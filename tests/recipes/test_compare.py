@@ -25,7 +25,7 @@ def run(path: Path, data: str, model: str, scores: Scores, target: str = "graph"
     rows = [
         report.Row(
             *(seed, seed, 3, 9, 0.5, f1, 1.0),
-            {
+            checkpoints={
                 "f1": {"epoch": 3, "val": 0.5, "f1": f1, "rocauc": 0.0, "ap": f1 / 2},
                 "rocauc": {"epoch": 4, "val": 0.5, "f1": 0.0, "rocauc": auc, "ap": 0.0},
             },

@@ -58,6 +58,7 @@ def scores_file(path: Path, rows: list[str]) -> None:
     path.write_text("\n".join(["graph,part,label,score,score_rocauc", *rows]) + "\n")
 
 
+@pytest.mark.usefixtures("drawn")
 def test_curves_are_of_the_test_graphs_of_all_seeds(tmp_path: Path, monkeypatch: Any) -> None:
     scores_file(tmp_path / "scores-seed0.csv", ["3,val,1,0.1,0.2", "4,test,1,0.9,0.8"])
     # a part of one class has no curve, and graphs without a label are in none
@@ -101,6 +102,7 @@ def test_the_figure_has_a_line_and_a_band_for_each_choice(tmp_path: Path, monkey
     assert kept[0].legends[0].get_texts()[0].get_text() == "epochs chosen by f1"
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_run_draws_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run = graph(data=make_rings(), hidden=8, num_layers=1, epochs=2, quiet=True, out="run").run

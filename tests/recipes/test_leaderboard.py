@@ -21,7 +21,7 @@ from graphkit.nn import GCNConv as OurConv
 from graphkit.nn import Stack, build_model
 from graphkit.recipes import PRESETS, leaderboard, node, plots, report
 from graphkit.recipes.graph import ATOMS, BONDS
-from graphkit.recipes.graphnet import GraphNet
+from graphkit.recipes.graphnet import graph_net
 from graphkit.recipes.linknet import LinkNet
 
 # the package's attribute of this name is the function
@@ -170,7 +170,7 @@ def weights_of(name: str) -> int:
         model: nn.Module = LinkNet(values["model"], 4267, None, **kept)
     elif values["data"] == "ogbg-molhiv":
         about: dict[str, Any] = dict(pool="mean", virtual_node=values["virtual_node"])
-        model = GraphNet(values["model"], ATOMS, BONDS, out=1, **kept, **about)
+        model = graph_net(values["model"], ATOMS, BONDS, out=1, **kept, **about)
     else:
         hidden = kept.pop("hidden")
         widths = {"ogbn-arxiv": (128, hidden, 40), "ogbn-products": (100, hidden, 47)}
