@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from scipy.stats import rankdata
 
 from ..errors import ConfigError, StoreError, nearest
 from ..metrics import LOWER_IS_BETTER
@@ -213,6 +212,9 @@ def mean_ranks(
     ``table`` has scores by model, set and seed. Sets and seeds that a model lacks are left out for
     all; equal scores share the mean of their ranks. Empty where no set has all models.
     """
+    # half a second, which every other command would wait for
+    from scipy.stats import rankdata
+
     models, of_sets = list(table), list[Any]()
     for data in filter(lambda data: all(data in sets for sets in table.values()), table[models[0]]):
         seeds = set.intersection(*(set(table[model][data]) for model in models))

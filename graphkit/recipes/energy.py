@@ -21,15 +21,21 @@ from .graph import Whole, graph_card, read_graphs
 from .graphnet import one_hot
 
 # eigenvalues of the normalised Laplacian lie in [0, 2]
-GRID = torch.linspace(0, 2, 401, dtype=torch.float64)
+POINTS = 401
 # a dense eigendecomposition takes a second at this size, and grows with its third power
 LARGEST = 2000
 NAMES = {0: ("normal", plots.TRAIN), 1: ("anomalies", plots.VAL)}
 
 
+def grid() -> Tensor:
+    """The eigenvalues at which curves are drawn. No constant: torch reads its settings with the
+    first tensor."""
+    return torch.linspace(0, 2, POINTS, dtype=torch.float64)
+
+
 @dataclass(frozen=True)
 class Energies:
-    """Of the two classes: curves [graphs, points of GRID] of some, quotients [graphs] of all.
+    """Of the two classes: curves [graphs, POINTS] of some, quotients [graphs] of all.
 
     ``skipped`` counts graphs that were drawn and are too large to be taken apart.
     """
@@ -118,9 +124,9 @@ def energies_of(whole: Whole, most: int, seed: int, console: Console) -> Energie
         lines: list[Tensor] = []
         with console.status(f"{name}: graph 0 of {len(small)}") as status:
             for x, graph, _ in (_batch(whole, number.view(1)) for number in small):
-                lines.append(accumulated_energy(x, graph, GRID))
+                lines.append(accumulated_energy(x, graph, grid()))
                 status.update(f"{name}: graph {len(lines)} of {len(small)}")
-        curves[label] = torch.stack(lines) if lines else torch.empty(0, len(GRID))
+        curves[label] = torch.stack(lines) if lines else torch.empty(0, POINTS)
     return Energies(curves, quotients, skipped)
 
 
@@ -178,7 +184,7 @@ def draw(path: Path, found: Energies, *, title: str) -> None:
     every = torch.cat(list(found.quotients.values()))
     edges = torch.linspace(0, max(float(every.max()), 1e-9), 41, dtype=torch.float64)
     for label, curves, values, (name, color) in _classes(found):
-        x = GRID.tolist()
+        x = grid().tolist()
         left.plot(x, curves.mean(dim=0).tolist(), color=color, linewidth=1.6, label=name)
         low, high = curves.quantile(torch.tensor([0.25, 0.75], dtype=torch.float64), dim=0)
         left.fill_between(x, low.tolist(), high.tolist(), color=color, alpha=0.18, linewidth=0)

@@ -18,7 +18,7 @@ from graphkit.cli import main
 from graphkit.errors import ConfigError, DataError
 from graphkit.graph import Graph
 from graphkit.recipes import graph, graph_plots
-from graphkit.recipes.energy import GRID, accumulated_energy, draw, energies_of, energy
+from graphkit.recipes.energy import accumulated_energy, draw, energies_of, energy, grid
 from graphkit.recipes.graph import read_graphs
 from graphkit.structure import rayleigh_quotient
 
@@ -140,21 +140,21 @@ def test_energies_that_are_known() -> None:
     node = torch.arange(6)
     edge = torch.stack([node, (node + 1) % 6])
     ring = Graph.from_edge_index(torch.cat([edge, edge.flip(0)], dim=1), 6)
-    flat = accumulated_energy(torch.ones(6, 1), ring, GRID)
+    flat = accumulated_energy(torch.ones(6, 1), ring, grid())
     assert torch.allclose(flat, torch.ones_like(flat))
-    turning = accumulated_energy((-1.0) ** node.unsqueeze(1), ring, GRID)
-    assert torch.allclose(turning, (GRID >= 2 - 1e-12).double())
-    assert bool((accumulated_energy(torch.zeros(6, 2), ring, GRID) == 1).all())
+    turning = accumulated_energy((-1.0) ** node.unsqueeze(1), ring, grid())
+    assert torch.allclose(turning, (grid() >= 2 - 1e-12).double())
+    assert bool((accumulated_energy(torch.zeros(6, 2), ring, grid()) == 1).all())
     bare = Graph.from_edge_index(torch.empty(2, 0, dtype=torch.int64), 3)
     assert torch.allclose(
-        accumulated_energy(torch.rand(3, 2), bare, GRID), torch.ones(len(GRID)).double()
+        accumulated_energy(torch.rand(3, 2), bare, grid()), torch.ones(len(grid())).double()
     )
 
 
 def test_classes_are_sampled_and_all_quotients_are_theirs(tmp_path: Path) -> None:
     whole, _ = read_graphs(make_rings(), None, anomaly=True)
     found = energies_of(whole, 7, 0, Console(quiet=True))
-    assert [tuple(found.curves[label].shape) for label in (0, 1)] == [(7, len(GRID))] * 2
+    assert [tuple(found.curves[label].shape) for label in (0, 1)] == [(7, len(grid()))] * 2
     assert [len(found.quotients[label]) for label in (0, 1)] == [30, 30] and found.skipped == 0
     # a ring's only feature is its degree, which all nodes share
     assert found.quotients[0].abs().max() < 1e-9
