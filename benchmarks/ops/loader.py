@@ -23,7 +23,7 @@ from torch_geometric.sampler import NodeSamplerInput
 from benchmarks import graphs
 from benchmarks.entry import Prepared
 from graphkit import Graph, ops
-from graphkit.data import Batch, GraphkitSampler, NeighborLoader, stages
+from graphkit.data import Batch, Buffers, GraphkitSampler, NeighborLoader, stages
 from graphkit.errors import need
 
 TITLE = "Loaders of neighbourhoods, batches of 1024"
@@ -109,13 +109,14 @@ def ours(p: Problem) -> Prepared:
 
 
 def staged(p: Problem) -> Prepared:
-    """Our own loader: blocks instead of an edge_index, made by as many threads as torch has."""
+    """Our own loader: blocks instead of an edge_index, made by as many threads as torch has; one
+    memory for the rows of all passes."""
     graph = Graph.from_edge_index(p.data.edge_index, p.data.num_nodes, transpose=False)
-    sampler, threads = ops.Sampler(graph, p.fanout), torch.get_num_threads()
+    sampler, threads, memory = ops.Sampler(graph, p.fanout), torch.get_num_threads(), Buffers()
 
     def batches() -> Iterator[Batch]:
         made = stages.sample(stages.seeds(p.seeds, BATCH, shuffle=False), sampler)
-        made = stages.fetch(made, p.data.x)
+        made = stages.fetch(made, p.data.x, buffers=memory)
         return stages.prefetch(made, depth=2 * threads, threads=threads)
 
     def as_pyg() -> Iterator[Data]:
