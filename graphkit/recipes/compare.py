@@ -1,4 +1,4 @@
-"""Finished runs of several models on several sets compared: ranks, differences in pairs."""
+"""Finished runs of several models on several sets compared: ranks, differences. (opt: scipy)"""
 
 # annotations are evaluated here: the command line takes its types from them
 import itertools
