@@ -273,14 +273,9 @@ def _tune(argv: list[str]) -> None:
 
 def _tune_parser(target: str, preset: Preset | None, recipe: Callable[..., Record]) -> _Parser:
     """The parser of the signature of tune, and of that of ``recipe``."""
-    doc = docstring_parser.parse(inspect.getdoc(tune) or "")
-    parser = _Parser(
-        f"graphkit tune {target or '[RECIPE or PRESET]'}",
-        f"{doc.short_description}\n\n{doc.long_description}",
-        "" if target else listing(RECIPES),
-    )
+    prog = f"graphkit tune {target or '[RECIPE or PRESET]'}"
     own = ("recipe", "resume", "options")
-    _add_signature(parser, tune, own)
+    parser = _parser_of(tune, prog, "" if target else listing(RECIPES), own)
     _add_signature(parser, recipe, (*_NOT_OPTIONS, "out", "quiet", "submission"))
     parser.add_argument("--resume", metavar="DIR", help="go on with the search in this folder")
     parser.flag("json", "print one line of JSON on standard output and all else on standard error")
@@ -329,16 +324,36 @@ def _resume(folder: Path, argv: list[str]) -> None:
 
 def _recipe_parser(target: str, recipe: Callable[..., Record]) -> _Parser:
     """The parser of the signature of ``recipe``, with the help of its docstring."""
-    doc = docstring_parser.parse(inspect.getdoc(recipe) or "")
-    parser = _Parser(
-        f"graphkit train {target or '[RECIPE or PRESET]'}",
-        f"{doc.short_description}\n\n{doc.long_description}",
-        "" if target else listing(RECIPES),
-    )
-    _add_signature(parser, recipe, _NOT_OPTIONS)
+    prog = f"graphkit train {target or '[RECIPE or PRESET]'}"
+    parser = _parser_of(recipe, prog, "" if target else listing(RECIPES), _NOT_OPTIONS)
     parser.add_argument("--config", metavar="FILE", help="repeat the run with this config.json")
     parser.add_argument("--resume", metavar="DIR", help="go on with the stopped run in this folder")
     parser.flag("json", "print one line of JSON on standard output and all else on standard error")
+    return parser
+
+
+# how the parameter of a command is shown that is a run
+_RUN = {"metavar": "RUN", "help": "run folder that graphkit train named"}
+
+
+def _parser_of(
+    function: Callable[..., Any],
+    prog: str,
+    epilog: str = "",
+    skip: Sequence[str] = (),
+    **first: Any,
+) -> _Parser:
+    """The parser of a command that is ``function``: its words, and its parameters as options.
+
+    ``first`` says how its first parameter is shown, which then stands without a name.
+    """
+    doc = docstring_parser.parse(inspect.getdoc(function) or "")
+    parser = _Parser(prog, f"{doc.short_description}\n\n{doc.long_description}", epilog)
+    if first:
+        name = next(iter(inspect.signature(function).parameters))
+        parser.add_argument(name, **first)
+        skip = (*skip, name)
+    _add_signature(parser, function, skip)
     return parser
 
 
@@ -510,22 +525,12 @@ def _plot_homophily(argv: list[str]) -> None:
 
 
 def _plot_energy(argv: list[str]) -> None:
-    doc = docstring_parser.parse(inspect.getdoc(energy) or "")
-    text = f"{doc.short_description}\n\n{doc.long_description}"
-    parser = _Parser("graphkit plot energy NAME", text)
-    parser.usage = "graphkit plot energy NAME [options]"
-    parser.add_argument("data", metavar="NAME", help="the data set")
-    _add_signature(parser, energy, skip=("data",))
-    energy(**parser.read(argv))
+    about = dict(metavar="NAME", help="the data set")
+    energy(**_parser_of(energy, "graphkit plot energy NAME", **about).read(argv))
 
 
 def _plot_mixing(argv: list[str]) -> None:
-    doc = docstring_parser.parse(inspect.getdoc(mixing) or "")
-    text = f"{doc.short_description}\n\n{doc.long_description}"
-    parser = _Parser("graphkit plot RUN --mixing", text)
-    parser.usage = "graphkit plot RUN --mixing [options]"
-    parser.add_argument("run", metavar="RUN", help="run folder that graphkit train named")
-    _add_signature(parser, mixing, skip=("run",))
+    parser = _parser_of(mixing, "graphkit plot RUN --mixing", **_RUN)
     parser.flag("mixing", "draw the mean mixing weights of each layer and class")
     options = parser.read(argv)
     mixing(**{name: value for name, value in options.items() if name != "mixing"})
@@ -543,26 +548,15 @@ def _of_checkout(command: str, name: str) -> Callable[[list[str]], int]:
 
 
 def _reproduce(argv: list[str]) -> None:
-    doc = docstring_parser.parse(inspect.getdoc(reproduce) or "")
-    parser = _Parser(
-        "graphkit reproduce TABLE",
-        f"{doc.short_description}\n\n{doc.long_description}",
-        listing_of_tables(),
-    )
-    parser.add_argument("table", metavar="TABLE", help="name of the table")
-    _add_signature(parser, reproduce, skip=("table",))
+    about = dict(metavar="TABLE", help="name of the table")
+    parser = _parser_of(reproduce, "graphkit reproduce TABLE", listing_of_tables(), **about)
     reproduce(**parser.read(argv))
 
 
 def _compare(argv: list[str]) -> None:
-    doc = docstring_parser.parse(inspect.getdoc(compare) or "")
-    text = f"{doc.short_description}\n\n{doc.long_description}"
-    parser = _Parser("graphkit compare FOLDER ...", text)
-    parser.usage = "graphkit compare FOLDER ... [options]"
     folders = "runs, searches, or folders of several of them"
-    parser.add_argument("runs", metavar="FOLDER", nargs="+", help=folders)
-    _add_signature(parser, compare, skip=("runs",))
-    compare(**parser.read(argv))
+    about = dict(metavar="FOLDER", nargs="+", help=folders)
+    compare(**_parser_of(compare, "graphkit compare FOLDER ...", **about).read(argv))
 
 
 def _sweep(argv: list[str]) -> None:
@@ -573,20 +567,12 @@ def _sweep(argv: list[str]) -> None:
         return
     if action not in known:
         raise ConfigError(f"graphkit sweep: unknown sweep {action!r}. {nearest(action, known)}")
-    doc = docstring_parser.parse(inspect.getdoc(known[action]) or "")
-    parser = _Parser(
-        f"graphkit sweep {action}", f"{doc.short_description}\n\n{doc.long_description}"
-    )
-    _add_signature(parser, known[action], ())
-    known[action](**parser.read(argv[1:]))
+    sweep = known[action]
+    sweep(**_parser_of(sweep, f"graphkit sweep {action}").read(argv[1:]))
 
 
 def _predict(argv: list[str]) -> None:
-    doc = docstring_parser.parse(inspect.getdoc(predict) or "")
-    parser = _Parser("graphkit predict RUN", f"{doc.short_description}\n\n{doc.long_description}")
-    parser.usage = "graphkit predict RUN [options]"
-    parser.add_argument("run", metavar="RUN", help="run folder that graphkit train named")
-    _add_signature(parser, predict, skip=("run",))
+    parser = _parser_of(predict, "graphkit predict RUN", **_RUN)
     parser.flag("json", "print one line of JSON on standard output and all else on standard error")
     options = parser.read(argv)
     chosen = {name: options[name] for name in ("run", *parser.wanted) if name != "json"}

@@ -78,7 +78,7 @@ PUBLIC = {
     "graphkit.transforms": ["RayleighQuotient"],
     "graphkit.testing": ["CHECKED_NODES", "check_layer", "dense_adjacency", "graphs", "zoo"],
     "graphkit.data": [
-        "Baseline", "Batch", "Card", "ClusterData", "ClusterLoader", "Download",
+        "Baseline", "Batch", "Buffers", "Card", "ClusterData", "ClusterLoader", "Download",
         "GraphSAINTEdgeSampler", "GraphSAINTNodeSampler", "GraphSAINTRandomWalkSampler",
         "GraphSAINTSampler", "GraphSet", "GraphkitSampler", "HostTable", "LINK_TASKS",
         "LinkNeighborLoader", "NeighborLoader", "ShaDowKHopSampler", "Split", "available",

@@ -23,8 +23,7 @@ from torch_geometric.sampler import NodeSamplerInput
 from benchmarks import graphs
 from benchmarks.entry import Prepared
 from graphkit import Graph, ops
-from graphkit.data import Batch, GraphkitSampler, NeighborLoader, stages
-from graphkit.data.buffers import Buffers
+from graphkit.data import Batch, Buffers, GraphkitSampler, NeighborLoader, stages
 from graphkit.errors import need
 
 TITLE = "Loaders of neighbourhoods, batches of 1024"

@@ -9,6 +9,7 @@ from ..errors import need
 from . import stages
 from .archive import unpack
 from .batch import Batch
+from .buffers import Buffers
 from .cards import Baseline, Card, Download, Split, card, cards
 from .check import check, check_graphs, check_inputs, refuse_other_kinds
 from .check_kinds import (
@@ -64,6 +65,7 @@ _OF_PYG = {
 __all__ = [
     "Baseline",
     "Batch",
+    "Buffers",
     "Card",
     "ClusterData",
     "ClusterLoader",
