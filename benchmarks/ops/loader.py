@@ -2,8 +2,9 @@
 
 A call is one pass over the seeds. An untimed pass is judged as the samplers of ``sample.py`` are,
 and by its rows of features. Worker processes are started before the first pass and stay. What
-bounds the contenders: PyG's loop with a sampler that has its results ready, and the rows of
-features alone, written to memory that is there already.
+bounds the contenders: PyG's loop with a sampler that has its results ready; sampling alone, a call
+for each batch by one thread or eight batches in a call by two; and the rows of features alone,
+written to memory that is there already.
 """
 
 from __future__ import annotations
@@ -34,7 +35,11 @@ BATCH = 1024
 # the call that is checked has started the workers
 WARMUP = 1
 ROWS_ALONE = "rows of features alone"
-NUM_BATCHES = {"arxiv": 24, "products": 6}
+# of three hops of a large graph few: PyG takes 0.8 s for each
+NUM_BATCHES = {("products", 3): 6}
+MANY = 24
+# of one call of many
+AT_ONCE = 8
 # GB
 GRAPH_MEMORY = {"products": 10}
 
@@ -66,11 +71,13 @@ def problem(graph: str, features: int, fanout: str) -> Problem:
     graphs.spare(GRAPH_MEMORY.get(graph, 0))
     edge_index, num_nodes = graphs.graph(graph)
     random = torch.Generator().manual_seed(1)
-    seeds = torch.randperm(num_nodes, generator=random)[: BATCH * NUM_BATCHES[graph]]
+    hops = [int(k) for k in fanout.split("-")]
+    count = BATCH * NUM_BATCHES.get((graph, len(hops)), MANY)
+    seeds = torch.randperm(num_nodes, generator=random)[:count]
     data = Data(edge_index=edge_index, num_nodes=num_nodes)
     if features:
         data.x = torch.randn(num_nodes, features, generator=random)
-    return Problem(data, [int(k) for k in fanout.split("-")], seeds)
+    return Problem(data, hops, seeds)
 
 
 def reference(p: Problem) -> tuple[Tensor, ...]:
@@ -159,6 +166,34 @@ def python_alone(p: Problem) -> Prepared:
     return _prepared(p, NodeLoader(p.data, sampler, **p.options()))
 
 
+def sampled_alone(at_once: int) -> Callable[[Problem], Prepared]:
+    """Neighbourhoods alone: a call for each batch by one thread, or of several by all threads."""
+
+    def prepare(p: Problem) -> Prepared:
+        graph = Graph.from_edge_index(p.data.edge_index, p.data.num_nodes, transpose=False)
+        sampler, parts = ops.Sampler(graph, p.fanout), list(p.seeds.split(BATCH))
+        keys = [ops.Key(0, 0, at) for at in range(len(parts))]
+
+        def drawn() -> Iterator[Any]:
+            for at in range(0, len(parts), at_once):
+                yield from sampler.many(parts[at : at + at_once], keys[at : at + at_once])
+
+        def judged() -> Iterator[Data]:
+            for found, seeds in zip(drawn(), parts, strict=True):
+                edge_index = torch.stack([found.row, found.col])
+                x = None if p.data.x is None else p.data.x[found.n_id]
+                batch = Data(x, edge_index, n_id=found.n_id, e_id=found.e_id)
+                batch.num_nodes, batch.batch_size = len(found.n_id), len(seeds)
+                yield batch
+
+        return Prepared(
+            lambda: (torch.tensor([len(found.e_id) for found in drawn()]),),
+            lambda: _judged(p, judged()),
+        )
+
+    return prepare
+
+
 def rows_alone(p: Problem) -> Prepared:
     """The features of every batch's nodes, by our gather; the nodes are drawn before."""
     nodes, x = [found.node for found in _drawn(p)[1]], p.data.x
@@ -195,6 +230,8 @@ CONTENDERS = {
     "graphkit stages": staged,
     "PyG NodeLoader, our sampler": node_loader,
     "PyG NodeLoader, sampled before": python_alone,
+    "sampling alone, 1 thread": sampled_alone(1),
+    "sampling alone": sampled_alone(AT_ONCE),
     ROWS_ALONE: rows_alone,
     "PyG NeighborLoader, 0 workers": pyg(0),
     "PyG NeighborLoader, 1 workers": pyg(1),

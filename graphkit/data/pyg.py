@@ -27,7 +27,7 @@ from torch_geometric.typing import EdgeType
 from ..errors import ConfigError, GraphError, nearest
 from ..graph import Graph
 from ..ops import Key, NegativeSampler, Sampled, Sampler
-from ..ops.random import draw_seed, random_word, random_words
+from ..ops.random import as_word, draw_seed, random_word, random_words
 from .ahead import Kept, may_run_ahead, run_ahead
 
 _EXCLUDES = ("seed", "seed+reverse")
@@ -115,6 +115,7 @@ class GraphkitSampler(BaseSampler):
         if seed is not None:
             _check_seed(seed)
         self.seed, self.epoch = seed, 0
+        self._words = torch.empty(0, dtype=torch.int64)
         if exclude not in (None, *_EXCLUDES):
             raise ConfigError(
                 f"GraphkitSampler: unknown exclude {exclude!r}. {nearest(str(exclude), _EXCLUDES)}"
@@ -172,9 +173,11 @@ class GraphkitSampler(BaseSampler):
         if self.seed is None:
             return Key(int(draw_seed(torch.device("cpu"))))
         ids = (nodes if input_id is None else input_id).to(torch.int64)
-        # all ids and their order in one number; the sum wraps around
-        words = random_words(ids, torch.arange(len(ids)))
-        batch = random_word(len(ids), int(words.sum()) % 2**64)
+        words = self._words
+        if len(words) < len(ids):
+            words = self._words = random_words(as_word(0), torch.arange(len(ids)))
+        # all ids and their order in one number, by a random word of each place; the sum wraps
+        batch = random_word(len(ids), int(torch.dot(ids, words[: len(ids)])) % 2**64)
         return Key(self.seed, self.epoch, batch % 2**63)
 
     def _excluded(self, index: EdgeSamplerInput) -> Any:

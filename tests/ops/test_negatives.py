@@ -131,24 +131,31 @@ def weights_of(graph: Graph, method: str) -> tuple[dict[str, Any], Tensor]:
     return {}, torch.ones(12, 12, dtype=torch.float64)
 
 
+def draws_of(tries: str, config: pytest.Config) -> int:
+    """What is left is drawn one by one, 0.15 ms each."""
+    return 100_000 if tries == "tries" or config.getoption("--slow") else 4000
+
+
 # whoever serves draws the same, as is shown above
 @pytest.mark.parametrize("method", ["uniform", "degree", "weights"])
-def test_probabilities_of_pairs(tries: str, method: str) -> None:
+def test_probabilities_of_pairs(tries: str, method: str, pytestconfig: pytest.Config) -> None:
     graph = small()
     exclude = torch.tensor([[0, 1, 2, 2], [5, 6, 7, 7]])
     options, weight = weights_of(graph, method)
-    draws = 100_000 if tries == "tries" else 4000
+    draws = draws_of(tries, pytestconfig)
     src, dst = ops.sample_negatives(graph, draws, (1, 0, 0), exclude=exclude, **options)
     counts = torch.bincount(src * 12 + dst, minlength=144).double()
     check_shares(counts, (weight * allowed(graph, exclude)).flatten())
 
 
 @pytest.mark.parametrize("method", ["uniform", "degree", "weights"])
-def test_probabilities_of_destinations(tries: str, method: str) -> None:
+def test_probabilities_of_destinations(
+    tries: str, method: str, pytestconfig: pytest.Config
+) -> None:
     graph = small()
     exclude = torch.tensor([[0, 3, 3], [5, 6, 7]])
     options, weight = weights_of(graph, method)
-    amount = 100_000 if tries == "tries" else 2000
+    amount = draws_of(tries, pytestconfig)
     found = ops.sample_negatives(graph, torch.tensor([3, 8]), (2, 0, 0), amount=amount,
                                  exclude=exclude, **options)  # fmt: skip
     free = allowed(graph, exclude)
