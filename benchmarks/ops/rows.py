@@ -32,7 +32,7 @@ NUM_ROWS, NUM_TAKEN = 2_400_000, 300_000
 def cases(quick: bool) -> list[dict[str, Any]]:
     if quick:
         return [{"dtype": "float32", "width": 100, "rows": NUM_ROWS // 10}]
-    chosen = [("float32", width) for width in (16, 64, 100, 128, 256)]
+    chosen = [("float32", width) for width in (16, 50, 64, 100, 128, 256)]
     chosen += [("float16", 100), ("bfloat16", 128), ("int64", 1)]
     return [{"dtype": dtype, "width": width, "rows": NUM_ROWS} for dtype, width in chosen]
 
