@@ -194,6 +194,7 @@ ORDER = {
         "steady",
         "plots",
         "homophily",
+        "hyper_plots",
         "linknet",
         "graphnet",
         "options",
