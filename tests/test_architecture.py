@@ -91,6 +91,7 @@ ORDER = {
         "rayleigh",
         "subgraph",
         "hypergraph",
+        "hyper_sample",
     ),
     "nn": (
         "linear",

@@ -80,7 +80,8 @@ def _panel(
     panel.set(xlabel=of, ylabel=what)
     if is_wide:
         panel.set_xscale("log", base=2)
-        panel.xaxis.set_major_formatter("{x:,.0f}")
+        # an axis that begins at a half has a mark there
+        panel.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}" if x >= 1 else "")
     else:
         panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if often.max() > _WIDE * max(1, often[often > 0].min(initial=often.max())):
