@@ -147,6 +147,7 @@ ORDER = {
         "targets",
         "arrays",
         "tables",
+        "hyper_json",
         "hyper_tables",
         "describe",
         "load",
