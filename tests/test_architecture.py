@@ -91,6 +91,7 @@ ORDER = {
         "rayleigh",
         "subgraph",
         "hypergraph",
+        "hyper_sample",
     ),
     "nn": (
         "linear",
@@ -146,6 +147,7 @@ ORDER = {
         "targets",
         "arrays",
         "tables",
+        "hyper_json",
         "hyper_tables",
         "describe",
         "load",
@@ -194,6 +196,7 @@ ORDER = {
         "steady",
         "plots",
         "homophily",
+        "hyper_plots",
         "linknet",
         "graphnet",
         "options",

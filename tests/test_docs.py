@@ -53,6 +53,14 @@ def test_the_docs_graphs_are_scored() -> None:
     assert names["scores"].shape == (8,)
 
 
+def test_the_docs_hypergraphs_are_made() -> None:
+    names: dict[str, Any] = {}
+    for code in blocks("docs/hypergraphs.md", "python"):
+        exec(code, names)
+    assert names["x"].shape == (2, 8) and names["data"].x.shape == (1000, 11)
+    assert names["said"].startswith("Features: 11 structural ones")
+
+
 def test_ci_runs_the_readmes_own_test_command() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     command = text.split("<!-- tests -->")[1].split("```")[1].removeprefix("bash").strip()
