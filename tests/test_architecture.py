@@ -122,6 +122,9 @@ ORDER = {
         "buddy",
         "deep",
         "models",
+        "hypergraph",
+        "hyperset",
+        "hypermodels",
     ),
     "data": (
         "cards",
