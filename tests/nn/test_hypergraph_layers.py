@@ -17,9 +17,9 @@ from graphkit.structure import (
     add_singletons,
     as_hypergraph,
     clique_expansion,
-    hyperedge_index,
     hyperedges_of_pairs,
 )
+from graphkit.structure.hypergraph import hyperedge_index
 from graphkit.testing import check_layer
 
 # e0 = {0, 1, 2}, e1 = {1, 2, 3}
