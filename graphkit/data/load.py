@@ -239,7 +239,8 @@ def _check_num_splits(this: Card, split: str, num_splits: int) -> None:
         )
     which = _split(this, split)
     is_drawn = which.fractions is not None or which.train_per_class is not None
-    if num_splits > 1 and (this.kind not in ("node", "graph") or which.files or not is_drawn):
+    masked = this.kind in ("node", "graph", "hypergraph")
+    if num_splits > 1 and (not masked or which.files or not is_drawn):
         raise ConfigError(
             f"{this.name}: num_splits is {num_splits}, but split {split!r} is not one of nodes or "
             "graphs that is drawn. Leave num_splits at 1; seed i trains on column i of published "
