@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -16,6 +17,7 @@ from small_sets import check_resumed, check_same_bits, count_tests
 from torch_geometric.data.hypergraph_data import HyperGraphData
 
 from graphkit.cli import main
+from graphkit.data import read_hypergraph, write_hypergraph
 from graphkit.errors import ConfigError, DataError, StoreError
 from graphkit.metrics import accuracy
 from graphkit.nn import HYPER_MODELS, build_model
@@ -74,7 +76,7 @@ def test_groups_are_learnt_and_the_run_predicts(
     # the weights are those of the score, on the hypergraph with its singletons
     model = build_model("hgnn", 3, 64, 3, models=HYPER_MODELS)
     model.load_state_dict(load_file("run/weights-seed1.safetensors"))
-    nodes, added = read_hyper(clubs, torch.device("cpu"), config["options"])
+    nodes, added, _ = read_hyper(clubs, torch.device("cpu"), config["options"])
     assert added == 90
     out = model.eval()(nodes.x, nodes.graph)
     held = clubs.test_mask[:, 1]
@@ -111,10 +113,10 @@ def test_singletons() -> None:
         "none",
     ]
     assert settle_singletons("isolated", "mlp") == "isolated"
-    data, options = make_clubs(), {"row_normalize": True}
+    data, options = make_clubs(), {"row_normalize": True, "features": "own", "noise": 1.0}
     place = torch.device("cpu")
     for asked, count in (("none", 0), ("isolated", None), ("all", 90)):
-        nodes, added = read_hyper(data, place, {**options, "singletons": asked})
+        nodes, added, _ = read_hyper(data, place, {**options, "singletons": asked})
         alone = as_hypergraph(data.edge_index, 90, 60).in_degree() == 0
         assert added == (int(alone.sum()) if count is None else count)
         assert nodes.graph.num_src == 60 + added
@@ -149,6 +151,39 @@ def test_other_hypergraphs_are_predicted_without_labels(clubs: HyperGraphData) -
         predict("run", data=wide, quiet=True)
 
 
+def test_features_for_those_without(
+    clubs: HyperGraphData, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Structural ones are said aloud; those made of labels are said so on the record too."""
+    del clubs.x
+    loud = {**QUICK, "quiet": False}
+    hyper(data=clubs, out="run", **loud)
+    text = capsys.readouterr().out
+    assert "11 structural ones" in text and "label-derived" not in text
+    assert predict("run", data=clubs, quiet=True)["rows"] == 90
+    with pytest.raises(DataError, match="own are asked for"):
+        hyper(data=clubs, features="own", **QUICK)
+    record = hyper(data=clubs, features="label-noise", noise=0.1, epochs=60, hidden=16)
+    text = capsys.readouterr().out
+    # once before the training, once under the result
+    assert text.count("label-derived") == 2 and record.test_mean > 0.9
+
+
+def test_files_of_ones_own(clubs: HyperGraphData, digests: Digests) -> None:
+    """A path is read as the object is; without a split one is drawn, for predict too."""
+    clubs.train_mask, clubs.val_mask = clubs.train_mask[:, 0], clubs.val_mask[:, 0]
+    clubs.test_mask = clubs.test_mask[:, 0]
+    write_hypergraph(clubs, "clubs")
+    by_path = hyper(data="./clubs", **QUICK)
+    again = hyper(data=read_hypergraph("clubs"), **QUICK)
+    assert digests(by_path.run) == digests(again.run)
+    assert predict(by_path.run, quiet=True)["test"] == by_path.test_mean
+    told = pandas.read_csv("clubs/nodes.csv")
+    told.drop(columns="split").to_csv("clubs/nodes.csv", index=False)
+    record = hyper(data="./clubs", out="drawn", **QUICK)
+    assert predict("drawn", quiet=True)["test"] == record.test_mean
+
+
 def test_tune(clubs: HyperGraphData) -> None:
     pytest.importorskip("optuna")
     space = "lr=0.01,0.1; model_options.alpha=0.1,0.5"
@@ -160,7 +195,6 @@ def test_tune(clubs: HyperGraphData) -> None:
 @pytest.mark.parametrize(
     "values, message",
     [
-        (dict(x=None), "no node features x"),
         (dict(x=torch.full((90, 3), torch.nan)), "x"),
         (dict(y=torch.arange(80)), "y"),
         (dict(edge_index=torch.tensor([[0, 99], [0, 0]])), "edge_index"),
@@ -186,6 +220,8 @@ def test_bad_data(clubs: HyperGraphData, values: dict[str, Any], message: str) -
     "options, message",
     [
         (dict(model="gcn"), "Unknown model 'gcn'"),
+        (dict(features="degree"), "features is 'degree'"),
+        (dict(noise=-1.0), "noise is -1.0"),
         (dict(singletons="some"), "singletons is 'some'"),
         (dict(num_splits=2), "num_splits is 2"),
         (dict(model="unigat", hidden=12), "no multiple of 8 heads"),
