@@ -30,6 +30,7 @@ from .recipes import (
     Record,
     compare,
     homophily,
+    hyper_plots,
     memory,
     plots,
     predict,
@@ -401,6 +402,9 @@ def _data(argv: list[str]) -> None:
         parser.add_argument("name", metavar="NAME", help="the data set")
     if action == "list":
         parser.add_argument("--kind", metavar="KIND", help="only sets of this kind, such as graph")
+    if action == "info":
+        about = "svg, png or pdf with the sizes of a hypergraph [NAME-sizes.svg]"
+        parser.add_argument("--out", metavar="FILE", help=about)
     parser.add_argument("--root", metavar="DIR", help="folder of downloaded data sets")
     actions[action](parser.read(argv[1:]))
 
@@ -423,28 +427,44 @@ def _data_list(options: Mapping[str, Any]) -> None:
 
 
 def _data_info(options: Mapping[str, Any]) -> None:
-    """One data set: its card, and what its files hold."""
+    """One data set, or a path to your own: its card, and what its files hold.
+
+    Of a hypergraph the sizes of hyperedges and degrees of nodes are drawn.
+    """
     card = data.info(options["name"], options["root"])
     hidden = ("name", "title", "reader", "path", "files", "found", "options")
     pairs = {name: value for name, value in card.items() if name not in hidden}
-    pairs["splits"] = {
-        name: {part: split[part] for part in ("train", "val", "test")}
-        for name, split in card["splits"].items()
-    }
-    pairs["baselines"] = [f"{b['method']} {b['value']} on {b['split']}" for b in card["baselines"]]
-    hosts = {urlsplit(one["url"]).hostname for one in card["downloads"]}
-    count = len(card["downloads"])
-    pairs["downloads"] = f"{count} from {', '.join(map(str, hosts))}" if count else "none known"
+    if "splits" in card:
+        pairs |= _of_card(card)
     found = card["found"] or {}
-    tables = found.pop("homophily", None)
-    if found.get("reciprocal_share") is not None:
-        found["reciprocal_share"] = f"{100 * found['reciprocal_share']:.1f} % of the edges"
-    shown = {name: _brief(value) for name, value in found.items()}
+    tables, spread = found.pop("homophily", None), found.pop("distributions", None)
+    for share, of in (("reciprocal_share", "edges"), ("share_in_none", "nodes")):
+        if found.get(share) is not None:
+            found[share] = f"{100 * found[share]:.1f} % of the {of}"
+    shown = {name: _brief(name, value) for name, value in found.items()}
     pairs["files hold"] = shown or "nothing: they are not on this machine"
-    plots.show_pairs(f"{card['name']}: {card['title']}", pairs)
+    title = f"{card['name']}: {card['title']}" if "title" in card else card["name"]
+    plots.show_pairs(title, pairs)
     if tables:
         homophily.show(tables)
         print(f"Next: graphkit plot homophily {card['name']} NAME compares it with another set.")
+    if spread:
+        out = Path(options["out"] or f"{card['name']}-sizes.svg")
+        hyper_plots.draw(out, spread, card["name"])
+        print(f"Plot: {os.path.relpath(out)}")
+
+
+def _of_card(card: Mapping[str, Any]) -> dict[str, Any]:
+    """What a card says of splits, baselines and downloads, in a few words."""
+    splits = {
+        name: {part: split[part] for part in ("train", "val", "test")}
+        for name, split in card["splits"].items()
+    }
+    baselines = [f"{b['method']} {b['value']} on {b['split']}" for b in card["baselines"]]
+    hosts = {urlsplit(one["url"]).hostname for one in card["downloads"]}
+    count = len(card["downloads"])
+    downloads = f"{count} from {', '.join(map(str, hosts))}" if count else "none known"
+    return {"splits": splits, "baselines": baselines, "downloads": downloads}
 
 
 def _compact(value: Any) -> Any:
@@ -455,11 +475,18 @@ def _compact(value: Any) -> Any:
     return f"{value / 1000**power:.3g}{'kMG'[power - 1]}"
 
 
-def _brief(value: Any) -> Any:
-    """Equal numbers of many columns as one."""
-    if isinstance(value, list) and len(value) > 1 and len(set(value)) == 1:
+def _brief(name: str, value: Any) -> Any:
+    """Equal sizes of a part in many splits as one, and numbers by name in a line."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_rounded(number)}" for key, number in value.items())
+    is_part = name in ("train", "val", "test")
+    if is_part and isinstance(value, list) and len(value) > 1 and len(set(value)) == 1:
         return f"{value[0]:,} in each of {len(value)} splits"
     return value
+
+
+def _rounded(number: float) -> str:
+    return f"{number:,}" if isinstance(number, int) else f"{number:,.2f}"
 
 
 def _data_get(options: Mapping[str, Any]) -> None:

@@ -91,6 +91,7 @@ ORDER = {
         "rayleigh",
         "subgraph",
         "hypergraph",
+        "hyper_sample",
     ),
     "nn": (
         "linear",
@@ -197,6 +198,7 @@ ORDER = {
         "steady",
         "plots",
         "homophily",
+        "hyper_plots",
         "linknet",
         "graphnet",
         "options",

@@ -5,30 +5,33 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..errors import DataError
-from ..structure import homophily_table
+from ..structure import as_hypergraph, homophily_table, merge_duplicates
 from .assemble import counts, part_sizes
-from .cards import Card
 
 
-def describe(this: Card, data: Any) -> dict[str, Any]:
+def describe(kind: str, task: str, data: Any) -> dict[str, Any]:
     """Counts, the sizes of the parts, facts about the edges, and :func:`homophily_of` the labels.
 
-    ``homophily`` is there if every node has one class, by the task of the card.
+    ``homophily`` is there if every node has one class, by the ``task`` of the card; of a hypergraph
+    there are :func:`hyperedge_facts`.
     """
-    kind = this.kind
     has_edges = kind in ("node", "structure", "link")
     # whether a graph is directed comes with the other facts, unless its edges have attributes
     plain = has_edges and getattr(data, "edge_attr", None) is None
-    found = counts(kind, data, () if plain else None) | (part_sizes(kind, data) or {})
+    found: dict[str, Any] = counts(kind, data, () if plain else None)
+    found |= part_sizes(kind, data) or {}
+    if kind == "hypergraph":
+        return found | hyperedge_facts(data.edge_index, found["nodes"], found["hyperedges"])
     if not has_edges:
         return found
     facts = edge_facts(data["edge_index"], data.num_nodes)
     # PyG's word for edges with attributes: those of both directions must be equal
     found |= facts | {"directed": found.get("directed", facts["directed"])}
-    if this.task == "node-classification" and getattr(data, "y", None) is not None:
+    if task == "node-classification" and getattr(data, "y", None) is not None:
         found["homophily"] = _tables(data["edge_index"], data["y"], facts["directed"])
     return found
 
@@ -63,6 +66,45 @@ def edge_facts(edge_index: Tensor, num_nodes: int) -> dict[str, Any]:
         "self_loops": int(is_loop.sum()),
         "duplicate_edges": len(src) - len(key),
     }
+
+
+def hyperedge_facts(hyperedge_index: Tensor, num_nodes: int, num_edges: int) -> dict[str, Any]:
+    """What is worth knowing of the hyperedges of ``hyperedge_index [2, nnz]``.
+
+    Returns:
+        hyperedge_sizes, node_degrees: least, median, mean and largest, of all of them.
+        empty_hyperedges, singletons: how many have no member, or one.
+        duplicate_hyperedges: how many repeat the members of an earlier one.
+        nodes_in_none, share_in_none: nodes in no hyperedge.
+        distributions: of ``size`` and ``degree``, how often each value is there.
+    """
+    h = as_hypergraph(hyperedge_index, num_nodes, num_edges)
+    size, degree = h.out_degree(), h.in_degree()
+    alone = int((degree == 0).sum())
+    return {
+        "hyperedge_sizes": _summary(size),
+        "node_degrees": _summary(degree),
+        "empty_hyperedges": int((size == 0).sum()),
+        "singletons": int((size == 1).sum()),
+        "duplicate_hyperedges": num_edges - merge_duplicates(h).hypergraph.num_src,
+        "nodes_in_none": alone,
+        "share_in_none": alone / num_nodes if num_nodes else None,
+        "distributions": {"size": _counted(size), "degree": _counted(degree)},
+    }
+
+
+def _summary(count: Tensor) -> dict[str, float]:
+    if not len(count):
+        return {}
+    low, high = count.aminmax()
+    # the lower of two in the middle, as torch has it
+    middle, mean = int(count.median()), float(count.double().mean())
+    return {"min": int(low), "median": middle, "mean": mean, "max": int(high)}
+
+
+def _counted(count: Tensor) -> dict[int, int]:
+    often = torch.bincount(count)
+    return {int(value): int(often[value]) for value in often.nonzero().view(-1)}
 
 
 def homophily_of(data: Any, name: str = "data") -> dict[str, dict[str, float]]:

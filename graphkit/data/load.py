@@ -133,14 +133,24 @@ def available(root: str | os.PathLike[str] | None = None) -> list[dict[str, Any]
 
 
 def info(name: str, root: str | os.PathLike[str] | None = None) -> dict[str, Any]:
-    """The card as a dict, with ``location``, and ``found``: what the files hold, None if absent."""
+    """The card as a dict, with ``location``, and ``found``: what the files hold, None if absent.
+
+    Of a path there is no card: ``name``, ``location`` and ``found`` alone.
+    """
+    if is_path(name):
+        data = load(name)
+        is_hyper, classes = is_hypergraph(name), not data.y.is_floating_point()
+        task = "node-classification" if classes else "node-regression"
+        told = describe("hypergraph" if is_hyper else "node", task, data)
+        return {"name": data.name, "location": str(Path(name).expanduser()), "found": told}
     this = card(name)
     folder = data_root(root)
     location = str(folder / this.path) if this.files else "embedded in scikit-learn"
     there = not _missing(_paths(this, _split(this, this.default_split), folder))
     found = None
     if there:
-        found = describe(this, _load(this, this.default_split, folder, range(1), True, True, False))
+        data = _load(this, this.default_split, folder, range(1), True, True, False)
+        found = describe(this.kind, this.task, data)
     return {**dataclasses.asdict(this), "location": location, "found": found}
 
 

@@ -34,6 +34,7 @@ from .homophily import (
     node_homophily,
     product_homophily,
 )
+from .hyper_sample import HyperBlock, HyperedgeSampler, SampledHyperedges
 from .hypergraph import (
     Merged,
     Restricted,
@@ -68,8 +69,11 @@ from .subgraph import edge_subgraph, without_edges
 
 __all__ = [
     "HEURISTICS",
+    "HyperBlock",
+    "HyperedgeSampler",
     "Merged",
     "Restricted",
+    "SampledHyperedges",
     "Sketches",
     "TwoSides",
     "adamic_adar",
