@@ -36,8 +36,9 @@ class SampledHyperedges:
     """The part of a hypergraph that a batch of seeds was given.
 
     ``n_id [n]``, ``hyperedge_id [m]`` int64: the node and the hyperedge of each local number, the
-    seeds first, then in the order of discovery. ``blocks``: the first layer's first; ``x[n_id]`` goes
-    in and the rows of the seeds come out of the last. ``to_edges_id`` and ``to_nodes_id`` int64: the incidence in the caller's order of each edge of the first block's graphs; later
+    seeds first, then in the order of discovery. ``blocks``: the first layer's first; ``x[n_id]``
+    goes in and the rows of the seeds come out of the last. ``to_edges_id`` and ``to_nodes_id``
+    int64: for each edge of the first block's graphs the incidence, in the caller's order; later
     blocks have prefixes of them, ``[: block.to_edges.num_edges]``.
     """
 
