@@ -30,7 +30,7 @@ Digests = Callable[[str], dict[str, str]]
 QUICK: dict[str, Any] = dict(epochs=6, hidden=16, quiet=True)
 
 
-def make_clubs() -> HyperGraphData:
+def make_clubs() -> Any:
     """Ninety nodes of three groups; 60 hyperedges of four of a group, and node 89 in none."""
     generator = torch.Generator().manual_seed(0)
     y = torch.arange(90) % 3
@@ -39,7 +39,7 @@ def make_clubs() -> HyperGraphData:
         [torch.randperm(29, generator=generator)[:4] * 3 + int(e) % 3 for e in range(60)]
     )
     part = torch.stack([torch.randperm(90, generator=generator) % 3 for _ in range(3)], dim=1)
-    data = HyperGraphData(
+    data: Any = HyperGraphData(
         x=torch.eye(3)[y] + torch.randn(90, 3, generator=generator),
         edge_index=torch.stack([node.flatten(), edges]),
         y=y,
@@ -52,18 +52,18 @@ def make_clubs() -> HyperGraphData:
 
 
 @pytest.fixture
-def clubs() -> HyperGraphData:
+def clubs() -> Any:
     return make_clubs()
 
 
-def changed(data: HyperGraphData, **values: Any) -> HyperGraphData:
+def changed(data: Any, **values: Any) -> Any:
     for name, value in values.items():
         data[name] = value
     return data
 
 
 def test_groups_are_learnt_and_the_run_predicts(
-    clubs: HyperGraphData, capsys: pytest.CaptureFixture[str]
+    clubs: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     record = hyper(data=clubs, epochs=60, seeds="0-1", out="run")
     text = capsys.readouterr().out
@@ -87,20 +87,18 @@ def test_groups_are_learnt_and_the_run_predicts(
 
 
 @pytest.mark.parametrize("model", HYPER_MODELS)
-def test_every_model_runs_and_predicts(clubs: HyperGraphData, model: str) -> None:
+def test_every_model_runs_and_predicts(clubs: Any, model: str) -> None:
     options = dict(model=model, out="run", seeds="0", singletons="isolated")
     record = hyper(data=clubs, **{**QUICK, "epochs": 2}, **options)  # pyright: ignore
     assert predict("run", data=clubs, quiet=True)["test"] == record.test_mean
 
 
-def test_same_bits_and_resumed_runs(clubs: HyperGraphData, digests: Digests) -> None:
+def test_same_bits_and_resumed_runs(clubs: Any, digests: Digests) -> None:
     check_same_bits(hyper, digests, data=clubs, model="allsettransformer", **QUICK)
     check_resumed(hyper, digests, 3, data=clubs, model="edhnn", **QUICK)
 
 
-def test_the_test_part_is_scored_once(
-    clubs: HyperGraphData, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_test_part_is_scored_once(clubs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     scored = count_tests(NODE, monkeypatch)
     hyper(data=clubs, seeds="0-1,4", **QUICK)
     assert scored == [(0, 0), (1, 1), (4, 1)]
@@ -124,7 +122,7 @@ def test_singletons() -> None:
     torch.testing.assert_close(nodes.x.abs().sum(1), torch.ones(90))  # pyright: ignore
 
 
-def test_weights_of_hyperedges_are_used_and_kept(clubs: HyperGraphData) -> None:
+def test_weights_of_hyperedges_are_used_and_kept(clubs: Any) -> None:
     plain = hyper(data=clubs, out="plain", **QUICK)
     some = changed(make_clubs(), hyperedge_weight=torch.rand(60))
     weighted = hyper(data=some, out="weighted", **QUICK)
@@ -137,9 +135,11 @@ def test_weights_of_hyperedges_are_used_and_kept(clubs: HyperGraphData) -> None:
     assert ones.rows[0].val == plain.rows[0].val
 
 
-def test_other_hypergraphs_are_predicted_without_labels(clubs: HyperGraphData) -> None:
+def test_other_hypergraphs_are_predicted_without_labels(clubs: Any) -> None:
     hyper(data=clubs, out="run", **QUICK)
-    bare = HyperGraphData(x=clubs.x[:50], edge_index=clubs.edge_index[:, clubs.edge_index[0] < 50])
+    bare: Any = HyperGraphData(
+        x=clubs.x[:50], edge_index=clubs.edge_index[:, clubs.edge_index[0] < 50]
+    )
     bare.edge_index = torch.stack(
         [bare.edge_index[0], torch.unique(bare.edge_index[1], return_inverse=True)[1]]
     )
@@ -151,9 +151,7 @@ def test_other_hypergraphs_are_predicted_without_labels(clubs: HyperGraphData) -
         predict("run", data=wide, quiet=True)
 
 
-def test_features_for_those_without(
-    clubs: HyperGraphData, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_features_for_those_without(clubs: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """Structural ones are said aloud; those made of labels are said so on the record too."""
     del clubs.x
     loud = {**QUICK, "quiet": False}
@@ -169,7 +167,7 @@ def test_features_for_those_without(
     assert text.count("label-derived") == 2 and record.test_mean > 0.9
 
 
-def test_files_of_ones_own(clubs: HyperGraphData, digests: Digests) -> None:
+def test_files_of_ones_own(clubs: Any, digests: Digests) -> None:
     """A path is read as the object is; without a split one is drawn, for predict too."""
     clubs.train_mask, clubs.val_mask = clubs.train_mask[:, 0], clubs.val_mask[:, 0]
     clubs.test_mask = clubs.test_mask[:, 0]
@@ -184,7 +182,7 @@ def test_files_of_ones_own(clubs: HyperGraphData, digests: Digests) -> None:
     assert predict("drawn", quiet=True)["test"] == record.test_mean
 
 
-def test_tune(clubs: HyperGraphData) -> None:
+def test_tune(clubs: Any) -> None:
     pytest.importorskip("optuna")
     space = "lr=0.01,0.1; model_options.alpha=0.1,0.5"
     options = dict(data=clubs, model="unigcnii", epochs=3, hidden=8)
@@ -205,7 +203,7 @@ def test_tune(clubs: HyperGraphData) -> None:
     ],
     ids=lambda value: str(value)[:30],
 )
-def test_bad_data(clubs: HyperGraphData, values: dict[str, Any], message: str) -> None:
+def test_bad_data(clubs: Any, values: dict[str, Any], message: str) -> None:
     for name, value in values.items():
         if value is None:
             del clubs[name]
@@ -230,7 +228,7 @@ def test_bad_data(clubs: HyperGraphData, values: dict[str, Any], message: str) -
     ],
     ids=str,
 )
-def test_bad_options(clubs: HyperGraphData, options: dict[str, Any], message: str) -> None:
+def test_bad_options(clubs: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         hyper(data=clubs, **{**QUICK, **options})
 
@@ -240,7 +238,7 @@ def test_data_of_other_kinds_are_refused() -> None:
         hyper(data="cora", **QUICK)
 
 
-def test_another_hypergraph_cannot_go_on(clubs: HyperGraphData) -> None:
+def test_another_hypergraph_cannot_go_on(clubs: Any) -> None:
     with pytest.raises(StoreError):
         hyper(data=clubs, resume="nothing", **QUICK)
 
