@@ -59,6 +59,7 @@ def test_the_docs_hypergraphs_are_made() -> None:
         exec(code, names)
     assert names["x"].shape == (2, 8) and names["data"].x.shape == (1000, 11)
     assert names["said"].startswith("Features: 11 structural ones")
+    assert names["out"].shape == (4, 8)
 
 
 def test_ci_runs_the_readmes_own_test_command() -> None:

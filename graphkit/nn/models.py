@@ -333,7 +333,10 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 }
 """Model name to a function of the layer widths, input to output, the dropout probability, and
 optionally ``norm`` and ``drop_input`` as :func:`build_model` takes them. What else it takes, by
-keyword alone, are the model's own options; ``num_nodes`` among them is filled in."""
+keyword alone, are the model's own options; ``num_nodes`` and ``hidden_channels`` among them are
+filled in."""
+
+_FILLED_IN = ("num_nodes", "hidden_channels")
 
 
 # of these None as the last width leaves the classifier on top out
@@ -353,7 +356,7 @@ def own_options(
     return {
         key: value
         for key, value in taken.items()
-        if value.kind is value.KEYWORD_ONLY and key != "num_nodes"
+        if value.kind is value.KEYWORD_ONLY and key not in _FILLED_IN
     }
 
 
@@ -368,9 +371,13 @@ def build_model(
     norm: str | None = None,
     drop_input: bool = True,
     num_nodes: int | None = None,
+    models: Mapping[str, Callable[..., nn.Module]] | None = None,
     **options: Any,
 ) -> nn.Module:
     """The model ``name`` of :data:`MODELS`, called as ``model(x, edge_index_or_graph)``.
+
+    It is one of ``models``, builders of the same form such as :data:`HYPER_MODELS`, if these are
+    given.
 
     ``norm="batch_norm"`` puts one behind every layer but the last; ``drop_input=False`` applies
     dropout between the layers alone. ``out_channels=None`` asks for vectors of the nodes: what the
@@ -381,7 +388,8 @@ def build_model(
     Raises :class:`ConfigError` for an unknown name (the nearest is offered), an option that the
     model does not have, or impossible sizes.
     """
-    builder = _builder(name, MODELS)
+    models = MODELS if models is None else models
+    builder = _builder(name, models)
     if out_channels is None and (num_layers < 2 or name.lower() not in _WITH_CLASSIFIER):
         out_channels = hidden_channels
     out_width = hidden_channels if out_channels is None else out_channels
@@ -394,13 +402,14 @@ def build_model(
         raise ConfigError(f"Model {name!r}: dropout={dropout}, but 0 <= dropout < 1 is expected.")
     if norm not in (None, "batch_norm"):
         raise ConfigError(f"Model {name!r}: norm={norm!r}, but None or 'batch_norm' is expected.")
-    known = own_options(name)
+    known = own_options(name, models)
     for key in options:
         if key not in known:
             hint = nearest(key, known) if known else "It has no options of its own."
             raise ConfigError(f"Model {name!r}: unknown option {key!r}. {hint}")
-    if "num_nodes" in inspect.signature(builder).parameters:
-        options["num_nodes"] = num_nodes
+    filled = dict(zip(_FILLED_IN, (num_nodes, hidden_channels), strict=True))
+    taken = inspect.signature(builder).parameters
+    options |= {key: value for key, value in filled.items() if key in taken}
     widths: list[Any] = [in_channels, *[hidden_channels] * (num_layers - 1), out_channels]
     return builder(widths, dropout, norm, drop_input, **options)
 

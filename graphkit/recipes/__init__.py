@@ -5,6 +5,7 @@ from __future__ import annotations
 from .compare import compare
 from .direction import direction
 from .graph import graph
+from .hyper import hyper
 from .link import link
 from .node import node
 from .node_mini import node_mini
@@ -26,6 +27,7 @@ __all__ = [
     "compare",
     "direction",
     "graph",
+    "hyper",
     "link",
     "node",
     "node_mini",
@@ -41,4 +43,5 @@ RECIPES = {
     "link": link,
     "direction": direction,
     "graph": graph,
+    "hyper": hyper,
 }

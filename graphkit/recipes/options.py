@@ -17,7 +17,7 @@ import torch
 
 from ..data import LINK_TASKS, card, data_root, is_path
 from ..errors import ConfigError, nearest
-from ..nn import MODELS, own_options
+from ..nn import HYPER_MODELS, MODELS, own_options
 from . import memory, report
 from .graphnet import GRAPH_MODELS
 from .linknet import LINK_MODELS, Builders
@@ -38,6 +38,7 @@ _NUMBERS = {
     "val_negatives": (lambda x: 0 < x < float("inf"), "a number above 0"),
     "beta": (lambda x: 0 <= x < 1, "from 0 to below 1"),
     "gamma": (lambda x: 0 <= x < float("inf"), "0 or more"),
+    "noise": (lambda x: 0 <= x < float("inf"), "0 or more"),
     "encoder_lr": (lambda x: 0 <= x < float("inf"), "0 or more"),
 }
 # numbers that may be left out
@@ -55,7 +56,10 @@ _CHOICES = {
     "features": (None, "own", "degree"),
     "targets": ("auto", "keep", "remove"),
     "negatives": ("pairs", "targets"),
+    "singletons": ("auto", "all", "isolated", "none"),
 }
+_CHOICES_OF = {"hyper": {"features": ("auto", "own", "structural", "label-noise")}}
+"""What a recipe takes otherwise."""
 _SWITCHES = ("compile", "undirected", "row_normalize", "allow_nonfinite", "quiet")
 _SWITCHES += (
     "anomaly",
@@ -84,7 +88,8 @@ class Settled:
 
 def builders(recipe: str) -> Builders:
     """The builders of the models of ``recipe``, whose keyword-only parameters are their options."""
-    return {"link": LINK_MODELS, "graph": GRAPH_MODELS}.get(recipe, MODELS)
+    others = {"link": LINK_MODELS, "graph": GRAPH_MODELS, "hyper": HYPER_MODELS}
+    return others.get(recipe, MODELS)
 
 
 def settle(
@@ -105,9 +110,10 @@ def settle(
         if isinstance(value, bool) or not isinstance(value, Real) or not fits(value):
             raise _unlike(name, value, wanted)
         kept[name] = float(value)
-    for name in filter(options.__contains__, _CHOICES):
-        if options[name] not in _CHOICES[name]:
-            words = ["None" if choice is None else choice for choice in _CHOICES[name]]
+    choices = {**_CHOICES, **_CHOICES_OF.get(recipe, {})}
+    for name in filter(options.__contains__, choices):
+        if options[name] not in choices[name]:
+            words = ["None" if choice is None else choice for choice in choices[name]]
             raise _unlike(name, options[name], " or ".join(sorted(words, key="None".__eq__)))
     for name in filter(options.__contains__, _SWITCHES):
         if not isinstance(options[name], bool):

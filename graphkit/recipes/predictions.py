@@ -38,6 +38,7 @@ from .graph import (
     without_edges,
 )
 from .graphnet import graph_net
+from .hyper import find_hyper, read_hyper
 from .link import fitting, logits, score, scorer
 from .linknet import link_net
 from .links import (
@@ -50,6 +51,7 @@ from .links import (
     read_links,
 )
 from .node import Nodes, node_card, nodes_digest, read_nodes
+from .options import builders
 from .pairs import ENDS, known, read_pair_file
 from .report import parse_seeds
 from .task import Task, class_names, read_task
@@ -151,10 +153,11 @@ class NodeModel:
         return _labels(self.found["y"], Task(**self.about["task"]), own, names)
 
 
-def node_model(about: Mapping[str, Any]) -> nn.Module:
-    """The model that ``about`` describes, as a run of node or node_mini keeps it beside weights."""
+def node_model(about: Mapping[str, Any], recipe: str = "node") -> nn.Module:
+    """The model that ``about`` describes, as a run of a recipe of nodes keeps it beside weights."""
     kept = ("num_layers", "dropout", "norm", "drop_input", "num_nodes")
     settings = {name: about[name] for name in kept}
+    settings["models"] = builders(recipe)
     return build_model(about["model"], *about["widths"], **settings, **about["model_options"])
 
 
@@ -167,7 +170,7 @@ def applied(source: Source) -> NodeModel:
         task, names = read_task(about, about["widths"][2]), about.get("class_names")
         if names is not None and class_names(names, task.width) is None:
             raise ValueError(f"class_names {names!r} do not name {task.width} classes")
-        return node_model(about)
+        return node_model(about, source.recipe)
 
     model, about = source.weights(build)
     width = about["widths"][0]
@@ -184,7 +187,7 @@ def of_nodes(source: Source) -> Predicted:
     this = applied(source)
     nodes, about = this.nodes, this.about
     with torch.autocast(source.device.type, torch.bfloat16, source.options["amp"] == "bf16"):
-        out = this.model(nodes.x, nodes.graph).float()
+        out = this.model(nodes.x, *nodes.over).float()
     columns: dict[str, Any] = {"node": np.arange(len(out))}
     index = None if source.path is None else node_index(source.path)
     columns |= {} if index is None else {"id": index.names}
@@ -464,16 +467,22 @@ def _check_vectors(links: Joined, net: Mapping[str, Any]) -> None:
 def _node_data(source: Source) -> Any:
     """The data to predict, its labels filled in where it has none."""
     nonfinite = source.options["allow_nonfinite"]
-    if source.given is not None:
+    # runs before there was the option have one
+    number = source.options.get("num_splits", 1) if source.same else 1
+    if source.recipe == "hyper":
+        given = source.name if source.given is None else copy.copy(source.given)
+        place = source.root, source.split, number if source.path is None else 1
+        found = find_hyper(given, *place, labelled=False, allow_nonfinite=nonfinite)
+    elif source.given is not None:
         found: Any = copy.copy(check_inputs(source.given, allow_nonfinite=nonfinite))
     elif node_card(source.name) is None:
         found = read_folder(source.name, allow_nonfinite=nonfinite, labelled=False)
     else:
-        # runs before there was the option have one
-        number = source.options.get("num_splits", 1) if source.same else 1
         found = load(source.name, source.root, split=source.split, num_splits=number)
     if getattr(found, "y", None) is None:
-        found.y = torch.full((found.num_nodes,), -1)
+        # what HyperGraphData.num_nodes returns is a guess in PyG 2.8
+        count = found["num_nodes"] if "num_nodes" in found else len(found["x"])
+        found.y = torch.full((count,), -1)
     return found
 
 
@@ -484,7 +493,7 @@ def _nodes(found: Any, source: Source) -> tuple[Nodes, str | None]:
     """
     options = source.options
     brought = [found[key] for key in MASKS if getattr(found, key, None) is not None]
-    none = torch.zeros(brought[0].shape if brought else found.num_nodes, dtype=torch.bool)
+    none = torch.zeros(brought[0].shape if brought else len(found["y"]), dtype=torch.bool)
     masks = {key: none if getattr(found, key, None) is None else found[key] for key in MASKS}
     drawn = None
     if not brought and source.path is not None:
@@ -493,7 +502,10 @@ def _nodes(found: Any, source: Source) -> tuple[Nodes, str | None]:
             drawn = drawn_split(found["y"], 0, source.name, quiet=True)
             masks = dict(zip(MASKS, drawn, strict=True))
     found.update(masks)
-    nodes = read_nodes(found, source.device, options["undirected"], options["row_normalize"])
+    if source.recipe == "hyper":
+        nodes = read_hyper(found, source.device, options)[0]
+    else:
+        nodes = read_nodes(found, source.device, options["undirected"], options["row_normalize"])
     if brought or source.path is None:
         return nodes, None
     if drawn is not None and source.is_own(nodes_digest(nodes, found["edge_index"])):
