@@ -52,7 +52,10 @@ PUBLIC = {
         "MagNet", "MagNetConv", "NCNCPredictor", "NCNEncoder", "NCNPredictor", "OCGIN",
         "Precomputed", "PropagatedMLP", "RQGNN", "RQPooling", "ResMLP", "SAGEConv",
         "SGConv", "Stack", "build_model", "hops", "node_smoothing", "own_options", "smooth",
-        "stationary",
+        "stationary", "distillation_loss", "hyperedge_divergence", "hyperedge_entropy",
+        "hyperedge_reliability", "sample_hyperedges", "soft_divergence", "CodeUsage",
+        "GraphTokenizer", "Tokens", "VectorQuantize", "code_affinity", "code_divergence",
+        "code_usage", "edge_error",
     ],
     "graphkit.scatter": [
         "atomic", "scatter", "gather_coo", "gather_csr", "scatter_log_softmax", "scatter_logsumexp",
