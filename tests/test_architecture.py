@@ -90,6 +90,7 @@ ORDER = {
         "smoothness",
         "rayleigh",
         "subgraph",
+        "hypergraph",
     ),
     "nn": (
         "linear",
