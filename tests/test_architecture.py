@@ -197,6 +197,7 @@ ORDER = {
         "graphnet",
         "options",
         "leaderboard",
+        "staged",
         "runs",
         "node",
         "layerwise",
