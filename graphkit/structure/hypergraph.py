@@ -121,7 +121,7 @@ def from_members(
         sizes.append(len(flat) - before)
     try:
         node = torch.tensor(flat, dtype=torch.int64)
-    except (OverflowError, RuntimeError):
+    except (OverflowError, RuntimeError, ValueError):
         raise GraphError(
             f"from_members: {max(flat, key=abs)} is no node number: they are below 2**63."
         ) from None
