@@ -98,7 +98,8 @@ PUBLIC = {
     ],
     "graphkit.recipes": [
         "PRESETS", "Preset", "RECIPES", "Record", "Row", "TABLES", "Tuned", "compare", "direction",
-        "graph", "link", "node", "node_mini", "predict", "reproduce", "sweep_depth", "tune",
+        "distill", "graph", "link", "node", "node_mini", "predict", "reproduce", "sweep_depth",
+        "tune",
     ],
     "graphkit.store": ["atomic", "digest", "load_tensors", "save_tensors", "sync", "writing"],
     "graphkit.checkpoint": ["load_state", "random_state", "save_state", "set_random_state"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .compare import compare
 from .direction import direction
+from .distill import distill
 from .graph import graph
 from .link import link
 from .node import node
@@ -25,6 +26,7 @@ __all__ = [
     "Tuned",
     "compare",
     "direction",
+    "distill",
     "graph",
     "link",
     "node",
@@ -41,4 +43,5 @@ RECIPES = {
     "link": link,
     "direction": direction,
     "graph": graph,
+    "distill": distill,
 }

@@ -92,7 +92,7 @@ class Seen:
         object.__setattr__(self, "mask", mask.index_fill_(0, self.rows["train"], True))
 
 
-def read_whole(data: Any, device: torch.device, options: Mapping[str, Any], hyper: bool) -> Whole:
+def read_taught(data: Any, device: torch.device, options: Mapping[str, Any], hyper: bool) -> Whole:
     """The nodes of ``data``, prepared as ``options`` ask for, on ``device``.
 
     A graph for a teacher of hypergraphs becomes one: its edges, and each node with its neighbours.
@@ -110,8 +110,8 @@ def read_whole(data: Any, device: torch.device, options: Mapping[str, Any], hype
         )
     if is_hyper and not hyper:
         raise DataError(
-            "The data is a hypergraph, but the teacher reads graphs. Name a teacher of hypergraphs, "
-            "such as hgnn; cegcn and cegat read its clique expansion."
+            "The data is a hypergraph, but the teacher reads graphs. Name a teacher of "
+            "hypergraphs, such as hgnn; cegcn and cegat read its clique expansion."
         )
     masks = {key: data[key] for key in MASKS if getattr(data, key, None) is not None}
     masks = masks if len(masks) == len(MASKS) else {}
@@ -129,7 +129,7 @@ def read_whole(data: Any, device: torch.device, options: Mapping[str, Any], hype
         graph = nodes.graph
     own = {part: nodes.masks[part] for part in PARTS} if masks else {}
     whole = Whole(nodes.x, nodes.y, graph, False, own, torch.arange(len(y), device=device))
-    if options["largest_component"] and not is_hyper:
+    if options["nodes"] == "largest" and not is_hyper:
         whole = _taken(whole, _largest(graph))
     if is_hyper or hyper:
         graph = whole.graph
