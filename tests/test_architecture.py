@@ -124,6 +124,9 @@ ORDER = {
         "buddy",
         "deep",
         "models",
+        "hypergraph",
+        "hyperset",
+        "hypermodels",
     ),
     "data": (
         "cards",

@@ -22,6 +22,9 @@ from .gcn2 import GCNII, GCN2Conv
 from .gen import DeeperGCN, DeepGCNLayer, GENConv
 from .gin import GINConv, GINEConv
 from .hetero import HETERO_MODELS, HeteroStack
+from .hypergraph import HGNNConv, HGNNPConv, HNHNConv, HyperGCNConv
+from .hypermodels import HYPER_MODELS, HyperStack
+from .hyperset import AllSetConv, EDHNNConv, UniConv, UniGCNIIConv
 from .losses import ClassBalancedFocalLoss, DeepSVDDLoss
 from .magnet import MagNet, MagNetConv
 from .mlp import MLP
@@ -52,6 +55,7 @@ __all__ = [
     "ACMSnowball",
     "APPNP",
     "AdaptivePropagation",
+    "AllSetConv",
     "AttentionPooling",
     "BUDDY",
     "BUDDYPredictor",
@@ -74,6 +78,7 @@ __all__ = [
     "DirGNN",
     "DirSAGEConv",
     "DotDecoder",
+    "EDHNNConv",
     "GAE",
     "GATConv",
     "GATv2Conv",
@@ -85,9 +90,15 @@ __all__ = [
     "GINEConv",
     "GraphTokenizer",
     "HETERO_MODELS",
+    "HGNNConv",
+    "HGNNPConv",
+    "HNHNConv",
+    "HYPER_MODELS",
     "HadamardDecoder",
     "HeteroStack",
     "HopMLP",
+    "HyperGCNConv",
+    "HyperStack",
     "MLP",
     "MODELS",
     "MagNet",
@@ -105,6 +116,8 @@ __all__ = [
     "SGConv",
     "Stack",
     "Tokens",
+    "UniConv",
+    "UniGCNIIConv",
     "VectorQuantize",
     "build_model",
     "code_affinity",

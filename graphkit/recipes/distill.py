@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..data import card, is_path, load
 from ..data import check as check_data
 from ..errors import ConfigError, DataError, nearest
-from ..nn import MODELS, own_options
+from ..nn import HYPER_MODELS, MODELS
 from ..store import atomic, save_tensors
 from . import distill_plots, memory, plots, report
 from .lesson import Lesson, Taught, student_about
@@ -25,7 +25,7 @@ from .options import locate, prepare
 from .runs import Job, carry_out
 from .staged import Staged
 from .task import class_names, task_of
-from .teaching import read_taught
+from .teaching import read_taught, reads_hypergraphs
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -226,8 +226,7 @@ def distill(
     options, place = settled.options, settled.device
     check_options(options)
     found, defects = _read(given["data"], root, options, allow_nonfinite)
-    hyper = taught.hyper if taught is not None else options["teacher"] in hypergraph_teachers()
-    whole = read_taught(found, place, options, hyper)
+    whole = read_taught(found, place, options)
     task = task_of(whole.y, metric, getattr(found, "num_classes", None))
     if task.metric != "accuracy":
         raise ConfigError(f"metric is {metric!r}, but students are compared by accuracy.")
@@ -267,11 +266,6 @@ def distill(
     return carry_out(job, out, resume)
 
 
-def hypergraph_teachers() -> tuple[str, ...]:
-    """The models that read hypergraphs."""
-    return ()
-
-
 def settings(given: Mapping[str, Any], taught: Taught | None) -> dict[str, Any]:
     """The options ``given``, what is left open filled in, and the command that repeats the run."""
     options = dict(given)
@@ -301,7 +295,7 @@ def settings(given: Mapping[str, Any], taught: Taught | None) -> dict[str, Any]:
 def check_options(options: Mapping[str, Any]) -> None:
     """Raise :class:`ConfigError` for options that do not go together."""
     model, teacher = options["model"], options["teacher"]
-    hyper, known = hypergraph_teachers(), [*MODELS, *hypergraph_teachers()]
+    known = [*MODELS, *HYPER_MODELS]
     if options["teacher_run"] is None:
         if teacher not in known:
             raise ConfigError(f"teacher is {teacher!r}. {nearest(str(teacher), known)}")
@@ -310,13 +304,11 @@ def check_options(options: Mapping[str, Any]) -> None:
                 f"teacher is {teacher!r}, but that of vqgraph is its tokenizer, whose convolutions "
                 "are gcn or sage. Name one of these, or another model than vqgraph."
             )
-        if model.startswith("lighthgnn") and teacher not in hyper:
-            raise ConfigError(
-                f"teacher is {teacher!r}, but {model} learns from a model of hypergraphs. "
-                f"{nearest(str(teacher), hyper)}"
-            )
-        if teacher in MODELS and model != "vqgraph":
-            own_options(teacher)
+    if model.startswith("lighthgnn") and not reads_hypergraphs(teacher):
+        raise ConfigError(
+            f"teacher is {teacher!r}, but {model} learns from a model of hypergraphs. "
+            f"{nearest(str(teacher), HYPER_MODELS)}"
+        )
     if model == "lighthgnn+" and options["student_batch"]:
         raise ConfigError(
             f"student_batch is {options['student_batch']}, but lighthgnn+ compares whole "

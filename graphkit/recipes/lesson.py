@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from ..errors import ConfigError, StoreError
 from ..graph import Graph
 from ..nn import (
+    HYPER_MODELS,
     MLP,
+    MODELS,
     GraphTokenizer,
     build_model,
     code_affinity,
@@ -84,7 +86,9 @@ def build_teacher(about: Mapping[str, Any]) -> nn.Module:
     if about["kind"] == "tokenizer":
         return GraphTokenizer(**about["tokenizer"])
     settings = {name: about[name] for name in ("num_layers", "dropout", "num_nodes")}
-    return build_model(about["model"], *about["widths"], **settings, **about["model_options"])
+    models = HYPER_MODELS if about["kind"] == "hyper" else MODELS
+    settings |= {"models": models, **about["model_options"]}
+    return build_model(about["model"], *about["widths"], **settings)
 
 
 def teacher_about(whole: Whole, options: Mapping[str, Any], task: Task) -> dict[str, Any]:
@@ -100,14 +104,16 @@ def teacher_about(whole: Whole, options: Mapping[str, Any], task: Task) -> dict[
         samples = options["edge_samples"]
         tokenizer |= {"edge_samples": None if samples < 0 else samples}
         return {"kind": "tokenizer", "model": options["teacher"], "tokenizer": tokenizer}
+    models = HYPER_MODELS if whole.hyper else MODELS
+    own = read_model_options(options["teacher"], options["teacher_options"], models)
     return {
-        "kind": "graph",
+        "kind": "hyper" if whole.hyper else "graph",
         "model": options["teacher"],
         "widths": widths,
         "num_layers": options["teacher_layers"],
         "dropout": options["teacher_dropout"],
         "num_nodes": len(whole.y),
-        "model_options": read_model_options(options["teacher"], options["teacher_options"]),
+        "model_options": own,
     }
 
 
@@ -126,7 +132,8 @@ class Taught:
         recipe = config["recipe"]
         if recipe not in ("node", "distill"):
             raise ConfigError(
-                f"teacher_run: {folder} is a run of {recipe!r}, but node or distill is expected."
+                f"teacher_run: {folder} is a run of {recipe!r}, but one of node or distill is "
+                "expected."
             )
         if not report.is_finished(folder):
             raise StoreError(
@@ -139,11 +146,6 @@ class Taught:
     def name(self) -> str:
         """The model that teaches."""
         return self.options["model" if self.recipe == "node" else "teacher"]
-
-    @property
-    def hyper(self) -> bool:
-        """Does it read hypergraphs?"""
-        return False
 
     def inherited(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The options about data and split, which are those of the run.
@@ -188,11 +190,11 @@ class Taught:
 
     def model(self, seed: int, device: torch.device) -> tuple[nn.Module, Mapping[str, Any]]:
         """The teacher of ``seed`` with its weights, in evaluation mode, and what it is."""
-        source = Source(
-            **dict(folder=self.folder, recipe=self.recipe, options=self.options, seed=seed),
-            **dict(data_digest=None, device=device, given=None, name=self.options["data"]),
-            **dict(same=True, root=None, pairs=None),
-        )
+        about: dict[str, Any] = dict(folder=self.folder, recipe=self.recipe, options=self.options)
+        about |= dict(seed=seed, device=device, name=self.options["data"], same=True)
+        # what it is applied to is not read by it
+        about |= dict.fromkeys(("data_digest", "given", "root", "pairs"))
+        source = Source(**about)
         if self.recipe == "distill":
             return source.weights(build_teacher, "teacher")
         model, about = source.weights(node_model)
@@ -409,7 +411,9 @@ class Lesson:
     def _student_done(self, name: str, training: Training) -> None:
         model: Any = training.model
         whole = self.whole
-        self._note(name, self._scored(model), training, model.mlp, lambda: model(whole.x, whole.graph))
+        self._note(
+            name, self._scored(model), training, model.mlp, lambda: model(whole.x, whole.graph)
+        )
 
     # what all have
 

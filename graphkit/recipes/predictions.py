@@ -220,7 +220,8 @@ def of_students(source: Source) -> Predicted:
             f"{whole.x.size(1)}. Give data with the features of the run."
         )
     task = read_task(about, about["widths"][2])
-    rows, note = dict.fromkeys(PARTS, torch.empty(0, dtype=torch.int64)), None
+    none, note = torch.empty(0, dtype=torch.int64), None
+    rows: Mapping[str, Tensor] = {part: none for part in PARTS}
     if source.is_own(whole.digest()):
         _, rows = whole.rows(source.seed, source.options)
     elif source.same:

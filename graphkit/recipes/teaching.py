@@ -15,6 +15,7 @@ from torch import Tensor
 from ..data import per_class_split
 from ..errors import ConfigError, DataError
 from ..graph import Graph
+from ..nn import HYPER_MODELS, MODELS
 from ..ops.components import components
 from ..store import digest
 from ..structure import (
@@ -92,7 +93,12 @@ class Seen:
         object.__setattr__(self, "mask", mask.index_fill_(0, self.rows["train"], True))
 
 
-def read_taught(data: Any, device: torch.device, options: Mapping[str, Any], hyper: bool) -> Whole:
+def reads_hypergraphs(teacher: str) -> bool:
+    """Is ``teacher`` a model of hypergraphs? An MLP, which is of both kinds, is one of graphs."""
+    return teacher in HYPER_MODELS and teacher not in MODELS
+
+
+def read_taught(data: Any, device: torch.device, options: Mapping[str, Any]) -> Whole:
     """The nodes of ``data``, prepared as ``options`` ask for, on ``device``.
 
     A graph for a teacher of hypergraphs becomes one: its edges, and each node with its neighbours.
@@ -101,7 +107,7 @@ def read_taught(data: Any, device: torch.device, options: Mapping[str, Any], hyp
     Raises :class:`DataError` for data without features or classes, and for a hypergraph that is to
     teach by a graph.
     """
-    is_hyper = type(data).__name__ == "HyperGraphData"
+    is_hyper, hyper = type(data).__name__ == "HyperGraphData", reads_hypergraphs(options["teacher"])
     y = getattr(data, "y", None)
     if y is None or y.dim() != 1 or y.is_floating_point():
         raise DataError(
