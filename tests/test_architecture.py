@@ -223,6 +223,7 @@ ORDER = {
         "predict",
         "mixing",
         "acm_settings",
+        "distill_settings",
         "link_settings",
         "rqgnn_settings",
         "presets",

@@ -21,7 +21,7 @@ from ..store import atomic, save_tensors
 from . import distill_plots, memory, plots, report
 from .lesson import Lesson, Taught, student_about
 from .loop import Problem
-from .options import locate, prepare
+from .options import METHODS, locate, prepare
 from .runs import Job, carry_out
 from .staged import Staged
 from .task import class_names, task_of
@@ -29,13 +29,6 @@ from .teaching import read_taught, reads_hypergraphs
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
-
-METHODS = {
-    "glnn": "soft labels",
-    "vqgraph": "soft labels, and codes for the structure around each node",
-    "lighthgnn": "soft labels of a model of hypergraphs",
-    "lighthgnn+": "these, and what reliable hyperedges say",
-}
 
 # what is not given, as the papers' code has it: on graphs, on hypergraphs, of the tokenizer
 _GRAPH: dict[str, Any] = dict(

@@ -124,11 +124,12 @@ class Taught:
     folder: Path
     recipe: str
     options: Mapping[str, Any]
+    data_digest: str | None
 
     @staticmethod
     def read(folder: Path) -> Taught:
         """The run in ``folder``; ConfigError for one of other recipes, StoreError for no run."""
-        config = report.read_config(folder)
+        config = report.read_config(folder, own_data=True)
         recipe = config["recipe"]
         if recipe not in ("node", "distill"):
             raise ConfigError(
@@ -140,7 +141,7 @@ class Taught:
                 f"teacher_run: the run in {folder} is not finished. Go on with it: "
                 f"{report.resume_command(folder)}"
             )
-        return Taught(folder, recipe, config["options"])
+        return Taught(folder, recipe, config["options"], config.get("data_digest"))
 
     @property
     def name(self) -> str:
@@ -157,7 +158,14 @@ class Taught:
             own |= {name: self.options[name] for name in _OF_SPLIT}
         else:
             own |= dict(train_per_class=0, nodes="all", setting="transductive")
-        if given["data"] is not None and given["data"] != own["data"]:
+        if own["data"] == "custom":
+            if given["data"] is None or isinstance(given["data"], str):
+                raise ConfigError(
+                    f"teacher_run: {self.folder} learnt from an object, which only Python can give "
+                    "again, as data."
+                )
+            own["data"] = given["data"]
+        elif given["data"] is not None and given["data"] != own["data"]:
             raise ConfigError(
                 f"data is {given['data']!r}, but teacher_run learnt {own['data']!r}. Leave it out."
             )
@@ -170,6 +178,10 @@ class Taught:
 
     def check(self, whole: Whole, seeds: list[int], task: Task) -> None:
         """Raise unless the run has a model of each seed, for these features and classes."""
+        if self.recipe == "distill" and self.data_digest != whole.digest():
+            raise ConfigError(
+                f"teacher_run: {self.folder} learnt from other data. Give that of the run."
+            )
         record = report.read_record(self.folder)
         missing = [seed for seed in seeds if seed not in record.seeds]
         if missing:

@@ -22,6 +22,9 @@ from . import memory, report
 from .graphnet import GRAPH_MODELS
 from .linknet import LINK_MODELS, Builders
 
+# what a student of the recipe distill learns
+METHODS = ("glnn", "vqgraph", "lighthgnn", "lighthgnn+")
+
 # a batch of one graph has no spread for a batch norm
 _COUNTS = {"hidden": 1, "num_layers": 1, "epochs": 1, "patience": 0, "batch_size": 2}
 _COUNTS |= {"num_splits": 1, "min_epochs": 0}
@@ -103,7 +106,10 @@ class Settled:
 
 def builders(recipe: str) -> Builders:
     """The builders of the models of ``recipe``, whose keyword-only parameters are their options."""
-    return {"link": LINK_MODELS, "graph": GRAPH_MODELS}.get(recipe, MODELS)
+    of = {"link": LINK_MODELS, "graph": GRAPH_MODELS}
+    # whatever a student learns, it is an MLP
+    of["distill"] = dict.fromkeys(METHODS, MODELS["mlp"])
+    return of.get(recipe, MODELS)
 
 
 def settle(

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigError, nearest
-from . import acm_settings, link_settings, report, rqgnn_settings
+from . import acm_settings, distill_settings, link_settings, report, rqgnn_settings
 from .direction import direction
+from .distill import distill
 from .graph import graph
 from .link import link
 from .node import node
@@ -33,7 +34,7 @@ class Preset:
 
     ``published`` is the figure that others report for this experiment, empty if there is none,
     and ``source`` is where they report it. ``table`` names the table of ``graphkit reproduce`` that
-    it is a row of.
+    it is a row of, and ``shown`` the further scores of the test part that have a column there.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Preset:
     published: str = ""
     source: str = ""
     table: str = ""
+    shown: tuple[str, ...] = ()
 
     def __call__(self, **options: Any) -> report.Record:
         """Run the recipe and return its record. ConfigError: the recipe has no such option."""
@@ -219,8 +221,21 @@ def _rqgnn() -> Iterator[Preset]:
         yield Preset(name, graph, values)
 
 
+def _distill() -> Iterator[Preset]:
+    """Students: tables ``lighthgnn``, ``vqgraph`` with GLNN, and ``vqgraph-sweep``."""
+    shown = ("teacher", "mlp")
+    for name, values in distill_settings.lighthgnn_rows():
+        yield Preset(name, distill, values, table="lighthgnn", shown=shown)
+    for name, values, published in distill_settings.vqgraph_rows():
+        about = published, distill_settings.YANG, "vqgraph", shown
+        yield Preset(name, distill, values, *about)
+    for name, values in distill_settings.sweep_rows():
+        yield Preset(name, distill, values, table="vqgraph-sweep", shown=shown)
+
+
 # tables with a row for each pair of many data sets and models, which the help lists by model
 MANY = ("acm", "acm-random", "ncn", "ncn-small", "rqgnn", "rqgnn-ablation")
+MANY += ("lighthgnn", "vqgraph", "vqgraph-sweep")
 
 
 def _public(model: str, data: str, published: str, source: str, **values: Any) -> Preset:
@@ -368,6 +383,7 @@ PRESETS = {
         _gin("mutag"),
         _gin("proteins"),
         *_rqgnn(),
+        *_distill(),
     )
 }
 
