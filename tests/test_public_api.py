@@ -98,7 +98,8 @@ PUBLIC = {
     ],
     "graphkit.recipes": [
         "PRESETS", "Preset", "RECIPES", "Record", "Row", "TABLES", "Tuned", "compare", "direction",
-        "distill", "graph", "link", "node", "node_mini", "predict", "reproduce", "sweep_depth",
+        "distill", "graph", "hyper", "link", "node", "node_mini", "predict", "reproduce",
+        "sweep_depth",
         "tune",
     ],
     "graphkit.store": ["atomic", "digest", "load_tensors", "save_tensors", "sync", "writing"],

@@ -145,7 +145,7 @@ class VectorQuantize(nn.Module):
         codebook.mul_(self.decay).add_(mean, alpha=1 - self.decay)
         usage.mul_(self.decay).add_(count.to(usage.dtype), alpha=1 - self.decay)
         dead = usage < self.dead_threshold
-        if len(rows) and bool(dead.any()):
+        if self.dead_threshold > 0 and len(rows) and bool(dead.any()):
             drawn = torch.randint(len(rows), (int(dead.sum()),)).to(rows.device)
             codebook[dead] = rows[drawn]
             usage[dead] = self.dead_threshold

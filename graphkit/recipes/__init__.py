@@ -6,6 +6,7 @@ from .compare import compare
 from .direction import direction
 from .distill import distill
 from .graph import graph
+from .hyper import hyper
 from .link import link
 from .node import node
 from .node_mini import node_mini
@@ -28,6 +29,7 @@ __all__ = [
     "direction",
     "distill",
     "graph",
+    "hyper",
     "link",
     "node",
     "node_mini",
@@ -44,4 +46,5 @@ RECIPES = {
     "direction": direction,
     "graph": graph,
     "distill": distill,
+    "hyper": hyper,
 }

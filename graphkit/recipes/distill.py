@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 # what is not given, as the papers' code has it: on graphs, on hypergraphs, of the tokenizer
 _GRAPH: dict[str, Any] = dict(
+    singletons="isolated",
     teacher="sage",
     val_per_class=30,
     hide=0.2,
@@ -49,6 +50,7 @@ _GRAPH: dict[str, Any] = dict(
     teacher_patience=50,
 )
 _HYPER: dict[str, Any] = dict(
+    singletons="isolated",
     teacher="hgnn",
     val_per_class=100,
     hide=0.9,
@@ -86,6 +88,7 @@ def distill(
     nodes: Literal["auto", "largest", "all"] = "auto",
     undirected: bool = False,
     row_normalize: bool = False,
+    singletons: Literal["auto", "all", "isolated", "none"] = "auto",
     device: "str | torch.device" = "auto",
     lam: float = 0.0,
     tau: float = 1.0,
@@ -148,8 +151,8 @@ def distill(
         teacher: any model of the recipe node, or of hypergraphs such as hgnn; of vqgraph gcn or
             sage, the convolutions of its tokenizer (default: sage; gcn for vqgraph, hgnn on
             hypergraphs)
-        teacher_run: finished run of node or distill whose models teach, on its data and its splits;
-            seeds must be among its seeds
+        teacher_run: finished run of node, hyper or distill whose models teach, on its data and its
+            splits; seeds must be among its seeds
         seeds: seeds to run, such as 0, 0-9 or 0,3,5
         root: folder of downloaded data sets
         out: run folder to make; must not exist (default: runs/distill-DATA-MODEL-TIME)
@@ -163,6 +166,8 @@ def distill(
             all on hypergraphs
         undirected: add the reverse of every edge
         row_normalize: scale the features of each node to sum 1
+        singletons: hyperedges of one member to add, all, for each node that has none; isolated, for
+            nodes in no hyperedge; none; auto is isolated
         device: auto, cpu, cuda or cuda:N; auto takes cuda if there is one
         lam: weight of the labels, from 0, where the teacher alone teaches, to 1
         tau: temperature of the soft labels

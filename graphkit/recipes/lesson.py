@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -39,7 +39,7 @@ from .task import Task
 from .teaching import Seen, Whole, observe
 
 # what a run that teaches says about its data
-_OF_DATA = ("data", "split", "num_splits", "undirected", "row_normalize")
+_OF_DATA = ("data", "split", "num_splits", "undirected", "row_normalize", "singletons")
 _OF_SPLIT = ("train_per_class", "val_per_class", "setting", "hide", "nodes")
 
 
@@ -131,10 +131,10 @@ class Taught:
         """The run in ``folder``; ConfigError for one of other recipes, StoreError for no run."""
         config = report.read_config(folder, own_data=True)
         recipe = config["recipe"]
-        if recipe not in ("node", "distill"):
+        if recipe not in ("node", "hyper", "distill"):
             raise ConfigError(
-                f"teacher_run: {folder} is a run of {recipe!r}, but one of node or distill is "
-                "expected."
+                f"teacher_run: {folder} is a run of {recipe!r}, but one of node, hyper or distill "
+                "is expected."
             )
         if not report.is_finished(folder):
             raise StoreError(
@@ -146,7 +146,7 @@ class Taught:
     @property
     def name(self) -> str:
         """The model that teaches."""
-        return self.options["model" if self.recipe == "node" else "teacher"]
+        return self.options["teacher" if self.recipe == "distill" else "model"]
 
     def inherited(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The options about data and split, which are those of the run.
@@ -209,8 +209,8 @@ class Taught:
         source = Source(**about)
         if self.recipe == "distill":
             return source.weights(build_teacher, "teacher")
-        model, about = source.weights(node_model)
-        return model, {**about, "kind": "graph"}
+        model, about = source.weights(partial(node_model, recipe=self.recipe))
+        return model, {**about, "kind": "hyper" if self.recipe == "hyper" else "graph"}
 
 
 class Lesson:
@@ -294,10 +294,11 @@ class Lesson:
             return _count(model), None
         model = build_teacher(teacher_about(self.whole, self.options, self.task))
         x, y = self.seen.x.to("meta"), self.seen.y.to("meta")
-        graph, rows = self.seen.graph.to("meta"), self.seen.rows["train"].to("meta")
+        over = [part.to("meta") for part in self.seen.over]
+        rows = self.seen.rows["train"].to("meta")
 
         def step(shapes: nn.Module) -> Tensor:
-            return self._teacher_loss(shapes, x, graph, y, rows)
+            return self._teacher_loss(shapes, x, over, y, rows)
 
         return _count(model), memory.predict_step(model, step, self.seen.x.device)
 
@@ -311,21 +312,21 @@ class Lesson:
 
         def train(optimizer: torch.optim.Optimizer, epoch: int) -> float:
             optimizer.zero_grad()
-            loss = self._teacher_loss(model, seen.x, seen.graph, seen.y, seen.rows["train"])
+            loss = self._teacher_loss(model, seen.x, seen.over, seen.y, seen.rows["train"])
             loss.backward()
             optimizer.step()
             return loss.item()
 
-        problem = self._problem(train, lambda: model(seen.x, seen.graph))
+        problem = self._problem(train, lambda: model(seen.x, *seen.over))
         return self._training(model, "teacher_"), problem
 
     def _teacher_loss(
-        self, model: nn.Module, x: Tensor, graph: Graph, y: Tensor, rows: Tensor
+        self, model: nn.Module, x: Tensor, over: Sequence[Any], y: Tensor, rows: Tensor
     ) -> Tensor:
         if isinstance(model, GraphTokenizer):
-            tokens = model.tokens(x, graph)
+            tokens, graph = model.tokens(x, over[0]), over[0]
             return self.task.loss(tokens.logits[rows], y[rows]) + model.auxiliary(tokens, x, graph)
-        return self.task.loss(model(x, graph)[rows], y[rows])
+        return self.task.loss(model(x, *over)[rows], y[rows])
 
     def _teacher_done(self, training: Training) -> None:
         self._learnt(training)
@@ -342,10 +343,10 @@ class Lesson:
             self.codes = {"share": usage.share, "perplexity": usage.perplexity}
             self.codes |= {"counts": counts[counts > 0].tolist(), "of": len(counts)}
         else:
-            self.logits = model(seen.x, seen.graph)
-        after = model(whole.x, whole.graph) if len(seen.hidden) else None
+            self.logits = model(seen.x, *seen.over)
+        after = model(whole.x, *whole.over) if len(seen.hidden) else None
         found = self._accuracies(self.logits, None if after is None else after[seen.hidden])
-        self._note("teacher", found, training, model, lambda: model(whole.x, whole.graph))
+        self._note("teacher", found, training, model, lambda: model(whole.x, *whole.over))
 
     # the students
 
@@ -393,8 +394,9 @@ class Lesson:
         reliability = None
         if options["model"] == "lighthgnn+":
             draw = torch.Generator().manual_seed(self.seed)
-            about = self.teacher, seen.x, seen.graph, draw, options["noise"]
-            reliability = hyperedge_reliability(*about)
+            weight = seen.over[1:]
+            teacher = partial(_weighted, self.teacher, weight)
+            reliability = hyperedge_reliability(teacher, seen.x, seen.graph, draw, options["noise"])
 
         def loss(batch: Tensor | None, epoch: int) -> Tensor:
             rows: Any = slice(None) if batch is None else batch
@@ -498,6 +500,10 @@ def milliseconds(run: Callable[[], Any], seconds: float = 0.3, most: int = 30) -
     while len(times) < most and (len(times) < 3 or sum(times) < 1000 * seconds):
         times.append(timed())
     return statistics.median(times)
+
+
+def _weighted(model: nn.Module, weight: Sequence[Tensor], x: Tensor, hypergraph: Graph) -> Tensor:
+    return model(x, hypergraph, *weight)
 
 
 def _count(model: nn.Module) -> int:

@@ -17,7 +17,7 @@ import torch
 
 from ..data import LINK_TASKS, card, data_root, is_path
 from ..errors import ConfigError, nearest
-from ..nn import MODELS, own_options
+from ..nn import HYPER_MODELS, MODELS, own_options
 from . import memory, report
 from .graphnet import GRAPH_MODELS
 from .linknet import LINK_MODELS, Builders
@@ -76,6 +76,7 @@ _CHOICES = {
     "divergence": ("correct", "official"),
     "recon": ("official", "paper"),
     "token_metric": ("cosine", "euclidean"),
+    "singletons": ("auto", "all", "isolated", "none"),
 }
 _SWITCHES = ("compile", "undirected", "row_normalize", "allow_nonfinite", "quiet")
 _SWITCHES += (
@@ -106,7 +107,7 @@ class Settled:
 
 def builders(recipe: str) -> Builders:
     """The builders of the models of ``recipe``, whose keyword-only parameters are their options."""
-    of = {"link": LINK_MODELS, "graph": GRAPH_MODELS}
+    of = {"link": LINK_MODELS, "graph": GRAPH_MODELS, "hyper": HYPER_MODELS}
     # whatever a student learns, it is an MLP
     of["distill"] = dict.fromkeys(METHODS, MODELS["mlp"])
     return of.get(recipe, MODELS)

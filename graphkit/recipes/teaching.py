@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -20,12 +20,12 @@ from ..ops.components import components
 from ..store import digest
 from ..structure import (
     add_singletons,
-    as_hypergraph,
     hyperedges_of_pairs,
     join_hypergraphs,
     khop_hyperedges,
     restrict,
 )
+from .hyper import read_hyper
 from .node import PARTS, read_nodes
 from .task import split_rows
 
@@ -37,8 +37,8 @@ MASKS = tuple(f"{part}_mask" for part in PARTS)
 class Whole:
     """All nodes: features ``x [N, F]``, classes ``y [N]``, the structure of the teacher's kind.
 
-    ``graph`` is square, or, for ``hyper``, from hyperedges to nodes. ``masks`` are those of the
-    data, ``node_id [N]`` their numbers there.
+    ``graph`` is square, or, for ``hyper``, from hyperedges to nodes, whose ``weight [M]`` may be
+    given. ``masks`` are those of the data, ``node_id [N]`` their numbers there.
     """
 
     x: Tensor
@@ -47,11 +47,18 @@ class Whole:
     hyper: bool
     masks: Mapping[str, Tensor]
     node_id: Tensor
+    weight: Tensor | None = None
+
+    @property
+    def over(self) -> tuple[Graph] | tuple[Graph, Tensor]:
+        """What a teacher takes beside the features."""
+        return (self.graph,) if self.weight is None else (self.graph, self.weight)
 
     def digest(self) -> str:
         """The checksum of all that a run depends on."""
         index = self.graph.edge_index()
-        return digest({"x": self.x, "y": self.y, "index": index, **self.masks})
+        weight = {} if self.weight is None else {"hyperedge_weight": self.weight}
+        return digest({"x": self.x, "y": self.y, "index": index, **self.masks, **weight})
 
     def rows(self, seed: int, options: Mapping[str, Any]) -> tuple[int | None, dict[str, Tensor]]:
         """The number of the split of ``seed``, None if it is the seed's own; nodes of each part.
@@ -86,11 +93,17 @@ class Seen:
     rows: Mapping[str, Tensor]
     node_id: Tensor
     hidden: Tensor
+    weight: Tensor | None = None
     mask: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         mask = torch.zeros(len(self.y), dtype=torch.bool, device=self.y.device)
         object.__setattr__(self, "mask", mask.index_fill_(0, self.rows["train"], True))
+
+    @property
+    def over(self) -> tuple[Graph] | tuple[Graph, Tensor]:
+        """What a teacher takes beside the features."""
+        return (self.graph,) if self.weight is None else (self.graph, self.weight)
 
 
 def reads_hypergraphs(teacher: str) -> bool:
@@ -102,7 +115,7 @@ def read_taught(data: Any, device: torch.device, options: Mapping[str, Any]) -> 
     """The nodes of ``data``, prepared as ``options`` ask for, on ``device``.
 
     A graph for a teacher of hypergraphs becomes one: its edges, and each node with its neighbours.
-    Nodes of a hypergraph that are in no hyperedge get one of their own.
+    Nodes of a hypergraph get hyperedges of their own as the option ``singletons`` says.
 
     Raises :class:`DataError` for data without features or classes, and for a hypergraph that is to
     teach by a graph.
@@ -125,24 +138,19 @@ def read_taught(data: Any, device: torch.device, options: Mapping[str, Any]) -> 
     stand_in = data.clone()
     stand_in.update({key: masks.get(key, none) for key in MASKS})
     if is_hyper:
-        index, count = data["edge_index"], getattr(data, "num_hyperedges", None)
-        # the features are prepared as those of a graph
-        stand_in.edge_index = index.new_empty(2, 0)
-        nodes = read_nodes(stand_in, device, False, options["row_normalize"])
-        graph = as_hypergraph(index, len(y), count).to(device)
+        # what is set on the object itself is not cloned
+        vars(stand_in)["num_hyperedges"] = getattr(data, "num_hyperedges", None)
+        nodes, _ = read_hyper(stand_in, device, options)
     else:
         nodes = read_nodes(stand_in, device, options["undirected"], options["row_normalize"])
-        graph = nodes.graph
     own = {part: nodes.masks[part] for part in PARTS} if masks else {}
-    whole = Whole(nodes.x, nodes.y, graph, False, own, torch.arange(len(y), device=device))
+    about = own, torch.arange(len(y), device=device), nodes.weight
+    whole = Whole(nodes.x, nodes.y, nodes.graph, is_hyper, *about)
     if options["nodes"] == "largest" and not is_hyper:
-        whole = _taken(whole, _largest(graph))
-    if is_hyper or hyper:
-        graph = whole.graph
-        if not is_hyper:
-            graph = join_hypergraphs(hyperedges_of_pairs(graph), khop_hyperedges(graph))
-        graph = add_singletons(graph, isolated_only=True)
-        whole = Whole(whole.x, whole.y, graph, True, whole.masks, whole.node_id)
+        whole = _taken(whole, _largest(nodes.graph), options)
+    if hyper and not is_hyper:
+        graph = join_hypergraphs(hyperedges_of_pairs(whole.graph), khop_hyperedges(whole.graph))
+        whole = replace(whole, graph=graph, hyper=True)
     return whole
 
 
@@ -154,7 +162,8 @@ def observe(whole: Whole, seed: int, options: Mapping[str, Any]) -> Seen:
     _, rows = whole.rows(seed, options)
     none = rows["test"][:0]
     if options["setting"] == "transductive":
-        return Seen(whole.x, whole.y, whole.graph, rows, whole.node_id, none)
+        node_id = torch.arange(len(whole.y), device=none.device)
+        return Seen(whole.x, whole.y, whole.graph, rows, node_id, none, whole.weight)
     # another draw than that of the split, which begins with the seed itself
     draw = torch.Generator().manual_seed(seed * 2 + 1 << 20)
     test = rows["test"]
@@ -168,17 +177,25 @@ def observe(whole: Whole, seed: int, options: Mapping[str, Any]) -> Seen:
     hidden = order[:count].sort().values
     observed = torch.ones(len(whole.y), dtype=torch.bool, device=whole.y.device)
     observed[hidden] = False
-    part = _taken(whole, observed)
+    part = _taken(whole, observed, options)
     place = observed.cumsum(0) - 1
     kept = {**rows, "test": order[count:].sort().values}
     seen = {name: place[node] for name, node in kept.items()}
-    return Seen(part.x, part.y, part.graph, seen, observed.nonzero().squeeze(1), hidden)
+    node_id = observed.nonzero().squeeze(1)
+    return Seen(part.x, part.y, part.graph, seen, node_id, hidden, part.weight)
 
 
-def _taken(whole: Whole, observed: Tensor) -> Whole:
+def _taken(whole: Whole, observed: Tensor, options: Mapping[str, Any]) -> Whole:
     """``whole`` among the nodes of bool ``observed [N]``."""
+    weight = None
     if whole.hyper:
-        graph = add_singletons(restrict(whole.graph, observed).hypergraph, isolated_only=True)
+        left = restrict(whole.graph, observed)
+        graph = left.hypergraph
+        if options["singletons"] != "none":
+            graph = add_singletons(graph, isolated_only=options["singletons"] == "isolated")
+        if whole.weight is not None:
+            kept = whole.weight[left.hyperedge_id]
+            weight = torch.cat([kept, kept.new_ones(graph.num_src - len(kept))])
     else:
         src, dst = whole.graph.edge_index()
         place, stays = observed.cumsum(0) - 1, observed[src] & observed[dst]
@@ -186,7 +203,7 @@ def _taken(whole: Whole, observed: Tensor) -> Whole:
         graph = Graph.from_edge_index(index, int(observed.sum()))
     masks = {part: mask[observed] for part, mask in whole.masks.items()}
     x, y, node_id = whole.x[observed], whole.y[observed], whole.node_id[observed]
-    return Whole(x, y, graph, whole.hyper, masks, node_id)
+    return Whole(x, y, graph, whole.hyper, masks, node_id, weight)
 
 
 def _largest(graph: Graph) -> Tensor:
