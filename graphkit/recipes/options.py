@@ -78,6 +78,10 @@ _CHOICES = {
     "token_metric": ("cosine", "euclidean"),
     "singletons": ("auto", "all", "isolated", "none"),
 }
+# what the recipe distill fills in itself, by data and method
+_OPEN = ("val_per_class", "hide", "dropout", "weight_decay", "epochs", "patience", "student_batch")
+_OPEN += ("teacher_hidden", "teacher_dropout", "teacher_weight_decay", "teacher_epochs")
+_OPEN += ("teacher_patience",)
 _SWITCHES = ("compile", "undirected", "row_normalize", "allow_nonfinite", "quiet")
 _SWITCHES += (
     "anomaly",
@@ -121,9 +125,10 @@ def settle(
     kept["model"] = _model(options["model"], list(models))
     # also a torch.device
     kept["device"] = str(options["device"])
-    for name in filter(options.__contains__, _COUNTS):
+    left = {name for name in _OPEN if recipe == "distill" and options.get(name) is None}
+    for name in (name for name in _COUNTS if name in options and name not in left):
         kept[name] = _whole(name, options[name], _COUNTS[name])
-    for name in filter(options.__contains__, _NUMBERS):
+    for name in (name for name in _NUMBERS if name in options and name not in left):
         fits, wanted = _NUMBERS[name]
         value = options[name]
         if value is None and name in _UNSET:
