@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 from math import isqrt, log2
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,6 +24,9 @@ SIZES = {
     "rmat": (2**20, 2**24),
 }
 REAL = ("coauthor-physics", "amazon-photo", "ego-facebook")
+HYPERGRAPHS = ("walmart-trips",)
+# nodes and hyperedges of the hypergraph that is drawn
+HYPER = (20_000, 15_000)
 # small ones, for what is the same in every call, and for links
 SMALL = ("chameleon", "cora", "ogbl-ddi")
 
@@ -64,6 +67,29 @@ def graph(name: str) -> tuple[Tensor, int]:
     return _drawn(name, *SIZES[name]), SIZES[name][0]
 
 
+def hypergraph(name: str) -> tuple[Tensor, int, int]:
+    """PyG's ``hyperedge_index [2, nnz]`` in no order, and how many nodes and hyperedges.
+
+    A data set's, or ``drawn``: any nodes, 1 to 13 in each hyperedge, :data:`HYPER` of both.
+
+    Raises:
+        BackendError: the files of a real hypergraph are not on this machine.
+    """
+    generator = torch.Generator().manual_seed(0)
+    if name == "drawn":
+        num_nodes, num_edges = HYPER
+        size = torch.randint(1, 14, (num_edges,), generator=generator)
+        edge = torch.repeat_interleave(torch.arange(num_edges), size)
+        key = edge * num_nodes + torch.randint(num_nodes, (len(edge),), generator=generator)
+        key = torch.unique(key)
+        index = torch.stack([key % num_nodes, key // num_nodes])
+    else:
+        found = _found(name)
+        index, num_nodes, num_edges = found.edge_index, len(found.y), found.num_hyperedges
+    order = torch.randperm(index.size(1), generator=generator)
+    return index[:, order].contiguous(), num_nodes, num_edges
+
+
 def counts(name: str) -> tuple[int, int]:
     """The numbers of edges and nodes of the graph ``name``."""
     if name not in (*REAL, *SMALL):
@@ -91,15 +117,19 @@ def spare(size: float) -> None:
         )
 
 
-@lru_cache(maxsize=1)
-def _read(name: str) -> tuple[Tensor, int]:
+def _found(name: str) -> Any:
     # what only draws graphs needs NumPy and torch alone
     from graphkit.data import load
 
     try:
-        found = load(name, download=False)
+        return load(name, download=False)
     except GraphkitError as error:
         raise BackendError(f"This case needs the data set {name}: {error}") from error
+
+
+@lru_cache(maxsize=1)
+def _read(name: str) -> tuple[Tensor, int]:
+    found = _found(name)
     order = torch.randperm(found.num_edges, generator=torch.Generator().manual_seed(0))
     return found.edge_index[:, order].contiguous(), found.num_nodes
 
@@ -110,12 +140,7 @@ def whole_graphs(name: str) -> GraphSet:
     Raises:
         BackendError: they are not on this machine.
     """
-    from graphkit.data import load
-
-    try:
-        return load(name, download=False)
-    except GraphkitError as error:
-        raise BackendError(f"This case needs the data set {name}: {error}") from error
+    return _found(name)
 
 
 @lru_cache(maxsize=1)

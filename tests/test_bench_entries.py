@@ -207,7 +207,7 @@ SMALL = {
     **{"GRAPHS_IN_BATCH": 3, "NUM_PAIRS": 300, "NUM_ROWS": 2000, "NUM_WALKS": 20_000},
     "NUM_SEGMENTS": 200,
 }
-OF_FILES = (*graphs.REAL, *graphs.SMALL)
+OF_FILES = (*graphs.REAL, *graphs.SMALL, *graphs.HYPERGRAPHS)
 MAY_BE_ABSENT = {
     "torch_scatter segment_csr", "torch_scatter scatter_softmax", "PyG, SparseTensor", "DGL",
     "read only, same rows", "torch_sparse neighbor_sample", "torch_sparse, NCN's search",
@@ -245,6 +245,8 @@ def small_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
 
     # whatever other tests have read before
     monkeypatch.setattr(graphs, "_read", absent)
+    monkeypatch.setattr(graphs, "_found", absent)
+    monkeypatch.setattr(graphs, "HYPER", (200, 150))
     monkeypatch.setattr(graphs, "whole_graphs", molecules)
 
 

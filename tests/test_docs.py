@@ -53,6 +53,13 @@ def test_the_docs_graphs_are_scored() -> None:
     assert names["scores"].shape == (8,)
 
 
+def test_the_docs_hypergraphs_run() -> None:
+    names: dict[str, Any] = {"torch": torch}
+    for block in blocks("docs/hypergraphs.md", "python"):
+        exec(block, names)
+    assert names["out"].shape == (4, 8)
+
+
 def test_ci_runs_the_readmes_own_test_command() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     command = text.split("<!-- tests -->")[1].split("```")[1].removeprefix("bash").strip()

@@ -44,6 +44,7 @@ class HyperStack(nn.Module):
             hyperedge in common, once; weights of hyperedges then only say, by 0, which are there.
         lin_decay: For :meth:`parameter_groups`, the decay of what is no convolution, where it is
             not that of the convolutions.
+        repeat: How many times the convolutions follow each other, with the same parameters.
 
     Shapes: as :class:`HGNNConv`; a tensor is sorted once for all layers.
     """
@@ -60,8 +61,10 @@ class HyperStack(nn.Module):
         norms: Iterable[nn.Module] = (),
         expand: Literal["features", "clique"] | None = None,
         lin_decay: float | None = None,
+        repeat: int = 1,
     ) -> None:
         super().__init__()
+        self.repeat = repeat
         self.lin_in = lin_in
         self.convs = nn.ModuleList(convs)
         self.norms = nn.ModuleList(norms)
@@ -113,13 +116,13 @@ class HyperStack(nn.Module):
             h = mapped(h, self.lin_in).relu()
             taken = (h, *taken)
             h = dropout(h, self.dropout, self.training)
-        for number, conv in enumerate(self.convs):
+        for number, conv in enumerate([*self.convs] * self.repeat):
             if number:
                 h = self._between(number, h)
             h = conv(h, *taken, **shared)
         if self.head is None:
             return h
-        return self.head(self._between(len(self.convs), h))
+        return self.head(self._between(len(self.convs) * self.repeat, h))
 
     def _between(self, number: int, h: Tensor) -> Tensor:
         """What stands before convolution ``number``."""
@@ -278,13 +281,20 @@ def _cegcn(
     return _stacked(convs, widths, dropout, norm, drop_input, expand="clique")
 
 
-def _depth(name: str, widths: list[int], norm: str | None) -> tuple[int, int]:
-    """The hidden width and how many convolutions, of models with maps at their ends."""
+def _refuse_norm(name: str, norm: str | None) -> None:
     if norm is not None:
         raise ConfigError(
             f"Model {name!r} has no batch_norm, but norm={norm!r} was asked for. Leave it at None."
         )
-    return widths[1], len(widths) - 1
+
+
+def _hidden(widths: list[int], hidden_channels: int | None) -> int:
+    """The hidden width, which is not among the widths of one layer."""
+    if hidden_channels is not None:
+        return hidden_channels
+    if len(widths) < 3:
+        raise ConfigError(f"Widths {widths} name no hidden one. Pass hidden_channels.")
+    return widths[1]
 
 
 def _unigcnii(
@@ -296,8 +306,10 @@ def _unigcnii(
     alpha: float = 0.1,
     theta: float = 0.5,
     lin_decay: float | None = None,
+    hidden_channels: int | None = None,
 ) -> HyperStack:
-    hidden, depth = _depth("unigcnii", widths, norm)
+    _refuse_norm("unigcnii", norm)
+    hidden, depth = _hidden(widths, hidden_channels), len(widths) - 1
     return HyperStack(
         [UniGCNIIConv(hidden, alpha, theta, number) for number in range(1, depth + 1)],
         dropout=dropout,
@@ -310,20 +322,14 @@ def _unigcnii(
 
 def _of_sets(
     convs: Iterable[nn.Module],
-    widths: list[int],
     dropout: float,
     drop_input: bool,
     input_dropout: float,
-    head: tuple[int, int],
+    head: SetMLP,
 ) -> HyperStack:
-    """Functions of sets with an MLP of hidden width and depth ``head`` behind."""
-    hidden = head[0] or widths[1]
-    return HyperStack(
-        convs,
-        dropout=dropout,
-        input_dropout=dropout if drop_input else input_dropout,
-        head=SetMLP(widths[1], hidden, widths[-1], head[1], dropout),
-    )
+    """Functions of sets with an MLP behind."""
+    first = dropout if drop_input else input_dropout
+    return HyperStack(convs, dropout=dropout, input_dropout=first, head=head)
 
 
 def _alldeepsets(
@@ -337,13 +343,16 @@ def _alldeepsets(
     head_hidden: int = 0,
     head_layers: int = 1,
     input_dropout: float = 0.2,
+    hidden_channels: int | None = None,
 ) -> HyperStack:
-    hidden, depth = _depth("alldeepsets", widths, norm)
+    _refuse_norm("alldeepsets", norm)
+    hidden, depth = _hidden(widths, hidden_channels), len(widths) - 1
     convs = (
         AllSetConv(width, hidden, "deepsets", 1, mlp_layers, aggr, dropout)
         for width in [widths[0], *[hidden] * (depth - 1)]
     )
-    return _of_sets(convs, widths, dropout, drop_input, input_dropout, (head_hidden, head_layers))
+    head = SetMLP(hidden, head_hidden or hidden, widths[-1], head_layers, dropout)
+    return _of_sets(convs, dropout, drop_input, input_dropout, head)
 
 
 def _allsettransformer(
@@ -357,14 +366,17 @@ def _allsettransformer(
     head_hidden: int = 0,
     head_layers: int = 1,
     input_dropout: float = 0.2,
+    hidden_channels: int | None = None,
 ) -> HyperStack:
-    hidden, depth = _depth("allsettransformer", widths, norm)
+    _refuse_norm("allsettransformer", norm)
+    hidden, depth = _hidden(widths, hidden_channels), len(widths) - 1
     _in_heads("allsettransformer", hidden, heads)
     convs = (
         AllSetConv(width, hidden, "transformer", heads, mlp_layers, dropout=dropout)
         for width in [widths[0], *[hidden] * (depth - 1)]
     )
-    return _of_sets(convs, widths, dropout, drop_input, input_dropout, (head_hidden, head_layers))
+    head = SetMLP(hidden, head_hidden or hidden, widths[-1], head_layers, dropout)
+    return _of_sets(convs, dropout, drop_input, input_dropout, head)
 
 
 def _edhnn(
@@ -381,12 +393,14 @@ def _edhnn(
     layer_norm: bool = True,
     head_hidden: int = 0,
     head_layers: int = 1,
+    hidden_channels: int | None = None,
 ) -> HyperStack:
-    hidden, depth = _depth("edhnn", widths, norm)
+    _refuse_norm("edhnn", norm)
+    hidden, depth = _hidden(widths, hidden_channels), len(widths) - 1
     conv = EDHNNConv(hidden, phi, rho, psi, alpha, aggr, dropout, layer_norm)
     return HyperStack(
-        # one layer, again and again
-        [conv] * depth,
+        [conv],
+        repeat=depth,
         dropout=dropout,
         input_dropout=dropout if drop_input else 0.0,
         lin_in=nn.Linear(widths[0], hidden),

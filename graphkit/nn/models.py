@@ -338,7 +338,10 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 }
 """Model name to a function of the layer widths, input to output, the dropout probability, and
 optionally ``norm`` and ``drop_input`` as :func:`build_model` takes them. What else it takes, by
-keyword alone, are the model's own options; ``num_nodes`` among them is filled in."""
+keyword alone, are the model's own options; ``num_nodes`` and ``hidden_channels`` among them are
+filled in."""
+
+_FILLED_IN = ("num_nodes", "hidden_channels")
 
 
 # of these None as the last width leaves the classifier on top out
@@ -358,7 +361,7 @@ def own_options(
     return {
         key: value
         for key, value in taken.items()
-        if value.kind is value.KEYWORD_ONLY and key != "num_nodes"
+        if value.kind is value.KEYWORD_ONLY and key not in _FILLED_IN
     }
 
 
@@ -409,8 +412,9 @@ def build_model(
         if key not in known:
             hint = nearest(key, known) if known else "It has no options of its own."
             raise ConfigError(f"Model {name!r}: unknown option {key!r}. {hint}")
-    if "num_nodes" in inspect.signature(builder).parameters:
-        options["num_nodes"] = num_nodes
+    filled = dict(zip(_FILLED_IN, (num_nodes, hidden_channels), strict=True))
+    taken = inspect.signature(builder).parameters
+    options |= {key: value for key, value in filled.items() if key in taken}
     widths: list[Any] = [in_channels, *[hidden_channels] * (num_layers - 1), out_channels]
     return builder(widths, dropout, norm, drop_input, **options)
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..data import card, is_path, load
 from ..data import check as check_data
+from ..data.hyper_tables import is_hypergraph
 from ..errors import ConfigError, DataError, nearest
 from ..nn import HYPER_MODELS, MODELS
 from ..store import atomic, save_tensors
@@ -89,6 +90,7 @@ def distill(
     undirected: bool = False,
     row_normalize: bool = False,
     singletons: Literal["auto", "all", "isolated", "none"] = "auto",
+    features: Literal["auto", "own", "structural"] = "auto",
     device: "str | torch.device" = "auto",
     lam: float = 0.0,
     tau: float = 1.0,
@@ -168,6 +170,8 @@ def distill(
         row_normalize: scale the features of each node to sum 1
         singletons: hyperedges of one member to add, all, for each node that has none; isolated, for
             nodes in no hyperedge; none; auto is isolated
+        features: of a hypergraph, own, or structural ones of degrees and sizes; auto takes its own
+            if it has some
         device: auto, cpu, cuda or cuda:N; auto takes cuda if there is one
         lam: weight of the labels, from 0, where the teacher alone teaches, to 1
         tau: temperature of the soft labels
@@ -275,6 +279,8 @@ def settings(given: Mapping[str, Any], taught: Taught | None) -> dict[str, Any]:
     hyper = model.startswith("lighthgnn")
     if isinstance(data, str) and not is_path(data):
         hyper |= card(data).kind == "hypergraph"
+    elif isinstance(data, str):
+        hyper |= is_hypergraph(data)
     else:
         hyper |= type(data).__name__ == "HyperGraphData"
     usual = dict(_HYPER if hyper else _GRAPH)
@@ -407,6 +413,7 @@ def _announce(
         f"MLP: {sum(p.numel() for p in model.parameters()):,}",
         f"predicted peak memory: {predicted or 'unknown (an op has no shape function)'}",
     ]
+    lines += [whole.told] if whole.told else []
     for line in lines:
         plots.say(console, line)
 

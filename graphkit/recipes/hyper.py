@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from ..data import check, check_hypergraph, check_inputs, load
-from ..errors import ConfigError, DataError
+from ..data import check_hypergraph, is_path, load, read_hypergraph, with_features
+from ..errors import ConfigError
 from ..nn import HYPER_MODELS
-from ..structure import add_singletons, as_hypergraph, check_hyperedge_weight
+from ..structure import add_singletons, as_hypergraph
 from . import report
 from .node import PARTS, Nodes, carry_nodes, node_card, scaled_rows
 from .options import prepare
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from torch_geometric.data.hypergraph_data import HyperGraphData
 
 _KIND = "hypergraph", "hypergraph"
-_NO_EDGES = torch.empty(2, 0, dtype=torch.int64)
 # in the official codes these take hypergraphs as they are, the others get singletons
 _AS_IT_IS = ("cegat", "cegcn", "hypergcn", "mlp")
 
@@ -37,6 +36,8 @@ def hyper(
     device: "str | torch.device" = "auto",
     amp: Literal["bf16"] | None = None,
     compile: bool = False,
+    features: Literal["auto", "own", "structural", "label-noise"] = "auto",
+    noise: float = 1.0,
     singletons: Literal["auto", "all", "isolated", "none"] = "auto",
     hidden: int = 64,
     num_layers: int = 2,
@@ -54,6 +55,7 @@ def hyper(
     select: Literal["score", "loss"] = "score",
     metric: str | None = None,
     row_normalize: bool = False,
+    allow_nonfinite: bool = False,
     quiet: bool = False,
     resume: "str | None" = None,
     command: "str | None" = None,
@@ -67,7 +69,8 @@ def hyper(
     with graphkit train --resume and ends with the same bits.
 
     Args:
-        data: data set (see: graphkit data list --kind hypergraph); in Python also a HyperGraphData
+        data: data set (see: graphkit data list --kind hypergraph), or path of your own; in Python
+            also a HyperGraphData
         model: hgnn, hgnn+, hypergcn, hnhn, unigcn, unigat, unigin, unisage, unigcnii, alldeepsets,
             allsettransformer or edhnn; cegcn and cegat by clique expansion; mlp
         seeds: seeds to run, such as 0, 0-9 or 0,3,5; of S splits, seed i trains on split i mod S
@@ -78,6 +81,10 @@ def hyper(
         device: auto, cpu, cuda or cuda:N; auto takes cuda if there is one
         amp: bf16 runs the model in bfloat16 where that is safe
         compile: compile the model with torch.compile
+        features: own features of the nodes; structural, degrees and sizes of hyperedges; auto takes
+            these where there are none of their own; label-noise, the label of every node with
+            noise, only to compare with figures that were made so
+        noise: standard deviation of the noise of label-noise
         singletons: hyperedges of one member to add: all, for each node that has none; isolated, for
             nodes in no hyperedge; none; auto is all, but none for hypergcn, cegcn, cegat and mlp
         hidden: width of the hidden layers
@@ -96,6 +103,7 @@ def hyper(
         select: keep the weights of the best validation score, or of the lowest validation loss
         metric: accuracy, rocauc, ap or f1; the data set's own if not given
         row_normalize: scale the features of each node to sum 1
+        allow_nonfinite: accept NaN and Inf among the features of data of your own
         quiet: print nothing
         resume: folder of a run of these options that was stopped, to go on in
         command: command that repeats the run, where it is not made of these options
@@ -110,14 +118,18 @@ def hyper(
     given = locals()
     settled = prepare(hyper, given, HYPER_MODELS)
     named = node_card(data, *_KIND) if isinstance(data, str) else None
-    found = find_hyper(data, root, split, num_splits)
+    found = find_hyper(data, root, split, num_splits, allow_nonfinite=allow_nonfinite)
     metric = metric or (named.metric if named else None)
     settled.options["singletons"] = settle_singletons(singletons, settled.options["model"])
-    nodes, added = read_hyper(found, settled.device, settled.options)
+    nodes, added, told = read_hyper(found, settled.device, settled.options)
     more = f", {added:,} of them added for single nodes" if added else ""
     said = [f"{nodes.graph.num_src:,} hyperedges of {nodes.graph.num_edges:,} members{more}"]
-    task = task_of(nodes.y, metric, getattr(found, "num_classes", None))
-    return carry_nodes(hyper, settled, nodes, task, found, named, said=said, notes=(), given=given)
+    about = nodes, task_of(nodes.y, metric, getattr(found, "num_classes", None)), found, named
+    notes = [told] if told else []
+    if features == "label-noise":
+        # on the record too: such a score is no score of a method
+        given["note"] = "; ".join(filter(None, (note, told)))
+    return carry_nodes(hyper, settled, *about, said=said, notes=notes, given=given)
 
 
 def settle_singletons(asked: str, model: str) -> str:
@@ -128,58 +140,48 @@ def settle_singletons(asked: str, model: str) -> str:
 
 
 def find_hyper(
-    data: Any, root: str | None, split: str | None, num_splits: int, labelled: bool = True
+    data: Any,
+    root: str | None,
+    split: str | None,
+    num_splits: int,
+    *,
+    labelled: bool = True,
+    allow_nonfinite: bool = False,
 ) -> Any:
-    """The ``HyperGraphData`` of a name, or a user's own with features, checked.
+    """The ``HyperGraphData`` of a name or path, or a user's own, checked.
 
-    ``labelled``: also with labels and masks.
-
-    Raises:
-        DataError: it is unknown, malformed, or lacks something.
+    ``labelled``: with labels and masks. Raises :class:`DataError` for what is unknown or malformed.
     """
     if isinstance(data, str):
-        node_card(data, *_KIND)
-        return load(data, root, split=split, num_splits=num_splits)
+        if not is_path(data):
+            node_card(data, *_KIND)
+            return load(data, root, split=split, num_splits=num_splits)
+        if num_splits == 1:
+            return read_hypergraph(data, allow_nonfinite=allow_nonfinite, labelled=labelled)
     if num_splits > 1:
         raise ConfigError(
             f"num_splits is {num_splits}, but it is for data sets given by name. Give data masks "
             "of shape [N, S] for S splits."
         )
-    from torch_geometric.data import Data
-
-    check_hypergraph(data)
-    names = ("x", "y", *(f"{part}_mask" for part in PARTS))
-    kept = {name: data[name] for name in names if name in data}
-    # the same doors as for the nodes of a graph
-    (check if labelled else check_inputs)(Data(edge_index=_NO_EDGES, **kept))
-    return data
+    return check_hypergraph(data, labelled=labelled, allow_nonfinite=allow_nonfinite)
 
 
-def read_hyper(data: Any, device: torch.device, options: Mapping[str, Any]) -> tuple[Nodes, int]:
-    """Features, hypergraph, labels and masks of ``data`` on ``device``, and how many hyperedges
-    were added, as ``options`` ask."""
-    if getattr(data, "x", None) is None:
-        raise DataError(
-            f"{getattr(data, 'name', 'data')} has no node features x, which this recipe needs."
-        )
-    x, y = data["x"].detach().float(), data["y"]
+def read_hyper(
+    data: Any, device: torch.device, options: Mapping[str, Any]
+) -> tuple[Nodes, int, str]:
+    """What ``options`` ask for of ``data``: features, hypergraph, labels and masks on ``device``;
+    how many hyperedges were added; a sentence on features that are not the data's own."""
+    found, told = with_features(data, options["features"], std=options["noise"])
+    x = found.x.detach().float()
     x = scaled_rows(x) if options["row_normalize"] else x
-    graph = as_hypergraph(data["edge_index"], x.size(0), num_hyperedges(data))
+    graph = as_hypergraph(found.edge_index, x.size(0), getattr(data, "num_hyperedges", None))
     weight = getattr(data, "hyperedge_weight", None)
-    if weight is not None:
-        weight = check_hyperedge_weight(weight, graph).float()
     before = graph.num_src
     if options["singletons"] != "none":
         graph = add_singletons(graph, isolated_only=options["singletons"] == "isolated")
     added = graph.num_src - before
     if weight is not None:
-        weight = torch.cat([weight, weight.new_ones(added)]).to(device)
-    masks = {part: data[f"{part}_mask"].to(device) for part in PARTS}
-    return Nodes(x.to(device), graph.to(device), y.to(device), masks, weight), added
-
-
-def num_hyperedges(data: Any) -> int:
-    """How many hyperedges ``data`` says it has, else the largest number plus one."""
-    said = getattr(data, "num_hyperedges", None)
-    index = data["edge_index"]
-    return int(index[1].max()) + 1 if said is None and index.numel() else int(said or 0)
+        weight = torch.cat([weight.float(), torch.ones(added)]).to(device)
+    masks = {part: found[f"{part}_mask"].to(device) for part in PARTS}
+    nodes = Nodes(x.to(device), graph.to(device), found.y.to(device), masks, weight)
+    return nodes, added, told

@@ -40,6 +40,7 @@ from .teaching import Seen, Whole, observe
 
 # what a run that teaches says about its data
 _OF_DATA = ("data", "split", "num_splits", "undirected", "row_normalize", "singletons")
+_OF_DATA += ("features",)
 _OF_SPLIT = ("train_per_class", "val_per_class", "setting", "hide", "nodes")
 
 
@@ -154,6 +155,11 @@ class Taught:
         Raises :class:`ConfigError` where others are given.
         """
         own = {name: self.options[name] for name in _OF_DATA if name in self.options}
+        if own.get("features") == "label-noise":
+            raise ConfigError(
+                f"teacher_run: {self.folder} learnt from features that hold the labels of all "
+                "nodes, which a student could read off. Give a run on other features."
+            )
         if self.recipe == "distill":
             own |= {name: self.options[name] for name in _OF_SPLIT}
         else:

@@ -44,11 +44,11 @@ _NUMBERS = {
     "val_negatives": (lambda x: 0 < x < float("inf"), "a number above 0"),
     "beta": (lambda x: 0 <= x < 1, "from 0 to below 1"),
     "gamma": (lambda x: 0 <= x < float("inf"), "0 or more"),
+    "noise": (lambda x: 0 <= x < float("inf"), "0 or more"),
     "encoder_lr": (lambda x: 0 <= x < float("inf"), "0 or more"),
     "hide": (lambda x: 0 < x < 1, "between 0 and 1"),
     "lam": (lambda x: 0 <= x <= 1, "from 0 to 1"),
     "tau": (lambda x: 0 < x < float("inf"), "a number above 0"),
-    "noise": (lambda x: 0 <= x < float("inf"), "0 or more"),
     "token_weight": (lambda x: 0 <= x < float("inf"), "0 or more"),
     "token_tau": (lambda x: 0 < x < float("inf"), "a number above 0"),
     "teacher_lr": (lambda x: 0 < x < float("inf"), "a number above 0"),
@@ -82,6 +82,11 @@ _CHOICES = {
 _OPEN = ("val_per_class", "hide", "dropout", "weight_decay", "epochs", "patience", "student_batch")
 _OPEN += ("teacher_hidden", "teacher_dropout", "teacher_weight_decay", "teacher_epochs")
 _OPEN += ("teacher_patience",)
+_CHOICES_OF = {
+    "hyper": {"features": ("auto", "own", "structural", "label-noise")},
+    "distill": {"features": ("auto", "own", "structural")},
+}
+"""What a recipe takes otherwise."""
 _SWITCHES = ("compile", "undirected", "row_normalize", "allow_nonfinite", "quiet")
 _SWITCHES += (
     "anomaly",
@@ -136,9 +141,10 @@ def settle(
         if isinstance(value, bool) or not isinstance(value, Real) or not fits(value):
             raise _unlike(name, value, wanted)
         kept[name] = float(value)
-    for name in filter(options.__contains__, _CHOICES):
-        if options[name] not in _CHOICES[name]:
-            words = ["None" if choice is None else choice for choice in _CHOICES[name]]
+    choices = {**_CHOICES, **_CHOICES_OF.get(recipe, {})}
+    for name in filter(options.__contains__, choices):
+        if options[name] not in choices[name]:
+            words = ["None" if choice is None else choice for choice in choices[name]]
             raise _unlike(name, options[name], " or ".join(sorted(words, key="None".__eq__)))
     for name in filter(options.__contains__, _SWITCHES):
         if not isinstance(options[name], bool):

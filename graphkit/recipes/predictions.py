@@ -168,12 +168,8 @@ def node_model(about: Mapping[str, Any], recipe: str = "node") -> nn.Module:
 
 def applied(source: Source) -> NodeModel:
     """The model and the nodes of ``source``; :class:`DataError` if they do not fit."""
-    note = None
-    if source.recipe == "hyper":
-        found, nodes = _hypernodes(source)
-    else:
-        found = _node_data(source)
-        nodes, note = _nodes(found, source)
+    found = _node_data(source)
+    nodes, note = _nodes(found, source)
 
     def build(about: Mapping[str, Any]) -> nn.Module:
         task, names = read_task(about, about["widths"][2]), about.get("class_names")
@@ -512,30 +508,23 @@ def _check_vectors(links: Joined, net: Mapping[str, Any]) -> None:
 def _node_data(source: Source) -> Any:
     """The data to predict, its labels filled in where it has none."""
     nonfinite = source.options["allow_nonfinite"]
-    if source.given is not None:
+    # runs before there was the option have one
+    number = source.options.get("num_splits", 1) if source.same else 1
+    if source.recipe == "hyper":
+        given = source.name if source.given is None else copy.copy(source.given)
+        place = source.root, source.split, number if source.path is None else 1
+        found = find_hyper(given, *place, labelled=False, allow_nonfinite=nonfinite)
+    elif source.given is not None:
         found: Any = copy.copy(check_inputs(source.given, allow_nonfinite=nonfinite))
     elif node_card(source.name) is None:
         found = read_folder(source.name, allow_nonfinite=nonfinite, labelled=False)
     else:
-        # runs before there was the option have one
-        number = source.options.get("num_splits", 1) if source.same else 1
         found = load(source.name, source.root, split=source.split, num_splits=number)
     if getattr(found, "y", None) is None:
-        found.y = torch.full((found.num_nodes,), -1)
+        # what HyperGraphData.num_nodes returns is a guess in PyG 2.8
+        count = found["num_nodes"] if "num_nodes" in found else len(found["x"])
+        found.y = torch.full((count,), -1)
     return found
-
-
-def _hypernodes(source: Source) -> tuple[Any, Nodes]:
-    """A hypergraph to predict the nodes of, as it was found and as the model reads it."""
-    number = source.options["num_splits"] if source.same else 1
-    given = source.name if source.given is None else copy.copy(source.given)
-    found = find_hyper(given, source.root, source.split, number, labelled=False)
-    if getattr(found, "y", None) is None:
-        found.y = torch.full((len(found["x"]),), -1)
-    for key in MASKS:
-        if getattr(found, key, None) is None:
-            found[key] = torch.zeros(len(found["y"]), dtype=torch.bool)
-    return found, read_hyper(found, source.device, source.options)[0]
 
 
 def _nodes(found: Any, source: Source) -> tuple[Nodes, str | None]:
@@ -545,7 +534,7 @@ def _nodes(found: Any, source: Source) -> tuple[Nodes, str | None]:
     """
     options = source.options
     brought = [found[key] for key in MASKS if getattr(found, key, None) is not None]
-    none = torch.zeros(brought[0].shape if brought else found.num_nodes, dtype=torch.bool)
+    none = torch.zeros(brought[0].shape if brought else len(found["y"]), dtype=torch.bool)
     masks = {key: none if getattr(found, key, None) is None else found[key] for key in MASKS}
     drawn = None
     if not brought and source.path is not None:
@@ -554,7 +543,10 @@ def _nodes(found: Any, source: Source) -> tuple[Nodes, str | None]:
             drawn = drawn_split(found["y"], 0, source.name, quiet=True)
             masks = dict(zip(MASKS, drawn, strict=True))
     found.update(masks)
-    nodes = read_nodes(found, source.device, options["undirected"], options["row_normalize"])
+    if source.recipe == "hyper":
+        nodes = read_hyper(found, source.device, options)[0]
+    else:
+        nodes = read_nodes(found, source.device, options["undirected"], options["row_normalize"])
     if brought or source.path is None:
         return nodes, None
     if drawn is not None and source.is_own(nodes_digest(nodes, found["edge_index"])):

@@ -38,7 +38,8 @@ class Whole:
     """All nodes: features ``x [N, F]``, classes ``y [N]``, the structure of the teacher's kind.
 
     ``graph`` is square, or, for ``hyper``, from hyperedges to nodes, whose ``weight [M]`` may be
-    given. ``masks`` are those of the data, ``node_id [N]`` their numbers there.
+    given. ``masks`` are those of the data, ``node_id [N]`` their numbers there, and ``told`` is a
+    sentence on features that are not its own.
     """
 
     x: Tensor
@@ -48,6 +49,7 @@ class Whole:
     masks: Mapping[str, Tensor]
     node_id: Tensor
     weight: Tensor | None = None
+    told: str = ""
 
     @property
     def over(self) -> tuple[Graph] | tuple[Graph, Tensor]:
@@ -132,6 +134,7 @@ def read_taught(data: Any, device: torch.device, options: Mapping[str, Any]) -> 
             "The data is a hypergraph, but the teacher reads graphs. Name a teacher of "
             "hypergraphs, such as hgnn; cegcn and cegat read its clique expansion."
         )
+    told = ""
     masks = {key: data[key] for key in MASKS if getattr(data, key, None) is not None}
     masks = masks if len(masks) == len(MASKS) else {}
     none = torch.zeros(len(y), dtype=torch.bool)
@@ -140,11 +143,11 @@ def read_taught(data: Any, device: torch.device, options: Mapping[str, Any]) -> 
     if is_hyper:
         # what is set on the object itself is not cloned
         vars(stand_in)["num_hyperedges"] = getattr(data, "num_hyperedges", None)
-        nodes, _ = read_hyper(stand_in, device, options)
+        nodes, _, told = read_hyper(stand_in, device, {**options, "noise": 0.0})
     else:
         nodes = read_nodes(stand_in, device, options["undirected"], options["row_normalize"])
     own = {part: nodes.masks[part] for part in PARTS} if masks else {}
-    about = own, torch.arange(len(y), device=device), nodes.weight
+    about = own, torch.arange(len(y), device=device), nodes.weight, told
     whole = Whole(nodes.x, nodes.y, nodes.graph, is_hyper, *about)
     if options["nodes"] == "largest" and not is_hyper:
         whole = _taken(whole, _largest(nodes.graph), options)

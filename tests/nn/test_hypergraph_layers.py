@@ -481,8 +481,26 @@ def test_maps_at_the_ends_decay_by_themselves() -> None:
 
 
 def test_edhnn_repeats_one_layer() -> None:
-    model: Any = gnn.HYPER_MODELS["edhnn"]([6, 8, 8, 3], 0.5)
-    assert len(model.convs) == 3 and model.convs[0] is model.convs[2]
+    hypergraph, x = some_hypergraph(), torch.randn(9, 6)
+    once, model = (
+        gnn.build_model("edhnn", 6, 8, 3, num_layers=depth, models=gnn.HYPER_MODELS).eval()
+        for depth in (1, 3)
+    )
+    model.load_state_dict(once.state_dict())
+    h = initial = model.lin_in(x).relu()  # pyright: ignore[reportCallIssue]
+    for _ in range(3):
+        h = model.convs[0](h, initial, hypergraph).relu()  # pyright: ignore
+    torch.testing.assert_close(model(x, hypergraph), model.head(h))  # pyright: ignore
+
+
+@pytest.mark.parametrize("name", ["unigcnii", "alldeepsets", "allsettransformer", "edhnn"])
+def test_one_layer_has_the_hidden_width(name: str) -> None:
+    model: Any = gnn.build_model(name, 6, 8, 3, num_layers=1, models=gnn.HYPER_MODELS)
+    out = getattr(model.convs[0], "out_channels", model.convs[0].in_channels)
+    assert out == 8 and len(model.convs) == 1
+    assert "hidden_channels" not in gnn.own_options(name, gnn.HYPER_MODELS)
+    with pytest.raises(ConfigError, match="name no hidden one"):
+        gnn.HYPER_MODELS[name]([6, 3], 0.5)
 
 
 def test_dropout_of_attention() -> None:

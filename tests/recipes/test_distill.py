@@ -18,7 +18,7 @@ from torch_geometric.data.hypergraph_data import HyperGraphData
 from graphkit.cli import main
 from graphkit.errors import ConfigError, DataError, StoreError
 from graphkit.nn import MLP
-from graphkit.recipes import Preset, distill, distill_plots, node, predict, reproduce
+from graphkit.recipes import Preset, distill, distill_plots, hyper, node, predict, reproduce
 from graphkit.recipes.distill import settings
 from graphkit.recipes.lesson import milliseconds
 from graphkit.recipes.report import defaults
@@ -28,6 +28,7 @@ from graphkit.store import load_tensors
 QUICK: dict[str, Any] = dict(train_per_class=5, val_per_class=5, nodes="all", quiet=True)
 QUICK |= dict(hidden=8, epochs=6, teacher_hidden=8, teacher_epochs=6, student_batch=0)
 READ: dict[str, Any] = dict(undirected=False, row_normalize=False, singletons="isolated")
+READ |= dict(features="auto")
 CODES: dict[str, Any] = dict(model="vqgraph", num_codes=8, code_channels=6)
 
 
@@ -267,6 +268,31 @@ def test_a_run_of_node_teaches(groups: Data) -> None:
     Path(taught.run, "result.json").unlink()
     with pytest.raises(StoreError, match="is not finished"):
         distill(data=groups, teacher_run=taught.run, **quick)
+
+
+def test_a_run_of_hyper_teaches_and_weights_count() -> None:
+    data = make_hypergraph()
+    masks = torch.arange(91) % 5
+    data.update({"train_mask": masks < 2, "val_mask": masks == 2, "test_mask": masks > 2})
+    data.hyperedge_weight = torch.linspace(0.5, 4, 30)
+    taught = hyper(data=data, singletons="all", hidden=8, epochs=20, quiet=True)
+    quick = {name: QUICK[name] for name in ("hidden", "epochs", "quiet")}
+    for model in ("lighthgnn", "lighthgnn+"):
+        record = distill(data=data, model=model, teacher_run=taught.run, **quick, out=model)
+        assert told(record.run)["teacher"]["test"] == pytest.approx(taught.rows[0].test)
+    # what is left of the weights among the nodes that are seen
+    options = {**QUICK, **READ, "setting": "production", "hide": 0.4, "teacher": "hgnn"}
+    whole = read_taught(data, torch.device("cpu"), options)
+    seen = observe(whole, 0, options)
+    assert whole.weight is not None and seen.weight is not None
+    assert len(seen.weight) == seen.graph.num_src
+    kept = whole.weight[torch.isin(whole.weight, seen.weight)]
+    assert set(seen.weight.tolist()) <= {*kept.tolist(), 1.0}
+    data.x = None
+    record = distill(data=data, model="lighthgnn", **QUICK, out="structural")
+    noisy = hyper(data=data, features="label-noise", epochs=2, quiet=True, out="noisy")
+    with pytest.raises(ConfigError, match="hold the labels of all nodes"):
+        distill(data=data, model="lighthgnn", teacher_run=noisy.run, quiet=True)
 
 
 def test_what_is_left_open_is_as_published() -> None:
