@@ -262,6 +262,7 @@ def distill(
         note=note,
         quiet=quiet,
         on_board=False,
+        loss="loss (nats)",
         closing=lambda record: _closing(record, options, settled.command),
         pictures=partial(distill_plots.of_run, seeds=settled.seeds, title=options["data"]),
     )

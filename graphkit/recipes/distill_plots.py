@@ -28,6 +28,11 @@ def _figure(values: Sequence[float]) -> str:
     return f"{fmean(values):.2f}{spread}"
 
 
+def _threads(told: Told) -> str:
+    count = told[0]["threads"]
+    return "1 thread" if count == 1 else f"{count} threads"
+
+
 def table(told: Told) -> list[str]:
     """A line for each of teacher, student and MLP: accuracy in percent, parameters, latency."""
     lines = []
@@ -45,8 +50,7 @@ def table(told: Told) -> list[str]:
         lines.append(f"{name + ':':<12} {', '.join(scores)}; all nodes in {ms:.2f} ms")
     if told:
         speed = fmean([one["teacher"]["ms"] / one["student"]["ms"] for one in told])
-        threads = told[0]["threads"]
-        words = f"{speed:.1f} times the student's time, full batch, {threads} threads"
+        words = f"{speed:.1f} times the student's time, full batch, {_threads(told)}"
         lines.append(f"{'latency:':<12} the teacher takes {words}")
     return lines
 
@@ -109,7 +113,7 @@ def accuracies(folder: Path, told: Told, *, title: str) -> None:
     right.barh(list(WHO.values()), times, color=SERIES[: len(WHO)])
     for place, ms in zip(places, times, strict=True):
         right.annotate(f" {ms:.2f}", (ms, place), va="center", fontsize=9, color=MARK)
-    right.set(title="All nodes at once", xlabel=f"ms, {told[0]['threads']} threads")
+    right.set(title="All nodes at once", xlabel=f"ms, {_threads(told)}")
     right.margins(x=0.18)
     for panel in (left, right):
         panel.grid(color="#e4e4e4", linewidth=0.8, axis="y" if panel is left else "x")
