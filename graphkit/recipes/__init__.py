@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .compare import compare
 from .direction import direction
+from .distill import distill
 from .graph import graph
 from .hyper import hyper
 from .link import link
@@ -26,6 +27,7 @@ __all__ = [
     "Tuned",
     "compare",
     "direction",
+    "distill",
     "graph",
     "hyper",
     "link",
@@ -43,5 +45,6 @@ RECIPES = {
     "link": link,
     "direction": direction,
     "graph": graph,
+    "distill": distill,
     "hyper": hyper,
 }

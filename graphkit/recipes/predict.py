@@ -17,6 +17,7 @@ from ..metrics import LOWER_IS_BETTER
 from ..store import atomic
 from . import memory, plots, report
 from .direction import direction
+from .distill import distill
 from .graph import graph
 from .hyper import hyper
 from .link import link
@@ -24,7 +25,15 @@ from .node import node
 from .node_mini import node_mini
 from .options import builders, locate, settle
 from .pairs import check_format
-from .predictions import Predicted, Source, of_directions, of_graphs, of_links, of_nodes
+from .predictions import (
+    Predicted,
+    Source,
+    of_directions,
+    of_graphs,
+    of_links,
+    of_nodes,
+    of_students,
+)
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -37,6 +46,7 @@ READERS = {
     "link": (link, of_links),
     "direction": (direction, of_directions),
     "graph": (graph, of_graphs),
+    "distill": (distill, of_students),
 }
 
 
@@ -54,8 +64,8 @@ def predict(
 ) -> dict[str, Any]:
     """Predictions of a run's finished seeds for every row of its data, or of other data.
 
-    Of a run of node, node_mini (on nodes of one type), hyper or graph, writes a table with a row
-    for each node or graph: its number, its part of the split, its label where it is known,
+    Of a run of node, node_mini (on nodes of one type), hyper, distill or graph, writes a table with
+    a row for each node or graph: its number, its part of the split, its label where it is known,
     the predicted class, and the probability of every class (or one column for each label or value).
     An .npy file holds the probabilities or values alone, float32 [N, C]. Data to predict needs
     neither labels nor a split.

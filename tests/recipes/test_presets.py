@@ -29,8 +29,8 @@ def test_presets_name_what_exists(name: str) -> None:
     assert options.settle(whole, models, preset.recipe.__name__)["model"] in models
     assert own == "" or options.read_model_options(preset.values["model"], own, models)
     # another row of the same table is where it starts from
-    start = preset.values.get("start")
-    assert start is None or PRESETS[start].table == preset.table
+    for start in (preset.values.get("start"), preset.values.get("teacher_run")):
+        assert start is None or PRESETS[start].table == preset.table
 
 
 def spied(name: str) -> tuple[Any, dict[str, Any]]:
