@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .compare import compare
 from .direction import direction
+from .export import export
 from .graph import graph
 from .link import link
 from .node import node
@@ -25,6 +26,7 @@ __all__ = [
     "Tuned",
     "compare",
     "direction",
+    "export",
     "graph",
     "link",
     "node",

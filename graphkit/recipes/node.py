@@ -207,8 +207,7 @@ def read_nodes(data: "Data", device: torch.device, undirected: bool, row_normali
     # weights of another model, such as embeddings, are given features here
     x, edge_index, y = data["x"].detach().float(), data["edge_index"], data["y"]
     if row_normalize:
-        sums = x.abs().sum(dim=1, keepdim=True)
-        x = x / torch.where(sums > 0, sums, 1.0)
+        x = row_normalized(x)
     if undirected:
         from torch_geometric.utils import to_undirected
 
@@ -216,6 +215,12 @@ def read_nodes(data: "Data", device: torch.device, undirected: bool, row_normali
     graph = Graph.from_edge_index(edge_index, num_nodes=x.size(0))
     masks = {part: data[f"{part}_mask"].to(device) for part in PARTS}
     return Nodes(x.to(device), graph.to(device), y.to(device), masks)
+
+
+def row_normalized(x: Tensor) -> Tensor:
+    """``x [N, F]``, each row over the sum of its absolute values; a row of zeros stays as it is."""
+    sums = x.abs().sum(dim=1, keepdim=True)
+    return x / torch.where(sums > 0, sums, 1.0)
 
 
 def nodes_digest(nodes: Nodes, edge_index: Tensor) -> str:
