@@ -426,7 +426,13 @@ def _is_transposed(edge_index: Tensor) -> bool:
     return edge_index.dim() == 2 and edge_index.size(1) == 2
 
 
-def check_range(index: Tensor, count: int, name: str, side: str) -> None:
+def check_range(
+    index: Tensor,
+    count: int,
+    name: str,
+    side: str,
+    remedy: str = "Pass a larger num_nodes, or drop the edge.",
+) -> None:
     """Raise :class:`GraphError` naming the first entry outside 0 ... ``count - 1``."""
     if index.numel() == 0:
         return
@@ -438,7 +444,7 @@ def check_range(index: Tensor, count: int, name: str, side: str) -> None:
     valid = f"0 to {count - 1}" if count else "none"
     raise GraphError(
         f"{where} = {int(index[position])}, but the graph has {count} {side} (valid: {valid}). "
-        "Pass a larger num_nodes, or drop the edge."
+        f"{remedy}"
     )
 
 

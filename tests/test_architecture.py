@@ -90,6 +90,7 @@ ORDER = {
         "smoothness",
         "rayleigh",
         "subgraph",
+        "hypergraph",
     ),
     "nn": (
         "linear",
@@ -121,6 +122,9 @@ ORDER = {
         "buddy",
         "deep",
         "models",
+        "hypergraph",
+        "hyperset",
+        "hypermodels",
     ),
     "data": (
         "cards",
@@ -196,6 +200,7 @@ ORDER = {
         "leaderboard",
         "runs",
         "node",
+        "hyper",
         "layerwise",
         "node_mini",
         "links",
@@ -217,6 +222,7 @@ ORDER = {
         "acm_settings",
         "link_settings",
         "rqgnn_settings",
+        "hyper_settings",
         "presets",
         "reproduce",
         "space",

@@ -14,6 +14,9 @@ from .gcn2 import GCNII, GCN2Conv
 from .gen import DeeperGCN, DeepGCNLayer, GENConv
 from .gin import GINConv, GINEConv
 from .hetero import HETERO_MODELS, HeteroStack
+from .hypergraph import HGNNConv, HGNNPConv, HNHNConv, HyperGCNConv
+from .hypermodels import HYPER_MODELS, HyperStack
+from .hyperset import AllSetConv, EDHNNConv, UniConv, UniGCNIIConv
 from .losses import ClassBalancedFocalLoss, DeepSVDDLoss
 from .magnet import MagNet, MagNetConv
 from .mlp import MLP
@@ -34,6 +37,7 @@ __all__ = [
     "ACMSnowball",
     "APPNP",
     "AdaptivePropagation",
+    "AllSetConv",
     "AttentionPooling",
     "BUDDY",
     "BUDDYPredictor",
@@ -55,6 +59,7 @@ __all__ = [
     "DirGNN",
     "DirSAGEConv",
     "DotDecoder",
+    "EDHNNConv",
     "GAE",
     "GATConv",
     "GATv2Conv",
@@ -65,9 +70,15 @@ __all__ = [
     "GINConv",
     "GINEConv",
     "HETERO_MODELS",
+    "HGNNConv",
+    "HGNNPConv",
+    "HNHNConv",
+    "HYPER_MODELS",
     "HadamardDecoder",
     "HeteroStack",
     "HopMLP",
+    "HyperGCNConv",
+    "HyperStack",
     "MLP",
     "MODELS",
     "MagNet",
@@ -84,6 +95,8 @@ __all__ = [
     "SAGEConv",
     "SGConv",
     "Stack",
+    "UniConv",
+    "UniGCNIIConv",
     "build_model",
     "hops",
     "node_smoothing",

@@ -32,7 +32,7 @@ def read_input(
 
     ``transpose`` is for :func:`as_graph`.
     """
-    _refuse_to_be_ignored(layer)
+    refuse_to_be_ignored(layer)
     x_src, x_dst = x if isinstance(x, (tuple, list)) else (x, x)
     channels = in_channels if isinstance(in_channels, tuple) else (in_channels, in_channels)
     check_features(layer, "x", x_src, channels[0])
@@ -141,7 +141,7 @@ def sampled_share(layer: str, graph: Graph, whole: Tensor, columns: int) -> Tens
     return torch.where(drawn > 0, whole[: graph.num_dst, 0] / drawn.clamp(min=1), 0)
 
 
-def _refuse_to_be_ignored(layer: str) -> None:
+def refuse_to_be_ignored(layer: str) -> None:
     """Raise if PyG explains edges and cannot see this layer.
 
     Its explainers give edge masks to MessagePassing modules and pass over all others in silence.

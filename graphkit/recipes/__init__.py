@@ -6,6 +6,7 @@ from .compare import compare
 from .direction import direction
 from .export import export
 from .graph import graph
+from .hyper import hyper
 from .link import link
 from .node import node
 from .node_mini import node_mini
@@ -28,6 +29,7 @@ __all__ = [
     "direction",
     "export",
     "graph",
+    "hyper",
     "link",
     "node",
     "node_mini",
@@ -43,4 +45,5 @@ RECIPES = {
     "link": link,
     "direction": direction,
     "graph": graph,
+    "hyper": hyper,
 }

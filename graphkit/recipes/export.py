@@ -81,7 +81,7 @@ def export(
     this = student.of_run(source)
     this.rows.requires_grad_(False)
     notes = [] if unfinished is None else [unfinished]
-    if source.options["amp"] is not None:
+    if source.options.get("amp") is not None:
         notes.append("the run computed in bfloat16, the exported model in float32")
     target = Path(out) if out is not None else folder / "export"
     console = Console(file=sys.stdout, quiet=quiet)
@@ -150,8 +150,8 @@ def _write_models(
     # what is read again is what was written a moment ago
     read = torch.export.load(io.BytesIO((side / PROGRAM).read_bytes()))
     calls: dict[str, latency_of.Call] = {f"torch, {PROGRAM}": read.module()}
-    beside = {**this.about, "row_normalize": this.rows.row_normalize}
-    save_tensors(side / student.WEIGHTS, this.rows.model.state_dict(), beside)
+    beside = {"recipe": about["source"]["recipe"], "row_normalize": this.rows.row_normalize}
+    save_tensors(side / student.WEIGHTS, this.rows.model.state_dict(), {**this.about, **beside})
     if onnx:
         with _silent():
             torch.onnx.export(

@@ -170,17 +170,20 @@ def predict(
     y: Tensor,
     train_id: Tensor,
     loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+    weight: Tensor | None = None,
 ) -> Prediction | None:
     """The peak that training ``model`` will reach, or None if one of its ops has no shape function.
 
     Forward and backward run once on the meta device, which computes shapes and no values, while
     the living storages are added up: gradients are among them, Adam's two moments and the copy of
     the best weights are added. Memory that an op uses inside and allocator slack are not seen.
+    ``weight``, of the hyperedges of a hypergraph, is what the model takes behind ``graph``.
     """
     place = x.device
     x, y, row_id, graph = x.to("meta"), y.to("meta"), train_id.to("meta"), graph.to("meta")
+    more = () if weight is None else (weight.to("meta"),)
     return predict_step(
-        model, lambda shapes: loss(shapes(x, graph)[row_id].float(), y[row_id]), place
+        model, lambda shapes: loss(shapes(x, graph, *more)[row_id].float(), y[row_id]), place
     )
 
 

@@ -2,7 +2,7 @@
 
 # annotations are evaluated here: the command line takes its types from them, and knows those that
 # stay strings as being for Python callers
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,7 +18,7 @@ from ..nn import MODELS, build_model
 from ..store import digest
 from . import memory, plots, report
 from .loop import Problem, finite
-from .options import hints, prepare, read_model_options
+from .options import Settled, builders, hints, prepare, read_model_options
 from .runs import Job, carry_out
 from .task import Task, class_names, split_rows, task_of
 
@@ -30,12 +30,21 @@ PARTS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Nodes:
-    """Features ``x [N, F]``, graph, labels ``y``, and masks of the three parts, on one device."""
+    """Features ``x [N, F]``, graph, labels ``y``, and masks of the three parts, on one device.
+
+    Of a hypergraph ``graph`` leads from hyperedges to nodes, and ``weight [M]`` is of hyperedges.
+    """
 
     x: Tensor
     graph: Graph
     y: Tensor
     masks: Mapping[str, Tensor]
+    weight: Tensor | None = None
+
+    @property
+    def over(self) -> tuple[Graph] | tuple[Graph, Tensor]:
+        """What a model takes beside the features."""
+        return (self.graph,) if self.weight is None else (self.graph, self.weight)
 
     def split(self, seed: int) -> tuple[int | None, dict[str, Tensor]]:
         """The split that ``seed`` uses (None if there is one), and the rows of each part."""
@@ -131,9 +140,9 @@ def node(
         StoreError: the run folder exists or cannot be written.
         BackendError: the device is not there.
     """
-    settled = prepare(node, locals(), MODELS)
-    options, place = settled.options, settled.device
-    named = None
+    given = locals()
+    settled = prepare(node, given, MODELS)
+    place, named = settled.device, None
     if isinstance(data, str):
         named = node_card(data)
         drawn: dict[str, Any] = dict(split=split, num_splits=num_splits)
@@ -147,27 +156,51 @@ def node(
     else:
         found = check(data, allow_nonfinite=allow_nonfinite)
     nodes = read_nodes(found, place, undirected, row_normalize)
-    task = task_of(nodes.y, metric, getattr(found, "num_classes", None))
-    options["metric"] = task.metric
-    widths = nodes.x.size(1), hidden, task.width
-    kept = {"num_layers": num_layers, "dropout": float(dropout)}
-    kept |= {"norm": norm, "drop_input": drop_input, "num_nodes": nodes.x.size(0)}
-    own = read_model_options(options["model"], options["model_options"])
     unused = [key for key in ("edge_weight", "edge_attr") if getattr(found, key, None) is not None]
+    made = " (made undirected)" if undirected else ""
+    said = [f"{nodes.graph.num_edges:,} edges{made}"]
+    notes = ["edge_weight and edge_attr are not used by this recipe"] if unused else []
+    about = nodes, task_of(nodes.y, metric, getattr(found, "num_classes", None)), found, named
+    return carry_nodes(node, settled, *about, said=said, notes=notes, given=given)
+
+
+def carry_nodes(
+    recipe: Callable[..., report.Record],
+    settled: Settled,
+    nodes: Nodes,
+    task: Task,
+    found: Any,
+    named: Card | None,
+    *,
+    said: Sequence[str],
+    notes: Sequence[str],
+    given: Mapping[str, Any],
+) -> report.Record:
+    """The record of full-batch training on ``nodes``, read from ``found``, by a recipe of nodes.
+
+    ``said`` is what the line on the data says of its structure, ``notes`` are lines of their own;
+    ``given`` are the arguments of ``recipe`` that say how the run is kept and told.
+    """
+    options, models = {**settled.options, "metric": task.metric}, builders(recipe.__name__)
+    widths = nodes.x.size(1), options["hidden"], task.width
+    kept = {name: options[name] for name in ("num_layers", "dropout", "norm", "drop_input")}
+    kept["num_nodes"] = nodes.x.size(0)
+    own = read_model_options(options["model"], options["model_options"], models)
+    first = settled.seeds[0]
     job = Job(
-        task="node",
+        task=recipe.__name__,
         title=f"{options['model']} on {options['data']}",
         metric=task.metric,
         higher=task.higher,
         options=options,
         seeds=settled.seeds,
-        device=place,
-        work=nodes.x.numel() * hidden,
+        device=settled.device,
+        work=nodes.x.numel() * options["hidden"],
         data_digest=nodes_digest(nodes, found["edge_index"]),
-        build=partial(build_model, options["model"], *widths, **kept, **own),
-        problem=partial(problem, nodes=nodes, task=task, amp=amp),
+        build=partial(build_model, options["model"], *widths, models=models, **kept, **own),
+        problem=partial(problem, nodes=nodes, task=task, amp=options["amp"]),
         announce=partial(
-            _announce, nodes=nodes, task=task, options=options, unused=unused, seed=settled.seeds[0]
+            _announce, nodes=nodes, task=task, options=options, said=said, notes=notes, seed=first
         ),
         about={
             **{"model": options["model"], "widths": widths, "task": asdict(task), **kept},
@@ -176,23 +209,23 @@ def node(
         },
         defects=named.defects if named is not None else (),
         command=settled.command,
-        note=note,
-        quiet=quiet,
-        submission=submission,
-        closing=lambda record: hints(record, settled.command, MODELS),
+        note=given["note"],
+        quiet=given["quiet"],
+        submission=given.get("submission"),
+        closing=lambda record: hints(record, settled.command, models),
     )
-    return carry_out(job, out, resume)
+    return carry_out(job, given["out"], given["resume"])
 
 
-def node_card(data: str) -> Card | None:
+def node_card(data: str, kind: str = "node", of: str = "graph") -> Card | None:
     """The card of a data set of nodes, None for a path; :class:`DataError` for another kind."""
     if is_path(data):
         return None
     named = card(data)
-    if named.kind != "node":
+    if named.kind != kind:
         raise DataError(
-            f"{named.name} is for {named.task}, but this recipe learns the nodes of one graph. "
-            "See graphkit data list --kind node for those."
+            f"{named.name} is for {named.task}, but this recipe learns the nodes of one {of}. "
+            f"See graphkit data list --kind {kind} for those."
         )
     return named
 
@@ -207,7 +240,7 @@ def read_nodes(data: "Data", device: torch.device, undirected: bool, row_normali
     # weights of another model, such as embeddings, are given features here
     x, edge_index, y = data["x"].detach().float(), data["edge_index"], data["y"]
     if row_normalize:
-        x = row_normalized(x)
+        x = scaled_rows(x)
     if undirected:
         from torch_geometric.utils import to_undirected
 
@@ -217,7 +250,7 @@ def read_nodes(data: "Data", device: torch.device, undirected: bool, row_normali
     return Nodes(x.to(device), graph.to(device), y.to(device), masks)
 
 
-def row_normalized(x: Tensor) -> Tensor:
+def scaled_rows(x: Tensor) -> Tensor:
     """``x [N, F]``, each row over the sum of its absolute values; a row of zeros stays as it is."""
     sums = x.abs().sum(dim=1, keepdim=True)
     return x / torch.where(sums > 0, sums, 1.0)
@@ -225,7 +258,8 @@ def row_normalized(x: Tensor) -> Tensor:
 
 def nodes_digest(nodes: Nodes, edge_index: Tensor) -> str:
     """The checksum of all that a run on ``nodes`` depends on; ``edge_index`` is as it was given."""
-    return digest({"x": nodes.x, "y": nodes.y, "edge_index": edge_index, **nodes.masks})
+    weight = {} if nodes.weight is None else {"hyperedge_weight": nodes.weight}
+    return digest({"x": nodes.x, "y": nodes.y, "edge_index": edge_index, **nodes.masks, **weight})
 
 
 @torch.no_grad()
@@ -251,7 +285,7 @@ def problem(
         with torch.autocast(nodes.x.device.type, dtype=torch.bfloat16, enabled=amp == "bf16"):
             if ready:
                 return model(ready[part]), nodes.y[rows[part]]
-            out = model(nodes.x, nodes.graph)
+            out = model(nodes.x, *nodes.over)
         return out[rows[part]], nodes.y[rows[part]]
 
     def train(optimizer: torch.optim.Optimizer, epoch: int) -> float:
@@ -275,12 +309,12 @@ def _announce(
     nodes: Nodes,
     task: Task,
     options: Mapping[str, Any],
-    unused: Sequence[str],
+    said: Sequence[str],
+    notes: Sequence[str],
     seed: int,
 ) -> None:
     """Say what is about to be trained on what, and the memory that will take."""
     rows = nodes.split(seed)[1]
-    made = " (made undirected)" if options["undirected"] else ""
     weights = sum(p.numel() for p in model.parameters())
     predicted = _predict(model, nodes, task, rows)
     sizes = ", ".join(
@@ -288,15 +322,13 @@ def _announce(
         for part, name in zip(PARTS, ("training", "validation", "test"), strict=True)
     )
     lines = [
-        f"{options['data']}: {nodes.x.size(0):,} nodes, {nodes.graph.num_edges:,} edges{made}, "
+        f"{options['data']}: {nodes.x.size(0):,} nodes, {', '.join(said)}, "
         f"{nodes.x.size(1):,} features, {task.width} {task.kind}",
         f"split: {sizes}",
         f"{options['model']}: {weights:,} parameters on {nodes.x.device}",
         f"predicted peak memory: {predicted or 'unknown (an op has no shape function)'}",
     ]
-    if unused:
-        lines.append("edge_weight and edge_attr are not used by this recipe")
-    for line in lines:
+    for line in [*lines, *notes]:
         plots.say(console, line)
 
 
@@ -306,7 +338,8 @@ def _predict(
     """The peak memory of training on the training rows."""
     ready = precomputed(model, nodes, rows)
     if not ready:
-        return memory.predict(model, nodes.x, nodes.graph, nodes.y, rows["train"], task.loss)
+        about = nodes.x, nodes.graph, nodes.y, rows["train"], task.loss, nodes.weight
+        return memory.predict(model, *about)
     x, y = ready["train"].to("meta"), nodes.y[rows["train"]].to("meta")
     found = memory.predict_step(model, lambda shapes: task.loss(shapes(x), y), nodes.x.device)
     # what the step finds there

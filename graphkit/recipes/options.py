@@ -17,7 +17,7 @@ import torch
 
 from ..data import LINK_TASKS, card, data_root, is_path
 from ..errors import ConfigError, nearest
-from ..nn import MODELS, own_options
+from ..nn import HYPER_MODELS, MODELS, own_options
 from . import memory, report
 from .graphnet import GRAPH_MODELS
 from .linknet import LINK_MODELS, Builders
@@ -55,6 +55,7 @@ _CHOICES = {
     "features": (None, "own", "degree"),
     "targets": ("auto", "keep", "remove"),
     "negatives": ("pairs", "targets"),
+    "singletons": ("auto", "all", "isolated", "none"),
 }
 _SWITCHES = ("compile", "undirected", "row_normalize", "allow_nonfinite", "quiet")
 _SWITCHES += (
@@ -84,7 +85,8 @@ class Settled:
 
 def builders(recipe: str) -> Builders:
     """The builders of the models of ``recipe``, whose keyword-only parameters are their options."""
-    return {"link": LINK_MODELS, "graph": GRAPH_MODELS}.get(recipe, MODELS)
+    others = {"link": LINK_MODELS, "graph": GRAPH_MODELS, "hyper": HYPER_MODELS}
+    return others.get(recipe, MODELS)
 
 
 def settle(

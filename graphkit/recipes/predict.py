@@ -19,6 +19,7 @@ from ..store import atomic
 from . import memory, plots, report, student
 from .direction import direction
 from .graph import graph
+from .hyper import hyper
 from .link import link
 from .node import node
 from .node_mini import node_mini
@@ -43,6 +44,7 @@ _UNREAD = {"given": None, "same": True, "root": None}
 READERS = {
     "node": (node, of_nodes),
     "node_mini": (node_mini, of_nodes),
+    "hyper": (hyper, of_nodes),
     "link": (link, of_links),
     "direction": (direction, of_directions),
     "graph": (graph, of_graphs),
@@ -65,8 +67,8 @@ def predict(
 ) -> dict[str, Any]:
     """Predictions of a run's finished seeds for every row of its data, or of other data.
 
-    Of a run of node, node_mini (on nodes of one type) or graph, writes a table with a row for each
-    node or graph: its number, its part of the split, its label where it is known,
+    Of a run of node, node_mini (on nodes of one type), hyper or graph, writes a table with a row
+    for each node or graph: its number, its part of the split, its label where it is known,
     the predicted class, and the probability of every class (or one column for each label or value).
     An .npy file holds the probabilities or values alone, float32 [N, C]. Data to predict needs
     neither labels nor a split.

@@ -6,6 +6,7 @@ import contextlib
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from .graph import (
     without_edges,
 )
 from .graphnet import graph_net
+from .hyper import find_hyper, read_hyper
 from .link import fitting, logits, score, scorer
 from .linknet import link_net
 from .links import (
@@ -50,6 +52,7 @@ from .links import (
     read_links,
 )
 from .node import Nodes, node_card, nodes_digest, read_nodes
+from .options import builders
 from .pairs import ENDS, known, read_pair_file
 from .report import parse_seeds
 from .task import Task, class_names, read_task
@@ -151,8 +154,8 @@ class NodeModel:
         return _labels(self.found["y"], Task(**self.about["task"]), own, names)
 
 
-def node_model(about: Mapping[str, Any]) -> nn.Module:
-    """The model that ``about`` describes, as a run of node or node_mini keeps it beside weights.
+def node_model(about: Mapping[str, Any], recipe: str = "node") -> nn.Module:
+    """The model that ``about`` describes, as a run of a recipe of nodes keeps it beside weights.
 
     Fails, if only with some error of Python's, where no run described a model so.
     """
@@ -161,14 +164,19 @@ def node_model(about: Mapping[str, Any]) -> nn.Module:
         raise ValueError(f"class_names {names!r} do not name {task.width} classes")
     kept = ("num_layers", "dropout", "norm", "drop_input", "num_nodes")
     settings = {name: about[name] for name in kept}
+    settings["models"] = builders(recipe)
     return build_model(about["model"], *about["widths"], **settings, **about["model_options"])
 
 
 def applied(source: Source) -> NodeModel:
     """The model and the nodes of ``source``; :class:`DataError` if they do not fit."""
-    found = _node_data(source)
-    nodes, note = _nodes(found, source)
-    model, about = source.weights(node_model)
+    note = None
+    if source.recipe == "hyper":
+        found, nodes = _hypernodes(source)
+    else:
+        found = _node_data(source)
+        nodes, note = _nodes(found, source)
+    model, about = source.weights(partial(node_model, recipe=source.recipe))
     width = about["widths"][0]
     if nodes.x.size(1) != width:
         raise DataError(
@@ -183,7 +191,7 @@ def of_nodes(source: Source) -> Predicted:
     this = applied(source)
     nodes, about = this.nodes, this.about
     with torch.autocast(source.device.type, torch.bfloat16, source.options["amp"] == "bf16"):
-        out = this.model(nodes.x, nodes.graph).float()
+        out = this.model(nodes.x, *nodes.over).float()
     columns: dict[str, Any] = {"node": np.arange(len(out))}
     index = None if source.path is None else node_index(source.path)
     columns |= {} if index is None else {"id": index.names}
@@ -474,6 +482,19 @@ def _node_data(source: Source) -> Any:
     if getattr(found, "y", None) is None:
         found.y = torch.full((found.num_nodes,), -1)
     return found
+
+
+def _hypernodes(source: Source) -> tuple[Any, Nodes]:
+    """A hypergraph to predict the nodes of, as it was found and as the model reads it."""
+    number = source.options["num_splits"] if source.same else 1
+    given = source.name if source.given is None else copy.copy(source.given)
+    found = find_hyper(given, source.root, source.split, number, labelled=False)
+    if getattr(found, "y", None) is None:
+        found.y = torch.full((len(found["x"]),), -1)
+    for key in MASKS:
+        if getattr(found, key, None) is None:
+            found[key] = torch.zeros(len(found["y"]), dtype=torch.bool)
+    return found, read_hyper(found, source.device, source.options)[0]
 
 
 def _nodes(found: Any, source: Source) -> tuple[Nodes, str | None]:

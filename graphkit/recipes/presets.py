@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigError, nearest
-from . import acm_settings, link_settings, report, rqgnn_settings
+from . import acm_settings, hyper_settings, link_settings, report, rqgnn_settings
 from .direction import direction
 from .graph import graph
+from .hyper import hyper
 from .link import link
 from .node import node
 from .node_mini import node_mini
@@ -219,8 +220,16 @@ def _rqgnn() -> Iterator[Preset]:
         yield Preset(name, graph, values)
 
 
+def _hyper() -> Iterator[Preset]:
+    """The tables of hypergraphs, ``hyper``, and with few labels, ``hyper-few``."""
+    for name, values, published, source in hyper_settings.rows():
+        yield Preset(name, hyper, values, published, source, "hyper")
+    for name, values in hyper_settings.few_label_rows():
+        yield Preset(name, hyper, values, table="hyper-few")
+
+
 # tables with a row for each pair of many data sets and models, which the help lists by model
-MANY = ("acm", "acm-random", "ncn", "ncn-small", "rqgnn", "rqgnn-ablation")
+MANY = ("acm", "acm-random", "ncn", "ncn-small", "rqgnn", "rqgnn-ablation", "hyper", "hyper-few")
 
 
 def _public(model: str, data: str, published: str, source: str, **values: Any) -> Preset:
@@ -368,6 +377,7 @@ PRESETS = {
         _gin("mutag"),
         _gin("proteins"),
         *_rqgnn(),
+        *_hyper(),
     )
 }
 

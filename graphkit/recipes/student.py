@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +19,7 @@ from ..data.progress import Meter
 from ..errors import ConfigError, DataError, StoreError
 from ..nn import MLP
 from ..store import load_tensors
-from .node import row_normalized
+from .node import scaled_rows
 from .predictions import Source, node_model
 from .report import read_json
 from .task import Task
@@ -27,7 +28,7 @@ ABOUT, WEIGHTS = "model.json", "model.safetensors"
 """What every exported folder holds: its description, and the weights beside what they are."""
 FORMAT = "graphkit export, version 1"
 # recipes whose runs predict nodes
-_OF_NODES = ("node", "node_mini", "distill")
+_OF_NODES = ("node", "node_mini", "hyper", "distill")
 
 
 class Rows(nn.Module):
@@ -39,7 +40,7 @@ class Rows(nn.Module):
         self.row_normalize = row_normalize
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.model(row_normalized(x) if self.row_normalize else x)
+        return self.model(scaled_rows(x) if self.row_normalize else x)
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def of_run(source: Source) -> Student:
         StoreError: the weights are absent, damaged or foreign.
     """
     name = source.options["model"]
-    model, about = source.weights(node_model)
+    model, about = source.weights(partial(node_model, recipe=source.recipe))
     if not isinstance(model, MLP):
         raise ConfigError(
             f"{source.folder} is a run of the model {name!r}, which needs the graph for every "
@@ -117,7 +118,7 @@ def of_export(folder: Path) -> tuple[Student, dict[str, Any]]:
             )
     weights, about = load_tensors(folder / WEIGHTS)
     try:
-        model = node_model(about)
+        model = node_model(about, about["recipe"])
         model.load_state_dict(weights)
         rows = Rows(model, about["row_normalize"])
     # a forged description fails in many ways

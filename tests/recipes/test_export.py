@@ -98,7 +98,9 @@ def test_the_program_is_the_model_on_raw_rows(run: str) -> None:
         assert torch.equal(program(raw), model(raw / raw.abs().sum(1, keepdim=True)))
     assert torch.equal(program(torch.zeros(1, 12)), model(torch.zeros(1, 12)))
     kept, beside = load_tensors(Path(run) / "export/model.safetensors")
-    assert kept.keys() == weights.keys() and beside == about | {"row_normalize": True}
+    assert kept.keys() == weights.keys() and beside == about | {
+        **{"row_normalize": True, "recipe": "node"}
+    }
     assert all(torch.equal(kept[name], weights[name]) for name in kept)
 
 
