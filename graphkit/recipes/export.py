@@ -87,7 +87,8 @@ def export(
     console = Console(file=sys.stdout, quiet=quiet)
     about = _about(this, config, source, notes)
     with atomic_folder(target) as side:
-        calls = _write_models(side, this, about, onnx)
+        with console.status("exporting"):
+            calls = _write_models(side, this, about, onnx)
         times = _write_latency(side, calls, about, quiet) if latency else None
         (side / README).write_text(_readme(about), encoding="utf-8")
         names = sorted(path.name for path in side.iterdir())

@@ -16,11 +16,12 @@ import pandas as pd
 import pytest
 import torch
 from torch_geometric.data import Data
+from torch_geometric.data.hypergraph_data import HyperGraphData
 
 from graphkit.cli import main
 from graphkit.errors import BackendError, ConfigError, DataError, StoreError
 from graphkit.nn import build_model
-from graphkit.recipes import export, latency, link, node, predict, report, runs, student
+from graphkit.recipes import export, hyper, latency, link, node, predict, report, runs, student
 from graphkit.store import load_tensors, save_tensors
 
 QUICK: dict[str, Any] = dict(epochs=12, hidden=16, quiet=True)
@@ -28,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 FILES = ["README.md", "model.json", "model.pt2", "model.safetensors"]
 
 
-def groups(y: torch.Tensor | None = None) -> Data:
+def groups(y: torch.Tensor | None = None) -> Any:
     """Ninety nodes of three classes that the features hint at, most of these 0."""
     generator = torch.Generator().manual_seed(7)
     label = torch.arange(90) % 3
@@ -354,6 +355,22 @@ def test_models_that_need_a_graph_are_refused(own: Data) -> None:
     with pytest.raises(StoreError, match="nowhere.*cannot be read"):
         export("nowhere")
     assert not list(Path("nodes").glob("*export*")) and not list(Path("links").glob("*export*"))
+
+
+def test_the_mlp_of_a_hypergraph_run() -> None:
+    plain = groups()
+    parts = {key: plain[key] for key in ("x", "y", "train_mask", "val_mask", "test_mask")}
+    index = torch.stack([torch.arange(90), torch.arange(90) % 30])
+    data = HyperGraphData(edge_index=index, **parts)
+    hyper(data=data, model="mlp", **QUICK, out="mlp")
+    np.save("rows.npy", plain.x.numpy())
+    export("mlp", quiet=True)
+    predict("mlp", data=data, out="run.npy", quiet=True)
+    predict("mlp/export", rows="rows.npy", out="served.npy", quiet=True)
+    np.testing.assert_allclose(np.load("served.npy"), np.load("run.npy"), rtol=1e-4, atol=1e-6)
+    hyper(data=data, model="hgnn", **QUICK, out="hgnn")
+    with pytest.raises(ConfigError, match="the model 'hgnn', which needs the graph"):
+        export("hgnn")
 
 
 def test_places_and_what_is_missing(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
