@@ -19,6 +19,7 @@ from torch_geometric.data import Data
 from torch_geometric.data.hypergraph_data import HyperGraphData
 
 from graphkit.cli import main
+from graphkit.data import progress
 from graphkit.errors import BackendError, ConfigError, DataError, StoreError
 from graphkit.nn import build_model
 from graphkit.recipes import export, hyper, latency, link, node, predict, report, runs, student
@@ -151,6 +152,16 @@ def test_rows_of_every_format_are_served(run: str, ending: str) -> None:
             assert not ids or got["id"].tolist() == frame["id"].tolist()
             assert (got["prediction"] == want["prediction"]).all()
             np.testing.assert_allclose(got[probabilities], want[probabilities], rtol=1e-4)
+
+
+def test_what_takes_long_says_how_far_it_is(
+    run: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "SHOW_AFTER", 0.0)
+    np.save("rows.npy", groups().x.numpy())
+    for quiet, said in ((False, "predict: 30 of 90 rows (33%)\n"), (True, "")):
+        predict(run, rows="rows.npy", batch_size=30, out="p.npy", quiet=quiet)
+        assert capsys.readouterr().err == said
 
 
 def test_classes_keep_their_names_and_whole_numbers_are_features(tmp_path: Path) -> None:
