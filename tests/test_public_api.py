@@ -91,9 +91,10 @@ PUBLIC = {
         "balanced_split", "cache_root", "card", "cards", "check", "check_directed_links",
         "check_events", "check_graphs", "check_hypergraph", "check_inputs", "check_links",
         "check_messages", "data_root", "directed_link_split", "evaluate", "fetch", "get",
-        "heart_negatives", "homophily_of", "info", "is_path", "load", "per_class_split",
-        "random_link_split", "random_split", "read_folder", "refuse_other_kinds", "stages",
-        "time_link_split", "time_split", "unpack",
+        "heart_negatives", "homophily_of", "info", "is_path", "label_noise_features", "load",
+        "per_class_split", "random_link_split", "random_split", "read_folder", "read_hypergraph",
+        "refuse_other_kinds", "stages", "structural_features", "synthetic_hypergraph",
+        "time_link_split", "time_split", "unpack", "with_features", "write_hypergraph",
     ],
     "graphkit.recipes": [
         "PRESETS", "Preset", "RECIPES", "Record", "Row", "TABLES", "Tuned", "compare", "direction",

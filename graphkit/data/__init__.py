@@ -22,9 +22,11 @@ from .check_kinds import (
 from .describe import homophily_of
 from .download import fetch
 from .evaluate import evaluate
+from .features import label_noise_features, structural_features, with_features
 from .graphs import GraphSet
 from .hard_negatives import heart_negatives
 from .host import HostTable
+from .hyper_tables import read_hypergraph, write_hypergraph
 from .links import (
     LINK_TASKS,
     directed_link_split,
@@ -34,6 +36,7 @@ from .links import (
 )
 from .load import available, cache_root, data_root, get, info, is_path, load
 from .splits import balanced_split, per_class_split, random_split
+from .synthetic import synthetic_hypergraph
 from .tables import read_folder
 
 if TYPE_CHECKING:
@@ -104,16 +107,22 @@ __all__ = [
     "homophily_of",
     "info",
     "is_path",
+    "label_noise_features",
     "load",
     "per_class_split",
     "random_link_split",
     "random_split",
     "read_folder",
+    "read_hypergraph",
     "refuse_other_kinds",
     "stages",
+    "structural_features",
+    "synthetic_hypergraph",
     "time_link_split",
     "time_split",
     "unpack",
+    "with_features",
+    "write_hypergraph",
 ]
 
 

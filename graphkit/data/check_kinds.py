@@ -1,4 +1,6 @@
-"""Doors for a user's own links, events and hypergraphs, beside :func:`graphkit.data.check`."""
+"""Doors for a user's own links, events and hypergraphs, beside :func:`graphkit.data.check`.
+(opt: torch_geometric)
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,8 @@ from torch import Tensor
 
 from ..errors import DataError, GraphError
 from ..graph import check_edge_index, check_range
+from ..structure import as_hypergraph, check_hyperedge_weight
+from .check import TENSORS, check, check_inputs
 from .links import LINK_TASKS, directed_link_label
 
 PARTS = ("train", "valid", "test")
@@ -171,11 +175,15 @@ def check_events(data: Any) -> Any:
     return data
 
 
-def check_hypergraph(data: Any) -> Any:
-    """``data`` itself if its incidences are a hypergraph; else :class:`DataError` says why not.
+def check_hypergraph(data: Any, *, labelled: bool = False, allow_nonfinite: bool = False) -> Any:
+    """``data`` itself if it is a hypergraph to learn on; else :class:`DataError` says why not.
 
     Wanted: edge_index int64 or int32 [2, I], row 0 nodes, row 1 hyperedges numbered from 0, no pair
-    twice, no hyperedge without members.
+    twice. A hyperedge may be without members if ``num_hyperedges`` counts them. Where there are
+    any: hyperedge_weight floating [M], finite and at least 0; x, y and masks as
+    :func:`graphkit.data.check_inputs` wants them, or :func:`graphkit.data.check`, which needs y and
+    masks, if they must be ``labelled``. x may be absent. ``allow_nonfinite`` accepts NaN and Inf
+    in it.
     """
     # what HyperGraphData.num_nodes returns is a guess in PyG 2.8
     num_nodes = data["num_nodes"] if "num_nodes" in data else len(data.x)
@@ -188,13 +196,43 @@ def check_hypergraph(data: Any) -> Any:
             "Use torch.unique(edge_index, dim=1)."
         )
     size = torch.bincount(hyperedge)
-    if not len(size) or not bool(size.all()):
+    told = getattr(data, "num_hyperedges", None)
+    if told is None and (not len(size) or not bool(size.all())):
         empty = int((size == 0).int().argmax()) if len(size) else 0
         raise DataError(
-            f"Hyperedge {empty} has no member. Number the hyperedges without gaps: "
-            "torch.unique(edge_index[1], return_inverse=True)[1]."
+            f"Hyperedge {empty} has no member. Number the hyperedges without gaps, "
+            "torch.unique(edge_index[1], return_inverse=True)[1], or set data.num_hyperedges."
         )
+    count = len(size) if told is None else told
+    if not max(1, len(size)) <= count:
+        raise DataError(
+            f"num_hyperedges is {count}, but edge_index names {len(size)} hyperedges, and a "
+            "hypergraph has at least one. Correct it, or unset it."
+        )
+    weight = getattr(data, "hyperedge_weight", None)
+    if weight is not None:
+        try:
+            check_hyperedge_weight(weight, as_hypergraph(edge_index, num_nodes, count))
+        except GraphError as error:
+            raise DataError(str(error)) from None
+    _check_rows(data, num_nodes, labelled, allow_nonfinite)
     return data
+
+
+def _check_rows(data: Any, num_nodes: int, labelled: bool, allow_nonfinite: bool) -> None:
+    """Raise :class:`DataError` unless features, labels and masks are those of ``num_nodes``."""
+    from torch_geometric.data import Data
+
+    brought = {name: getattr(data, name, None) for name in TENSORS if name != "edge_index"}
+    parts = {name: value for name, value in brought.items() if value is not None}
+    if "x" in parts and len(parts["x"]) != num_nodes:
+        raise DataError(
+            f"x has {len(parts['x'])} rows, but there are {num_nodes} nodes. Give every node one."
+        )
+    parts.setdefault("x", torch.ones(num_nodes, 1))
+    plain = Data(**parts, edge_index=torch.empty(2, 0, dtype=torch.int64))
+    plain.num_classes = getattr(data, "num_classes", None)
+    (check if labelled else check_inputs)(plain, allow_nonfinite=allow_nonfinite)
 
 
 def _num_nodes(data: Any) -> int:

@@ -257,15 +257,17 @@ def open_table(folder: Path, stem: str) -> Table | None:
 
 
 class NodeIndex:
-    """The row of each node by its id, a text; without ids the row itself is the id.
+    """The row of each node (or ``what`` it is) by its id, a text; without ids the row is the id.
 
     ``names [N]`` are the ids, object, in the order of the rows.
     """
 
-    def __init__(self, nodes: Table, ids: np.ndarray | None, count: int) -> None:
+    def __init__(
+        self, nodes: Table, ids: np.ndarray | None, count: int, what: str = "node"
+    ) -> None:
         import pandas as pd
 
-        self.size, self._nodes, self._given = count, nodes, ids is not None
+        self.size, self._nodes, self._given, self._what = count, nodes, ids is not None, what
         names = np.array([str(row) for row in range(count)], object) if ids is None else ids
         self.names = names
         self._index = pd.Index(names, dtype=object)
@@ -273,11 +275,11 @@ class NodeIndex:
             row = int(self._index.duplicated().argmax())
             raise DataError(
                 f"{nodes.path}, {nodes.place(row)}: the id {names[row]!r} was there before, in "
-                f"{nodes.place(int((names == names[row]).argmax()))}. Give every node one row."
+                f"{nodes.place(int((names == names[row]).argmax()))}. Give every {what} one row."
             )
         if ids is not None and (ids == "").any():
             row = int((ids == "").argmax())
-            raise DataError(f"{nodes.path}, {nodes.place(row)}: no id. Give every node one.")
+            raise DataError(f"{nodes.path}, {nodes.place(row)}: no id. Give every {what} one.")
 
     def rows(self, table: Table, column: str, ids: np.ndarray) -> np.ndarray:
         """The rows, int64, of the nodes in a column of ``table``."""
@@ -290,7 +292,8 @@ class NodeIndex:
                     f"{known}, which has no column id, so that its {self.size} rows count from 0"
                 )
             raise DataError(
-                f"{table.path}, {table.place(row)}, column {column!r}: the node {ids[row]!r} is "
+                f"{table.path}, {table.place(row)}, column {column!r}: the {self._what} "
+                f"{ids[row]!r} is "
                 f"not {known}. Add it there, or leave out what names it."
             )
         return rows.astype(np.int64)

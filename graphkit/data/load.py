@@ -20,6 +20,7 @@ from .assemble import MASKS, PARTS, assemble, counts, part_sizes
 from .cards import Card, Split, card, cards
 from .check import check as check_data
 from .describe import class_numbers, describe
+from .hyper_tables import is_hypergraph, read_hypergraph
 from .links import random_link_split, time_split
 from .obtain import obtain
 from .raw import Files, Raw
@@ -29,6 +30,9 @@ from .tables import read_folder
 
 # part of the key of processed files: raise it when a reader changes what it returns
 READERS_VERSION = 1
+
+# kinds of data whose splits are masks that a seed draws
+_MASKED = ("node", "graph", "hypergraph")
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +66,8 @@ def load(
 ) -> Any:
     """A data set by name, the same as PyG's class gives, with one of its splits.
 
-    A path instead of a name reads a folder or file of your own: :func:`read_folder`.
+    A path instead of a name reads a folder or file of your own: :func:`read_folder`, or
+    :func:`read_hypergraph` for a json file or a folder with a table ``members``.
 
     A graph with labelled nodes is PyG's Data: x float32 [N, F], y int64 [N], edge_index int64
     [2, E]; train_mask, val_mask, test_mask bool [N], or [N, S] for a split of S columns; ``name``
@@ -93,7 +98,8 @@ def load(
                 f"load: {name!r} is a path, for which root, split and num_splits have no meaning. "
                 "Leave them out; splits are columns or files of the folder."
             )
-        return read_folder(name, seed=seed, allow_nonfinite=allow_nonfinite)
+        read = read_hypergraph if is_hypergraph(name) else read_folder
+        return read(name, seed=seed, allow_nonfinite=allow_nonfinite)
     this = card(name)
     place, chosen = data_root(root), _split_name(this, split)
     _check_num_splits(this, chosen, num_splits)
@@ -239,7 +245,7 @@ def _check_num_splits(this: Card, split: str, num_splits: int) -> None:
         )
     which = _split(this, split)
     is_drawn = which.fractions is not None or which.train_per_class is not None
-    if num_splits > 1 and (this.kind not in ("node", "graph") or which.files or not is_drawn):
+    if num_splits > 1 and (this.kind not in _MASKED or which.files or not is_drawn):
         raise ConfigError(
             f"{this.name}: num_splits is {num_splits}, but split {split!r} is not one of nodes or "
             "graphs that is drawn. Leave num_splits at 1; seed i trains on column i of published "

@@ -42,13 +42,13 @@ _WORDS = ("train", "val", "test")
 _KEYS = {"undirected": bool, "task": str, "columns": dict}
 _LISTS = ("label", "split", "features")
 _COLUMNS = {
-    **dict.fromkeys(("id", "source", "target", "weight"), str),
+    **dict.fromkeys(("id", "source", "target", "weight", "node", "hyperedge"), str),
     **dict.fromkeys(_LISTS, list),
 }
 
 
 @dataclass(frozen=True)
-class _Settings:
+class Settings:
     """The content of graph.toml; ``columns`` has a list of names for each of ``_LISTS``."""
 
     undirected: bool = False
@@ -146,7 +146,7 @@ def node_index(path: str | os.PathLike[str]) -> NodeIndex | None:
     """The rows of nodes by the ids that a folder of tables gives them; None where it gives none."""
     place = Path(path).expanduser()
     nodes = open_table(place, "nodes") if place.is_dir() else None
-    name = _id_name(nodes, _settings(place / "graph.toml").columns) if nodes else None
+    name = _id_name(nodes, read_settings(place / "graph.toml").columns) if nodes else None
     if nodes is None or name is None:
         return None
     ids = nodes.read([name], [])[0][name]
@@ -156,7 +156,7 @@ def node_index(path: str | os.PathLike[str]) -> NodeIndex | None:
 def end_columns(path: str | os.PathLike[str]) -> tuple[str, str]:
     """The columns of ``edges`` that name the nodes of an edge, in a folder of tables of yours."""
     place = Path(path).expanduser()
-    return _ends(_settings(place / "graph.toml").columns if place.is_dir() else {})
+    return _ends(read_settings(place / "graph.toml").columns if place.is_dir() else {})
 
 
 def _ends(named: Mapping[str, Any]) -> tuple[str, str]:
@@ -176,7 +176,7 @@ def _read(place: Path, allow_nonfinite: bool, labelled: bool | None) -> tuple[di
                 f"{place} is a file, but a folder or an npz is expected. Give the folder it is in."
             )
         return read_npz(place, labelled), False
-    settings = _settings(place / "graph.toml")
+    settings = read_settings(place / "graph.toml")
     nodes, edges, splits = (open_table(place, stem) for stem in ("nodes", "edges", "splits"))
     arrays = is_arrays(place)
     if arrays and not (nodes or edges or splits):
@@ -191,13 +191,14 @@ def _read(place: Path, allow_nonfinite: bool, labelled: bool | None) -> tuple[di
             f"{place} must hold nodes and edges, each .csv or .parquet, or else {', '.join(NAMES)},"
             f" each .npy or .csv. It holds {here}."
         )
-    parts = _from_tables(nodes, edges, splits, settings, allow_nonfinite, labelled)
-    return parts, settings.undirected
+    parts, index = node_parts(nodes, splits, settings, allow_nonfinite, labelled)
+    return parts | _edge_parts(edges, settings.columns, index), settings.undirected
 
 
-def _settings(path: Path) -> _Settings:
+def read_settings(path: Path) -> Settings:
+    """What a ``graph.toml`` says, the defaults where there is none."""
     if not path.exists():
-        return _Settings()
+        return Settings()
     try:
         table = tomllib.loads(content(path).decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -211,7 +212,7 @@ def _settings(path: Path) -> _Settings:
         if isinstance(columns.get(key), str):
             columns[key] = [columns[key]]
     _check_keys(path, "columns.", columns, _COLUMNS)
-    return _Settings(table.get("undirected", False), task, columns)
+    return Settings(table.get("undirected", False), task, columns)
 
 
 def _check_keys(path: Path, prefix: str, table: Mapping[str, Any], known: dict[str, type]) -> None:
@@ -226,14 +227,18 @@ def _check_keys(path: Path, prefix: str, table: Mapping[str, Any], known: dict[s
             raise DataError(f"{path}: {prefix + key!r} must be {wanted}, got {value!r}.")
 
 
-def _from_tables(
+def node_parts(
     nodes: Table,
-    edges: Table,
     splits: Table | None,
-    settings: _Settings,
+    settings: Settings,
     allow_nonfinite: bool,
     labelled: bool | None,
-) -> dict[str, Any]:
+    bare: bool = False,
+) -> tuple[dict[str, Any], NodeIndex]:
+    """What tables say of nodes: x, y, masks, class_names; and their rows by id.
+
+    x is left out where ``bare`` nodes, those without a column of features, are allowed.
+    """
     named, unread = settings.columns, labelled is None
     splits = None if unread else splits
     id_name = _id_name(nodes, named)
@@ -247,12 +252,12 @@ def _from_tables(
         )
     ids = [id_name] if id_name else []
     texts = ids if unread else [*ids, *labels, *words]
-    features = _feature_names(nodes, named.get("features"), [*ids, *labels, *words])
-    _need_columns(nodes, [*texts, *features])
+    features = _feature_names(nodes, named.get("features"), [*ids, *labels, *words], bare)
+    need_columns(nodes, [*texts, *features])
     text, values = nodes.read(texts, features)
     if not allow_nonfinite:
         remedy = "Fill it in, or pass allow_nonfinite=True to keep it as NaN"
-        _check_finite(nodes, features, values, remedy)
+        check_columns(nodes, features, values, remedy)
     index = NodeIndex(nodes, text[id_name] if id_name else None, len(values))
     targets = unlabelled(len(values))
     if labels and not unread:
@@ -262,15 +267,15 @@ def _from_tables(
             lambda row, column: f"{nodes.path}, {nodes.place(row)}, column {labels[column]!r}",
             bool(labelled),
         )
-    parts: dict[str, Any] = {"x": torch.from_numpy(single(values)), "y": targets.y}
+    parts: dict[str, Any] = {"x": torch.from_numpy(single(values))} if features else {}
+    parts["y"] = targets.y
     if targets.class_names is not None:
         parts["class_names"] = targets.class_names
-    parts |= _edge_parts(edges, named, index)
     if splits is not None:
         parts |= _split_parts(splits, named, index)
     elif words and not unread:
         parts |= _masks(nodes, [text[name] for name in words], words, np.arange(len(values)), index)
-    return parts
+    return parts, index
 
 
 def _id_name(nodes: Table, named: Mapping[str, Any]) -> str | None:
@@ -306,13 +311,15 @@ def _split_names(table: Table, named: list[str] | None, required: bool) -> list[
     return found or (["split"] if required else [])
 
 
-def _feature_names(nodes: Table, named: list[str] | None, others: Sequence[str]) -> list[str]:
+def _feature_names(
+    nodes: Table, named: list[str] | None, others: Sequence[str], bare: bool
+) -> list[str]:
     """The features listed; else ``x0``, ``x1``, ... if they are there; else all that is left."""
     left = [name for name in nodes.names if name not in others]
     numbered = _numbered(left, "x")
     counted = numbered == [f"x{k}" for k in range(len(numbered))]
     chosen = named or (numbered if counted else []) or left
-    if not chosen:
+    if not chosen and not bare:
         raise DataError(
             f"{nodes.path} has no column of features, only {_listed(nodes.names)}. Add one, such "
             "as the number of neighbours of each node."
@@ -333,7 +340,8 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:12]) + more
 
 
-def _need_columns(table: Table, names: Sequence[str]) -> None:
+def need_columns(table: Table, names: Sequence[str]) -> None:
+    """Raise :class:`DataError` for a column that is not there, or asked for twice."""
     for name in names:
         if name not in table.names:
             raise DataError(
@@ -347,7 +355,8 @@ def _need_columns(table: Table, names: Sequence[str]) -> None:
             )
 
 
-def _check_finite(table: Table, names: Sequence[str], values: np.ndarray, remedy: str) -> None:
+def check_columns(table: Table, names: Sequence[str], values: np.ndarray, remedy: str) -> None:
+    """Raise :class:`DataError` for the first of ``values [R, K]`` that is no number."""
     bad = np.argwhere(~np.isfinite(single(values)))
     if len(bad):
         row, column = bad[0].tolist()
@@ -364,9 +373,9 @@ def _edge_parts(edges: Table, named: Mapping[str, Any], index: NodeIndex) -> dic
     weight = named.get("weight") or ("weight" if "weight" in edges.names else None)
     first = [weight] if weight else []
     values_of = [*first, *(name for name in edges.names if name not in (*ends, *first))]
-    _need_columns(edges, [*ends, *values_of])
+    need_columns(edges, [*ends, *values_of])
     text, values = edges.read(ends, values_of)
-    _check_finite(edges, values_of, values, "Fill it in")
+    check_columns(edges, values_of, values, "Fill it in")
     rows = [index.rows(edges, name, text[name]) for name in ends]
     parts = {"edge_index": torch.from_numpy(np.stack(rows))}
     numbers = torch.from_numpy(single(values))
@@ -380,7 +389,7 @@ def _edge_parts(edges: Table, named: Mapping[str, Any], index: NodeIndex) -> dic
 def _split_parts(splits: Table, named: Mapping[str, Any], index: NodeIndex) -> dict[str, Tensor]:
     id_name = named.get("id", "id")
     words = _split_names(splits, named.get("split"), required=True)
-    _need_columns(splits, [id_name, *words])
+    need_columns(splits, [id_name, *words])
     text, _ = splits.read([id_name, *words], [])
     rows = index.rows(splits, id_name, text[id_name])
     if len(np.unique(rows)) < len(rows):

@@ -497,10 +497,10 @@ def _product(
         if not diagonal:
             apart = row != column
             row, column, which = row[apart], column[apart], which[apart]
-        key, place = torch.unique(row * num_columns + column, return_inverse=True)
-        value = torch.ones(len(place), dtype=dtype, device=device)
-        value = value if weight is None else weight.detach()[middle][which]
-        sums.append(torch.zeros(len(key), dtype=dtype, device=device).index_add_(0, place, value))
+        key = row * num_columns + column
+        value = None if weight is None else weight.detach()[middle][which]
+        key, total = _summed(key, value, start * num_columns, stop * num_columns, dtype)
+        sums.append(total)
         rows.append(key // num_columns)
         sources.append(key % num_columns)
         start = stop
@@ -508,3 +508,20 @@ def _product(
     ends = torch.stack([torch.cat([none, *sources]), torch.cat([none, *rows])])
     graph = Graph.from_edge_index(ends, num_src=num_columns, num_dst=left.num_rows)
     return graph, torch.cat([torch.empty(0, dtype=dtype, device=device), *sums])
+
+
+def _summed(
+    key: Tensor, value: Tensor | None, low: int, high: int, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """The different numbers in ``key``, which lie in ``low`` to ``high - 1``, and for each the sum
+    of its ``value`` (how often it is there, without)."""
+    if high - low <= 4 * len(key):
+        # a place for every number: no sort, and not much more memory
+        key = key - low
+        total = torch.bincount(key, value, minlength=high - low)
+        there = torch.bincount(key, minlength=high - low).nonzero().squeeze(1)
+        return there + low, total[there].to(dtype)
+    key, place, count = torch.unique(key, return_inverse=True, return_counts=True)
+    if value is None:
+        return key, count.to(dtype)
+    return key, torch.zeros(len(key), dtype=dtype, device=key.device).index_add_(0, place, value)

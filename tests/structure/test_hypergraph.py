@@ -301,7 +301,7 @@ SMALL = from_members([[0, 1], [2]])
         (lambda: from_members([]), "no hyperedge in members"),
         (lambda: from_members({}), "no hyperedge in members"),
         (lambda: from_members([[0], [1, [2]]]), r"members\[1\] is \[1, \[2\]\], but a list of"),
-        (lambda: from_members([[0], 1]), r"members\[1\] is 1, but"),
+        (lambda: from_members([[0], 1]), r"members\[1\] is 1, but"),  # pyright: ignore[reportArgumentType]
         (lambda: from_members([["a"]]), r"members\[0\] is \['a'\], but"),
         (lambda: from_members([[0.5]]), r"members\[0\] is \[0.5\], but"),
         (lambda: from_members([[2**70]]), "is no node number"),
