@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 from math import isqrt, log2
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +15,8 @@ from torch import Tensor
 from graphkit.errors import BackendError, GraphkitError
 
 if TYPE_CHECKING:
+    from torch_geometric.data.hypergraph_data import HyperGraphData
+
     from graphkit.data import GraphSet
 
 # nodes and edges; arxiv and products have those of the data sets of Open Graph Benchmark
@@ -26,6 +28,7 @@ SIZES = {
 REAL = ("coauthor-physics", "amazon-photo", "ego-facebook")
 # small ones, for what is the same in every call, and for links
 SMALL = ("chameleon", "cora", "ogbl-ddi")
+HYPER = ("cocitation-cora",)
 
 # both directions of the edges; the road-like grid and R-MAT as they are drawn
 LARGE = {
@@ -93,13 +96,7 @@ def spare(size: float) -> None:
 
 @lru_cache(maxsize=1)
 def _read(name: str) -> tuple[Tensor, int]:
-    # what only draws graphs needs NumPy and torch alone
-    from graphkit.data import load
-
-    try:
-        found = load(name, download=False)
-    except GraphkitError as error:
-        raise BackendError(f"This case needs the data set {name}: {error}") from error
+    found = _loaded(name)
     order = torch.randperm(found.num_edges, generator=torch.Generator().manual_seed(0))
     return found.edge_index[:, order].contiguous(), found.num_nodes
 
@@ -110,12 +107,32 @@ def whole_graphs(name: str) -> GraphSet:
     Raises:
         BackendError: they are not on this machine.
     """
+    return _loaded(name)
+
+
+def _loaded(name: str) -> Any:
+    # what only draws graphs needs NumPy and torch alone
     from graphkit.data import load
 
     try:
         return load(name, download=False)
     except GraphkitError as error:
         raise BackendError(f"This case needs the data set {name}: {error}") from error
+
+
+def hypergraph(name: str, num_nodes: int) -> HyperGraphData:
+    """The hypergraph ``name``, read, or ``communities``: drawn with as many hyperedges as nodes.
+
+    Its sizes are geometric with mean 10, and it has 500 features and 10 classes.
+
+    Raises:
+        BackendError: the files are not on this machine.
+    """
+    from graphkit.data import synthetic_hypergraph
+
+    if name in HYPER:
+        return _loaded(name)
+    return synthetic_hypergraph(num_nodes)
 
 
 @lru_cache(maxsize=1)

@@ -207,11 +207,12 @@ SMALL = {
     **{"GRAPHS_IN_BATCH": 3, "NUM_PAIRS": 300, "NUM_ROWS": 2000, "NUM_WALKS": 20_000},
     "NUM_SEGMENTS": 200,
 }
-OF_FILES = (*graphs.REAL, *graphs.SMALL)
+OF_FILES = (*graphs.REAL, *graphs.SMALL, *graphs.HYPER)
 MAY_BE_ABSENT = {
     "torch_scatter segment_csr", "torch_scatter scatter_softmax", "PyG, SparseTensor", "DGL",
     "read only, same rows", "torch_sparse neighbor_sample", "torch_sparse, NCN's search",
-    "GraphBolt", "PyG, torch_sparse", "torch_scatter", "torch_sparse, as the official code",
+    "GraphBolt", "PyG, torch_sparse", "torch_scatter", *(f"DHG {width}" for width in (32, 128)),
+    *(f"student {width}, ONNX" for width in (32, 128)), "torch_sparse, as the official code",
     *(f"PyG NeighborLoader, {n} workers" for n in range(3)),
 }  # fmt: skip
 
@@ -244,7 +245,8 @@ def small_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
         raise BackendError(f"This case needs the data set {name}: not here.")
 
     # whatever other tests have read before
-    monkeypatch.setattr(graphs, "_read", absent)
+    for reads in ("_read", "_loaded"):
+        monkeypatch.setattr(graphs, reads, absent)
     monkeypatch.setattr(graphs, "whole_graphs", molecules)
 
 

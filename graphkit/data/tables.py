@@ -134,10 +134,10 @@ def read_rows(path: Path) -> tuple[Tensor, np.ndarray | None]:
         name = _id_name(table, {})
         named = [name] if name else []
         aside = [*named, *_label_names(table, None, None), *_split_names(table, None, False)]
-        features = _feature_names(table, None, aside)
+        features = _feature_names(table, None, aside, bare=False)
         remedy = "Encode texts as numbers, as in the data of the run."
         texts, numbers = table.read(named, features, remedy)
-        _check_finite(table, features, numbers, "Fill it in")
+        check_columns(table, features, numbers, "Fill it in")
         values, ids = single(numbers), texts[name] if name else None
     return torch.from_numpy(np.ascontiguousarray(values)), ids
 
