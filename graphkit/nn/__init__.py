@@ -8,6 +8,14 @@ from .decoders import GAE, DotDecoder, HadamardDecoder
 from .decoupled import HopMLP, Precomputed, ResMLP, hops, node_smoothing, smooth, stationary
 from .digcn import DGCN, DGCNConv, DiGCN, DiGCNBlock, DiGCNConv, DiGCNIB
 from .directed import DirGATConv, DirGCNConv, DirGNN, DirSAGEConv
+from .distill import (
+    distillation_loss,
+    hyperedge_divergence,
+    hyperedge_entropy,
+    hyperedge_reliability,
+    sample_hyperedges,
+    soft_divergence,
+)
 from .gat import GATConv, GATv2Conv
 from .gcn import GCNConv
 from .gcn2 import GCNII, GCN2Conv
@@ -29,6 +37,16 @@ from .propagate import APPNP, AdaptivePropagation, PropagatedMLP, SGConv
 from .rqgnn import RQGNN
 from .sage import SAGEConv
 from .spectral import BernConv, ChebConv, ChebFilters
+from .vq import (
+    CodeUsage,
+    GraphTokenizer,
+    Tokens,
+    VectorQuantize,
+    code_affinity,
+    code_divergence,
+    code_usage,
+    edge_error,
+)
 
 __all__ = [
     "ACMConv",
@@ -45,6 +63,7 @@ __all__ = [
     "ChebConv",
     "ChebFilters",
     "ClassBalancedFocalLoss",
+    "CodeUsage",
     "DGCN",
     "DGCNConv",
     "DeepGCNLayer",
@@ -69,6 +88,7 @@ __all__ = [
     "GENConv",
     "GINConv",
     "GINEConv",
+    "GraphTokenizer",
     "HETERO_MODELS",
     "HGNNConv",
     "HGNNPConv",
@@ -95,12 +115,24 @@ __all__ = [
     "SAGEConv",
     "SGConv",
     "Stack",
+    "Tokens",
     "UniConv",
     "UniGCNIIConv",
+    "VectorQuantize",
     "build_model",
+    "code_affinity",
+    "code_divergence",
+    "code_usage",
+    "distillation_loss",
+    "edge_error",
     "hops",
+    "hyperedge_divergence",
+    "hyperedge_entropy",
+    "hyperedge_reliability",
     "node_smoothing",
     "own_options",
+    "sample_hyperedges",
     "smooth",
+    "soft_divergence",
     "stationary",
 ]

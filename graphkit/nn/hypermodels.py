@@ -239,7 +239,7 @@ def _unigat(
     for a, b in zip(widths[:-2], widths[1:-1], strict=True):
         each = _in_heads("unigat", b, heads)
         convs.append(UniConv(a, each, "gat", heads, dropout=attention_dropout))
-    convs.append(UniConv(*widths[-2:], "gat", dropout=attention_dropout))
+    convs.append(UniConv(widths[-2], widths[-1], "gat", dropout=attention_dropout))
     return _stacked(convs, widths, dropout, norm, drop_input, act="elu")
 
 
@@ -267,7 +267,7 @@ def _cegat(
         GATConv(a, _in_heads("cegat", b, heads), heads)
         for a, b in zip(widths[:-2], widths[1:-1], strict=True)
     ]
-    convs.append(GATConv(*widths[-2:]))
+    convs.append(GATConv(widths[-2], widths[-1]))
     return _stacked(convs, widths, dropout, norm, drop_input, act="elu", expand="clique")
 
 

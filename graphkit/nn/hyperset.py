@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -249,7 +249,7 @@ class SetMLP(nn.Module):
             reset(module)
 
     def forward(self, x: Tensor | SparseRows) -> Tensor:
-        h = x if isinstance(self.norms[0], nn.Identity) else self.norms[0](apart(x)[1])
+        h: Any = x if isinstance(self.norms[0], nn.Identity) else self.norms[0](apart(x)[1])
         for number, lin in enumerate(self.lins):
             if number:
                 h = dropout(self.norms[number](h.relu()), self.dropout, self.training)

@@ -37,6 +37,7 @@ class MLP(nn.Module):
         dropout: Probability behind every hidden layer.
         act: ``relu``, ``elu``, ``gelu``, ``leaky_relu``, ``tanh`` or None.
         norm: ``batch_norm`` or None.
+        act_first: The activation comes before the norm.
         plain_last: Leave the last layer without norm, activation and dropout.
         bias: Learn additive biases.
 
@@ -44,7 +45,7 @@ class MLP(nn.Module):
     MLP stands where a graph network does.
 
     Arguments and parameters are named as in PyG (``lins.0.weight``, ``norms.0.module.weight``),
-    whose other norms, ``act_first`` and keyword dictionaries are not offered.
+    whose other norms and keyword dictionaries are not offered.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class MLP(nn.Module):
         dropout: float = 0.0,
         act: str | None = "relu",
         norm: str | None = "batch_norm",
+        act_first: bool = False,
         plain_last: bool = True,
         bias: bool = True,
     ) -> None:
@@ -73,6 +75,7 @@ class MLP(nn.Module):
         self.in_channels, self.out_channels = self.channel_list[0], self.channel_list[-1]
         self.dropout = dropout
         self.act = act
+        self.act_first = act_first
         self.plain_last = plain_last
         pairs = zip(self.channel_list[:-1], self.channel_list[1:], strict=True)
         self.lins = nn.ModuleList(linear(a, b, bias=bias, glorot=False) for a, b in pairs)
@@ -91,17 +94,24 @@ class MLP(nn.Module):
                 reset(norm["module"])
 
     def forward(self, x: Tensor | SparseRows, edge_index: Adj | None = None) -> Tensor:
+        h = self.hidden(x, edge_index)
+        return mapped(h, self.lins[-1]) if self.plain_last else h
+
+    def hidden(self, x: Tensor | SparseRows, edge_index: Adj | None = None) -> Any:
+        """What the last layer reads: the hidden layers applied to ``x``."""
         # a whole model is given a graph and the features, a part of one what was made of them
         h: Any = x if edge_index is None else sparse_if_few(x)
         for lin, norm in zip(self.lins, self.norms, strict=False):
-            h = mapped(h, lin)
-            h = norm["module"](h) if isinstance(norm, nn.ModuleDict) else h
-            if self.act == "relu":
+            h, then = mapped(h, lin), norm["module"] if isinstance(norm, nn.ModuleDict) else None
+            if then is not None and not self.act_first:
+                h = then(h)
+            if self.act == "relu" and (then is None or not self.act_first):
                 h = relu_dropout(h, self.dropout, self.training)
-            else:
-                h = h if self.act is None else _ACTIVATIONS[self.act](h)
-                h = dropout(h, self.dropout, self.training)
-        return mapped(h, self.lins[-1]) if self.plain_last else h
+                continue
+            h = h if self.act is None else _ACTIVATIONS[self.act](h)
+            h = then(h) if then is not None and self.act_first else h
+            h = dropout(h, self.dropout, self.training)
+        return h
 
     def extra_repr(self) -> str:
         return ", ".join(map(str, self.channel_list))

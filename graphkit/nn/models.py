@@ -132,10 +132,15 @@ def _gin(in_channels: int, out_channels: int, last: bool) -> nn.Module:
 
 
 def _mlp(
-    widths: list[int], dropout: float, norm: str | None = None, drop_input: bool = False
+    widths: list[int],
+    dropout: float,
+    norm: str | None = None,
+    drop_input: bool = False,
+    *,
+    act_first: bool = False,
 ) -> MLP:
     # its input is never dropped
-    return MLP(widths, dropout=dropout, norm=norm)
+    return MLP(widths, dropout=dropout, norm=norm, act_first=act_first)
 
 
 def _acm(variant: Variant, *, plus: bool = False, residual: bool = False) -> Callable[..., ACMGCN]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .compare import compare
 from .direction import direction
+from .distill import distill
 from .export import export
 from .graph import graph
 from .hyper import hyper
@@ -27,6 +28,7 @@ __all__ = [
     "Tuned",
     "compare",
     "direction",
+    "distill",
     "export",
     "graph",
     "hyper",
@@ -45,5 +47,6 @@ RECIPES = {
     "link": link,
     "direction": direction,
     "graph": graph,
+    "distill": distill,
     "hyper": hyper,
 }

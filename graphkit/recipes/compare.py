@@ -22,6 +22,7 @@ from .presets import PRESETS
 RESAMPLES = 10_000
 # what must be the same for seeds to be pairs
 _SAME = ("split", "num_splits", "anomaly", "metric")
+_SAME += ("setting", "hide", "train_per_class", "val_per_class", "nodes")
 
 
 @dataclass(frozen=True)

@@ -153,10 +153,14 @@ class Training:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Bring back a :meth:`state` of a model that was built in the same way."""
-        self.model.load_state_dict(state["model"])
-        # the tensors of a state may be mapped from a file
-        self.optimizer.load_state_dict(_cloned(state["optimizer"]))
+        """Bring back a :meth:`state` of a model that was built in the same way.
+
+        Of a training that is finished, model and optimizer may be missing.
+        """
+        if "optimizer" in state:
+            self.model.load_state_dict(state["model"])
+            # the tensors of a state may be mapped from a file
+            self.optimizer.load_state_dict(_cloned(state["optimizer"]))
         for name, value in state["kept"].items():
             self.kept[name].copy_(value)
         self.history = [Epoch(*values) for values in state["history"]]

@@ -22,10 +22,16 @@ from . import memory, report
 from .graphnet import GRAPH_MODELS
 from .linknet import LINK_MODELS, Builders
 
+# what a student of the recipe distill learns
+METHODS = ("glnn", "vqgraph", "lighthgnn", "lighthgnn+")
+
 # a batch of one graph has no spread for a batch norm
 _COUNTS = {"hidden": 1, "num_layers": 1, "epochs": 1, "patience": 0, "batch_size": 2}
 _COUNTS |= {"num_splits": 1, "min_epochs": 0}
 _COUNTS |= {"heart": 0}
+_COUNTS |= {"train_per_class": 0, "val_per_class": 1, "num_codes": 1, "code_channels": 0}
+_COUNTS |= {"teacher_hidden": 1, "teacher_layers": 1, "teacher_epochs": 1, "teacher_patience": 0}
+_COUNTS |= {"student_batch": 0, "edge_samples": -1}
 _COUNTS |= {"chunk": 1, "prefetch": 0, "prefetch_threads": 1}
 _NUMBERS = {
     "lr": (lambda x: 0 < x < float("inf"), "a number above 0"),
@@ -39,6 +45,15 @@ _NUMBERS = {
     "beta": (lambda x: 0 <= x < 1, "from 0 to below 1"),
     "gamma": (lambda x: 0 <= x < float("inf"), "0 or more"),
     "encoder_lr": (lambda x: 0 <= x < float("inf"), "0 or more"),
+    "hide": (lambda x: 0 < x < 1, "between 0 and 1"),
+    "lam": (lambda x: 0 <= x <= 1, "from 0 to 1"),
+    "tau": (lambda x: 0 < x < float("inf"), "a number above 0"),
+    "noise": (lambda x: 0 <= x < float("inf"), "0 or more"),
+    "token_weight": (lambda x: 0 <= x < float("inf"), "0 or more"),
+    "token_tau": (lambda x: 0 < x < float("inf"), "a number above 0"),
+    "teacher_lr": (lambda x: 0 < x < float("inf"), "a number above 0"),
+    "teacher_weight_decay": (lambda x: 0 <= x < float("inf"), "0 or more"),
+    "teacher_dropout": (lambda x: 0 <= x < 1, "from 0 to below 1"),
 }
 # numbers that may be left out
 _UNSET = ("encoder_lr",)
@@ -55,6 +70,12 @@ _CHOICES = {
     "features": (None, "own", "degree"),
     "targets": ("auto", "keep", "remove"),
     "negatives": ("pairs", "targets"),
+    "nodes": ("auto", "largest", "all"),
+    "student_norm": ("auto", "none", "batch_norm"),
+    "setting": ("transductive", "production"),
+    "divergence": ("correct", "official"),
+    "recon": ("official", "paper"),
+    "token_metric": ("cosine", "euclidean"),
     "singletons": ("auto", "all", "isolated", "none"),
 }
 _SWITCHES = ("compile", "undirected", "row_normalize", "allow_nonfinite", "quiet")
@@ -67,10 +88,11 @@ _SWITCHES += (
     "drop_last",
     "resplit",
     "valid_edges",
+    "test_chosen",
 )
 _PATH = (str, os.PathLike)
 _TEXTS = {"split": str, "root": _PATH, "out": _PATH, "resume": _PATH, "submission": _PATH}
-_TEXTS |= {"start": _PATH}
+_TEXTS |= {"start": _PATH, "teacher_run": _PATH, "teacher": str, "widths": str}
 
 
 @dataclass(frozen=True)
@@ -85,8 +107,10 @@ class Settled:
 
 def builders(recipe: str) -> Builders:
     """The builders of the models of ``recipe``, whose keyword-only parameters are their options."""
-    others = {"link": LINK_MODELS, "graph": GRAPH_MODELS, "hyper": HYPER_MODELS}
-    return others.get(recipe, MODELS)
+    of = {"link": LINK_MODELS, "graph": GRAPH_MODELS, "hyper": HYPER_MODELS}
+    # whatever a student learns, it is an MLP
+    of["distill"] = dict.fromkeys(METHODS, MODELS["mlp"])
+    return of.get(recipe, MODELS)
 
 
 def settle(

@@ -46,6 +46,8 @@ class Progress:
         self.seeds = seeds
         self.epochs = epochs
         self.finished: list[int] = []
+        # the last epoch of the current seed, of all its trainings
+        self.last = 0
         self.began = self.told = time.monotonic()
         self.bar = Bar(
             BarColumn(12),
@@ -64,7 +66,7 @@ class Progress:
         self.bar.stop()
 
     def __call__(self, epoch: Epoch) -> None:
-        now = time.monotonic()
+        now, self.last = time.monotonic(), epoch.epoch
         done, left = self._epochs(epoch.epoch)
         text = (
             f"seed {len(self.finished) + 1}/{len(self.seeds)}  epoch {epoch.epoch}/{self.epochs}  "
@@ -79,7 +81,8 @@ class Progress:
 
     def finish(self, row: Row, silent: bool = False) -> None:
         """Close the current seed and, if there are more, say how it did."""
-        self.finished.append(row.epochs)
+        self.finished.append(self.last or row.epochs)
+        self.last = 0
         if len(self.seeds) > 1 and not silent:
             say(
                 self.console,

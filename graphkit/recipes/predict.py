@@ -18,6 +18,7 @@ from ..metrics import LOWER_IS_BETTER
 from ..store import atomic
 from . import memory, plots, report, student
 from .direction import direction
+from .distill import distill
 from .graph import graph
 from .hyper import hyper
 from .link import link
@@ -32,6 +33,7 @@ from .predictions import (
     of_graphs,
     of_links,
     of_nodes,
+    of_students,
     read_outputs,
 )
 
@@ -48,6 +50,7 @@ READERS = {
     "link": (link, of_links),
     "direction": (direction, of_directions),
     "graph": (graph, of_graphs),
+    "distill": (distill, of_students),
 }
 
 
@@ -67,8 +70,8 @@ def predict(
 ) -> dict[str, Any]:
     """Predictions of a run's finished seeds for every row of its data, or of other data.
 
-    Of a run of node, node_mini (on nodes of one type), hyper or graph, writes a table with a row
-    for each node or graph: its number, its part of the split, its label where it is known,
+    Of a run of node, node_mini (on nodes of one type), hyper, distill or graph, writes a table with
+    a row for each node or graph: its number, its part of the split, its label where it is known,
     the predicted class, and the probability of every class (or one column for each label or value).
     An .npy file holds the probabilities or values alone, float32 [N, C]. Data to predict needs
     neither labels nor a split.

@@ -56,6 +56,7 @@ from .options import builders
 from .pairs import ENDS, known, read_pair_file
 from .report import parse_seeds
 from .task import Task, class_names, read_task
+from .teaching import read_taught
 
 
 @dataclass(frozen=True)
@@ -93,13 +94,17 @@ class Source:
         """Has the data the checksum of that of the run? If that was not kept, its name decides."""
         return self.same if self.data_digest is None else digest == self.data_digest
 
-    def weights(self, build: Callable[[Mapping[str, Any]], nn.Module]) -> tuple[Any, Any]:
+    def weights(
+        self, build: Callable[[Mapping[str, Any]], nn.Module], whose: str = "weights"
+    ) -> tuple[Any, Any]:
         """The model that ``build(about)`` makes, with the weights of the seed; and ``about``.
+
+        ``whose`` is ``teacher`` for the other ones that a run of distill keeps.
 
         Raises:
             StoreError: the weights are absent, damaged, not finite, or of another model.
         """
-        path = self.folder / f"weights-seed{self.seed}.safetensors"
+        path = self.folder / f"{whose}-seed{self.seed}.safetensors"
         weights, about = load_tensors(path)
         try:
             model = build(about)
@@ -199,6 +204,42 @@ def of_nodes(source: Source) -> Predicted:
     names = about.get("class_names")
     predicted = _predicted(columns, out, task, this.labels(), rows, names)
     return replace(predicted, note=this.note)
+
+
+def of_students(source: Source) -> Predicted:
+    """What the student of a run of distill says of nodes, whose graph it does not look at."""
+    model, about = source.weights(node_model)
+    named = source.given is None and not is_path(source.name)
+    own = source.same and not source.options["train_per_class"]
+    count = source.options["num_splits"] if own else 1
+    split = source.split if own else None
+    if source.given is not None:
+        found: Any = source.given
+    elif named:
+        found = load(source.name, source.root, split=split, num_splits=count)
+    else:
+        found = load(source.name, allow_nonfinite=source.options["allow_nonfinite"])
+    whole = read_taught(found, source.device, source.options)
+    width = about["widths"][0]
+    if whole.x.size(1) != width:
+        raise DataError(
+            f"The weights expect {width} features for each node, but the data has "
+            f"{whole.x.size(1)}. Give data with the features of the run."
+        )
+    task = read_task(about, about["widths"][2])
+    none, note = torch.empty(0, dtype=torch.int64), None
+    rows: Mapping[str, Tensor] = {part: none for part in PARTS}
+    if source.is_own(whole.digest()):
+        _, rows = whole.rows(source.seed, source.options)
+    elif source.same:
+        note = f"no part and no test score: {source.name} is not as it was in the run"
+    out = model(whole.x, None).float()
+    columns: dict[str, Any] = {"node": whole.node_id.cpu().numpy()}
+    index = None if source.path is None else node_index(source.path)
+    columns |= {} if index is None else {"id": index.names[columns["node"]]}
+    names = about.get("class_names")
+    labels = _labels(whole.y, task, getattr(found, "class_names", None), names)
+    return replace(_predicted(columns, out, task, labels, rows, names), note=note)
 
 
 def of_graphs(source: Source) -> Predicted:

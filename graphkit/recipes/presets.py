@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigError, nearest
-from . import acm_settings, hyper_settings, link_settings, report, rqgnn_settings
+from . import acm_settings, distill_settings, hyper_settings, link_settings, report, rqgnn_settings
 from .direction import direction
+from .distill import distill
 from .graph import graph
 from .hyper import hyper
 from .link import link
@@ -34,7 +35,7 @@ class Preset:
 
     ``published`` is the figure that others report for this experiment, empty if there is none,
     and ``source`` is where they report it. ``table`` names the table of ``graphkit reproduce`` that
-    it is a row of.
+    it is a row of, and ``shown`` the further scores of the test part that have a column there.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Preset:
     published: str = ""
     source: str = ""
     table: str = ""
+    shown: tuple[str, ...] = ()
 
     def __call__(self, **options: Any) -> report.Record:
         """Run the recipe and return its record. ConfigError: the recipe has no such option."""
@@ -228,8 +230,21 @@ def _hyper() -> Iterator[Preset]:
         yield Preset(name, hyper, values, table="hyper-few")
 
 
+def _distill() -> Iterator[Preset]:
+    """Students: tables ``lighthgnn``, ``vqgraph`` with GLNN, and ``vqgraph-sweep``."""
+    shown = ("teacher", "mlp")
+    for name, values in distill_settings.lighthgnn_rows():
+        yield Preset(name, distill, values, table="lighthgnn", shown=shown)
+    for name, values, published in distill_settings.vqgraph_rows():
+        about = published, distill_settings.YANG, "vqgraph", shown
+        yield Preset(name, distill, values, *about)
+    for name, values in distill_settings.sweep_rows():
+        yield Preset(name, distill, values, table="vqgraph-sweep", shown=shown)
+
+
 # tables with a row for each pair of many data sets and models, which the help lists by model
 MANY = ("acm", "acm-random", "ncn", "ncn-small", "rqgnn", "rqgnn-ablation", "hyper", "hyper-few")
+MANY += ("lighthgnn", "vqgraph", "vqgraph-sweep")
 
 
 def _public(model: str, data: str, published: str, source: str, **values: Any) -> Preset:
@@ -378,6 +393,7 @@ PRESETS = {
         _gin("proteins"),
         *_rqgnn(),
         *_hyper(),
+        *_distill(),
     )
 }
 

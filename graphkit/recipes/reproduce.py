@@ -4,6 +4,7 @@
 import json
 import math
 import re
+import statistics
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -30,7 +31,7 @@ class Line:
     ``difference`` is ours less the published figure in pooled standard deviations, the root of the
     mean of both variances; None where one of them is not known. ``ours`` is None where the row was
     not run, and ``why`` says why. ``also`` has, by other scores that chose epochs of their own, the
-    mean and deviation of that score there.
+    mean and deviation of that score there, ``beside`` those of further scores of the test part.
     """
 
     preset: str
@@ -48,6 +49,7 @@ class Line:
     why: str = ""
     run: str = ""
     also: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
+    beside: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
 
 
 def reproduce(
@@ -93,9 +95,9 @@ def reproduce(
         plots.say(console, f"row {number} of {len(chosen)}: {preset.name}")
         if card(preset.values["data"]).name in here:
             path, options = folder / preset.name, {} if seeds is None else {"seeds": seeds}
-            if "start" in preset.values:
+            for name in filter(preset.values.__contains__, ("start", "teacher_run")):
                 # another row of the table
-                options["start"] = str((folder / preset.values["start"]).absolute())
+                options[name] = str((folder / preset.values[name]).absolute())
             wanted = {**preset.values, **options}
             begin = partial(preset, **options, root=root, out=str(path), quiet=quiet)
             lines.append(_line(preset, run_in(path, preset.recipe, wanted, begin, quiet)))
@@ -164,7 +166,13 @@ def _line(preset: Preset, record: Mapping[str, Any]) -> Line:
         source=preset.source,
         run=record["run"],
         also=_also(record),
+        beside={name: _beside(record, name) for name in preset.shown},
     )
+
+
+def _beside(record: Mapping[str, Any], name: str) -> list[float | None]:
+    values = [100 * row["beside"][name] for row in record["rows"]]
+    return [statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None]
 
 
 def _also(record: Mapping[str, Any]) -> dict[str, list[float | None]]:
@@ -230,16 +238,17 @@ def _write(folder: Path, table: str, lines: Sequence[Line]) -> None:
 
 def _table(lines: Sequence[Line]) -> list[dict[str, str]]:
     """The rows as text, with the same columns; other scores are of epochs that these chose."""
-    others = dict.fromkeys(name for line in lines for name in line.also)
+    others = dict.fromkeys(name for line in lines for name in (*line.beside, *line.also))
     return [_cells(line, list(others)) for line in lines]
 
 
 def _cells(line: Line, others: Sequence[str] = ()) -> dict[str, str]:
     """A row as text; the difference is in pooled standard deviations."""
+    found = {**line.beside, **line.also}
     return {
         "preset": line.preset,
         "ours": _figure(line.ours, line.ours_std) or line.why,
-        **{name: _figure(*line.also.get(name, (None, None))) for name in others},
+        **{name: _figure(*found.get(name, (None, None))) for name in others},
         "published": _figure(line.published, line.published_std) or "-",
         "difference, std": "" if line.difference is None else f"{line.difference:+.2f}",
         "seeds": str(line.seeds or ""),

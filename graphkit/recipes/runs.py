@@ -14,12 +14,13 @@ from typing import IO, Any, cast
 
 import torch
 from rich.console import Console
-from torch import nn
+from torch import Tensor, nn
 
 from ..checkpoint import load_state, random_state, save_state, set_random_state
 from ..errors import ConfigError
 from . import leaderboard, memory, plots, report
 from .loop import Epoch, Problem, Training
+from .staged import Staged
 from .steady import Patient, Steady, deferred
 
 # seconds between two checkpoints: a kill loses at most these, writing takes milliseconds
@@ -38,7 +39,10 @@ class Job:
     predict``; ``work`` are the multiply-adds of the widest layer; ``data_digest`` tells other data;
     ``submission`` is the file for OGB's form, ``pictures(folder)`` draws what is the recipe's own;
     ``loss`` is what pictures call the loss, where the metric does not say it; ``on_board``: is the
-    score that of OGB's leaderboard, where there is one for the data?
+    score that of OGB's leaderboard, where there is one for the data? ``stages(seed)`` are the
+    trainings of a seed, where it takes several, which then ``build`` and ``problem`` do not make;
+    ``all_epochs`` is how many these have together at most, and ``weights`` says which of the last
+    one's are kept for ``graphkit predict``.
     """
 
     task: str
@@ -63,6 +67,9 @@ class Job:
     closing: Callable[[report.Record], Sequence[str]] = lambda record: ()
     pictures: Callable[[Path], None] = lambda folder: None
     loss: str | None = None
+    stages: Callable[[int], tuple[Staged, Problem]] | None = None
+    all_epochs: int | None = None
+    weights: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = lambda kept: kept
 
 
 @dataclass(frozen=True)
@@ -216,7 +223,8 @@ def _seeds(
 ) -> None:
     """Run the seeds that are not finished, the first of them from ``state``."""
     began = time.perf_counter() - so_far.seconds
-    with plots.Progress(console, job.seeds, job.options["epochs"]) as progress:
+    epochs = job.options["epochs"] if job.all_epochs is None else job.all_epochs
+    with plots.Progress(console, job.seeds, epochs) as progress:
         for row in so_far.rows:
             progress.finish(row, silent=True)
             _WATCH.get().finished(row)
@@ -243,7 +251,8 @@ def _seeds(
             # a seed is kept whole or not at all
             with deferred():
                 problem.keep(folder.path)
-                folder.write_weights(seed, training.kept, {**job.about, "seed": seed})
+                kept = job.weights(training.kept)
+                folder.write_weights(seed, kept, {**job.about, "seed": seed})
                 so_far.rows.append(row)
                 so_far.histories[seed] = training.history
                 so_far.seconds = time.perf_counter() - began
@@ -255,7 +264,9 @@ def _seeds(
                 patient.obey()
 
 
-def _prepare(job: Job, seed: int) -> tuple[Training, Problem]:
+def _prepare(job: Job, seed: int) -> tuple[Training | Staged, Problem]:
+    if job.stages is not None:
+        return job.stages(seed)
     model = job.build().to(job.device)
     problem = job.problem(model, seed)
     if job.options.get("compile"):
@@ -266,7 +277,9 @@ def _prepare(job: Job, seed: int) -> tuple[Training, Problem]:
     return Training(model, **kept, higher=job.higher), problem
 
 
-def _restore(training: Training, state: dict[str, Any] | None, device: torch.device) -> float:
+def _restore(
+    training: Training | Staged, state: dict[str, Any] | None, device: torch.device
+) -> float:
     """Bring ``training`` to where ``state`` was; the seconds that were spent on it before."""
     if state is None:
         return 0.0
@@ -276,7 +289,7 @@ def _restore(training: Training, state: dict[str, Any] | None, device: torch.dev
 
 
 def _finish(
-    training: Training, problem: Problem, seed: int, started: float, metric: str
+    training: Training | Staged, problem: Problem, seed: int, started: float, metric: str
 ) -> report.Row:
     best, checkpoints = training.finish(), dict[str, Mapping[str, float]]()
     with torch.no_grad():

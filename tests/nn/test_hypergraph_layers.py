@@ -18,8 +18,8 @@ from graphkit.structure import (
     as_hypergraph,
     clique_expansion,
     hyperedges_of_pairs,
+    to_hyperedge_index,
 )
-from graphkit.structure.hypergraph import hyperedge_index
 from graphkit.testing import check_layer
 
 # e0 = {0, 1, 2}, e1 = {1, 2, 3}
@@ -71,7 +71,7 @@ def test_weights_act_in_messages_and_not_so_in_pyg() -> None:
 
 
 def test_hgnn_plus_is_pygs_layer_without_weights() -> None:
-    x, index = torch.randn(9, 5), hyperedge_index(some_hypergraph())
+    x, index = torch.randn(9, 5), to_hyperedge_index(some_hypergraph())
     ours, theirs = gnn.HGNNPConv(5, 3, bias=False), HypergraphConv(5, 3, bias=False)
     theirs.lin.weight.data.copy_(ours.lin.weight.data)
     torch.testing.assert_close(ours(x, index, None, 7), theirs(x, index, num_edges=7))
@@ -88,7 +88,7 @@ def some_hypergraph(seed: int = 0) -> Graph:
 
 def incidence(hypergraph: Graph) -> Tensor:
     out = torch.zeros(hypergraph.num_dst, hypergraph.num_src, dtype=torch.float64)
-    return out.index_put_(tuple(hyperedge_index(hypergraph)), torch.tensor(1.0, dtype=out.dtype))
+    return out.index_put_(tuple(to_hyperedge_index(hypergraph)), torch.tensor(1.0, dtype=out.dtype))
 
 
 def power(value: Tensor, exponent: float) -> Tensor:
@@ -233,7 +233,7 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], Callable[..., Tensor]]] = {
     "unigin": (lambda: gnn.UniConv(6, 4, "gin", eps=0.3, train_eps=True), dense_uni),
     "unisage-mean": (lambda: gnn.UniConv(6, 4, "sage", aggr="mean"), dense_uni),
     "unigcnii": (lambda: WithInitial(gnn.UniGCNIIConv(6, 0.3)), dense_unigcnii),
-    "alldeepsets": (lambda: gnn.AllSetConv(6, 4, "deepsets"), dense_allset),
+    "alldeepsets": (lambda: gnn.AllSetConv(6, 16, "deepsets"), dense_allset),
     "allsettransformer": (lambda: gnn.AllSetConv(6, 4, heads=2), dense_allset),
     "edhnn": (lambda: WithInitial(gnn.EDHNNConv(6, alpha=0.2)), dense_edhnn),
     "edhnn-deep": (lambda: WithInitial(gnn.EDHNNConv(6, 1, 2, 2, norm=False)), dense_edhnn),
@@ -252,10 +252,10 @@ def test_dense_formula(name: str) -> None:
     mask = torch.rand(hypergraph.num_edges, dtype=torch.float64)
     H = incidence(hypergraph)
     M, ones = torch.zeros_like(H), torch.ones_like(H)
-    M[tuple(hyperedge_index(hypergraph))] = mask
+    M[tuple(to_hyperedge_index(hypergraph))] = mask
     want = dense(inner, x, H, ones, torch.ones_like(weight))
     torch.testing.assert_close(layer(x, hypergraph), want)
-    torch.testing.assert_close(layer(x, hyperedge_index(hypergraph), num_edges=7), want)
+    torch.testing.assert_close(layer(x, to_hyperedge_index(hypergraph), num_edges=7), want)
     torch.testing.assert_close(layer(x, hypergraph, weight), dense(inner, x, H, ones, weight))
     if name not in WITHOUT_MASK:
         for given in (torch.ones_like(weight), weight):
@@ -270,7 +270,7 @@ def test_dense_formula(name: str) -> None:
 def test_a_weight_is_how_often_a_hyperedge_is_there(name: str) -> None:
     layer, hypergraph = LAYERS[name][0]().double().eval(), some_hypergraph()
     x = torch.randn(9, 6, dtype=torch.float64)
-    node, hyperedge = hyperedge_index(hypergraph)
+    node, hyperedge = to_hyperedge_index(hypergraph)
     weight = torch.tensor([2, 1, 1, 0, 3, 1, 1], dtype=torch.float64)
     times = weight.long()
     slots = torch.repeat_interleave(torch.arange(len(node)), times[hyperedge])
@@ -304,16 +304,19 @@ class WithoutMask(OnIncidences):
         return self.layer(x, edge_index, None, x.size(0))
 
 
-# models and modes are made of the same ops
-COMPILED = ("hgnn", "hnhn", "hypergcn", "unigat", "allsettransformer", "edhnn-deep")
+# each class in one form through AOTAutograd; what is made of the same ops is traced whole
+COMPILED = ("hgnn", "hypergcn", "unigat", "allsettransformer")
+# other forms of these classes
+FORMS = ("hgnn+", "hypergcn-plain", "unigcn", "unigin", "unisage-mean", "edhnn")
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_promises(name: str, request: pytest.FixtureRequest) -> None:
     """Order of incidences, names of nodes and hyperedges, gradients, state, compilation, PyG."""
     wrapped = WithoutMask if name in WITHOUT_MASK else OnIncidences
-    thorough = name in COMPILED or request.config.getoption("--slow")
-    backend = "aot_eager" if thorough else "eager"
+    slow = request.config.getoption("--slow")
+    backend = "aot_eager" if slow or name in COMPILED else None if name in FORMS else "eager"
+    torch.manual_seed(0)
     check_layer(lambda: wrapped(LAYERS[name][0]()), compile_backend=backend)
 
 
@@ -359,8 +362,9 @@ def test_hgnn_plus_keeps_constants_and_is_hnhn_of_no_powers() -> None:
     hypergraph, x = some_hypergraph(), torch.randn(9, 5)
     plus = identity_map(gnn.HGNNPConv)
     constant = plus(torch.ones(9, 5), hypergraph, torch.rand(7) + 0.1)
-    torch.testing.assert_close(constant[:8], torch.ones(8, 5))
-    assert bool((constant[8] == 0).all())
+    there = (hypergraph.in_degree() > 0).float()
+    torch.testing.assert_close(constant, there[:, None].expand(-1, 5))
+    assert 0 < int(there.sum()) < 9
     hnhn = gnn.HNHNConv(5, 5, alpha=0.0, beta=0.0, nonlinear=False, bias=False)
     hnhn.lin_node.weight.data = hnhn.lin_edge.weight.data = torch.eye(5)
     torch.testing.assert_close(hnhn(x, hypergraph), plus(x, hypergraph))
@@ -413,7 +417,7 @@ def test_nothing_is_made_for_each_incidence(name: str) -> None:
 
 def test_hypergcn_chooses_once_or_for_each_layer() -> None:
     hypergraph, x = some_hypergraph(), torch.randn(9, 6)
-    build = gnn.HYPER_MODELS["hypergcn"]
+    build: Any = gnn.HYPER_MODELS["hypergcn"]
     fast, slow = build([6, 5, 3], 0.0).eval(), build([6, 5, 3], 0.0, fast=False).eval()
     slow.load_state_dict(fast.state_dict())
     first, second = fast.convs
@@ -430,7 +434,7 @@ def test_hypergcn_chooses_once_or_for_each_layer() -> None:
 def test_models(name: str) -> None:
     torch.manual_seed(0)
     hypergraph, x = some_hypergraph(), torch.randn(9, 6)
-    model = gnn.HYPER_MODELS[name]([6, 8, 8, 3], 0.5)
+    model: Any = gnn.HYPER_MODELS[name]([6, 8, 8, 3], 0.5)
     weight = torch.tensor([2, 1, 1, 0, 3, 1, 1.0])
     model.train()
     out = model(x, hypergraph, weight)
@@ -440,7 +444,7 @@ def test_models(name: str) -> None:
     assert len(used) > 1
     model.eval()
     want = model(x, hypergraph)
-    got = model(x, hyperedge_index(hypergraph), num_edges=7)
+    got = model(x, to_hyperedge_index(hypergraph), num_edges=7)
     torch.testing.assert_close(got, want)
     ones = model(x, hypergraph, torch.ones(7))
     torch.testing.assert_close(ones, want)
@@ -455,30 +459,30 @@ def test_models(name: str) -> None:
 
 def test_expanded_models_are_graph_models_on_the_clique_expansion() -> None:
     hypergraph, x = some_hypergraph(), torch.randn(9, 6)
-    model = gnn.HYPER_MODELS["cegcn"]([6, 5, 3], 0.0)
+    model: Any = gnn.HYPER_MODELS["cegcn"]([6, 5, 3], 0.0)
     graph, weight = clique_expansion(hypergraph)
     torch.testing.assert_close(model(x, hypergraph), gnn.Stack(model.convs)(x, graph))
     # a hyperedge of weight 0 joins nobody
     some = torch.tensor([1, 0, 1, 1, 1, 0, 1.0])
-    kept = some[hyperedge_index(hypergraph)[1]] > 0
-    rest = as_hypergraph(hyperedge_index(hypergraph)[:, kept], 9, 7)
+    kept = some[to_hyperedge_index(hypergraph)[1]] > 0
+    rest = as_hypergraph(to_hyperedge_index(hypergraph)[:, kept], 9, 7)
     torch.testing.assert_close(model(x, hypergraph, some), model(x, rest))
     assert graph.num_edges > clique_expansion(rest)[0].num_edges and len(weight) == graph.num_edges
 
 
 def test_maps_at_the_ends_decay_by_themselves() -> None:
-    model = gnn.HYPER_MODELS["unigcnii"]([6, 8, 8, 3], 0.5, lin_decay=5e-4)
-    inner, outer = model.parameter_groups(0.01)  # pyright: ignore[reportCallIssue]
+    model: Any = gnn.HYPER_MODELS["unigcnii"]([6, 8, 8, 3], 0.5, lin_decay=5e-4)
+    inner, outer = model.parameter_groups(0.01)
     assert (inner["weight_decay"], outer["weight_decay"]) == (0.01, 5e-4)
-    assert len(inner["params"]) == 2 and len(outer["params"]) == 4
-    plain = gnn.HYPER_MODELS["hgnn"]([6, 8, 3], 0.5)
-    (every,) = plain.parameter_groups(0.01)  # pyright: ignore[reportCallIssue]
+    assert len(inner["params"]) == 3 and len(outer["params"]) == 4
+    plain: Any = gnn.HYPER_MODELS["hgnn"]([6, 8, 3], 0.5)
+    (every,) = plain.parameter_groups(0.01)
     assert len(every["params"]) == 4 and every["weight_decay"] == 0.01
 
 
 def test_edhnn_repeats_one_layer() -> None:
-    model = gnn.HYPER_MODELS["edhnn"]([6, 8, 8, 8, 3], 0.5)
-    assert len(model.convs) == 3 and model.convs[0] is model.convs[2]  # pyright: ignore
+    model: Any = gnn.HYPER_MODELS["edhnn"]([6, 8, 8, 3], 0.5)
+    assert len(model.convs) == 3 and model.convs[0] is model.convs[2]
 
 
 def test_dropout_of_attention() -> None:

@@ -408,11 +408,13 @@ def test_cached_gcn_keeps_its_first_normalisation() -> None:
 
 
 def test_mlp_equals_pyg() -> None:
-    for norm in ("batch_norm", None):
-        peer = pyg.MLP([16, 8, 4], dropout=0.5, norm=norm)
-        layer = gnn.MLP([16, 8, 4], dropout=0.5, norm=norm)
-        layer.load_state_dict(peer.state_dict())
+    for norm, act_first in (("batch_norm", False), ("batch_norm", True), (None, False)):
+        peer = pyg.MLP([16, 8, 4], dropout=0.5, norm=norm, act_first=act_first)
+        layer = gnn.MLP([16, 8, 4], dropout=0.5, norm=norm, act_first=act_first)
         x = torch.randn(10, 16)
+        # statistics of a batch in training
+        peer(x)
+        layer.load_state_dict(peer.state_dict())
         torch.testing.assert_close(layer.eval()(x), peer.eval()(x))
     named = gnn.MLP(in_channels=16, hidden_channels=8, out_channels=4, num_layers=3)
     assert named.channel_list == [16, 8, 8, 4]
