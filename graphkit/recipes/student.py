@@ -83,14 +83,20 @@ def of_run(source: Source) -> Student:
         StoreError: the weights are absent, damaged or foreign.
     """
     name = source.options["model"]
-    model, about = source.weights(partial(node_model, recipe=source.recipe))
+    model, about = source.weights(partial(_model, recipe=source.recipe))
     if not isinstance(model, MLP):
         raise ConfigError(
             f"{source.folder} is a run of the model {name!r}, which needs the graph for every "
-            "prediction. Teach an MLP what it knows, with graphkit train distill, or train one "
-            "with graphkit train node --model mlp, and give that run."
+            "prediction. Teach an MLP what it knows, with graphkit train distill --teacher-run "
+            f"{source.folder}, or train one, with graphkit train node --model mlp, and give that "
+            "run."
         )
     return Student(Rows(model, source.options.get("row_normalize", False)).eval(), about)
+
+
+def _model(about: Mapping[str, Any], recipe: str) -> nn.Module:
+    """The model of a run of ``recipe``; that of distill is kept as a run of node keeps it."""
+    return node_model(about, "node" if recipe == "distill" else recipe)
 
 
 def is_export(folder: Path) -> bool:
@@ -118,7 +124,7 @@ def of_export(folder: Path) -> tuple[Student, dict[str, Any]]:
             )
     weights, about = load_tensors(folder / WEIGHTS)
     try:
-        model = node_model(about, about["recipe"])
+        model = _model(about, about["recipe"])
         model.load_state_dict(weights)
         rows = Rows(model, about["row_normalize"])
     # a forged description fails in many ways

@@ -22,7 +22,18 @@ from graphkit.cli import main
 from graphkit.data import progress
 from graphkit.errors import BackendError, ConfigError, DataError, StoreError
 from graphkit.nn import build_model
-from graphkit.recipes import export, hyper, latency, link, node, predict, report, runs, student
+from graphkit.recipes import (
+    distill,
+    export,
+    hyper,
+    latency,
+    link,
+    node,
+    predict,
+    report,
+    runs,
+    student,
+)
 from graphkit.store import load_tensors, save_tensors
 
 QUICK: dict[str, Any] = dict(epochs=12, hidden=16, quiet=True)
@@ -382,6 +393,22 @@ def test_the_mlp_of_a_hypergraph_run() -> None:
     hyper(data=data, model="hgnn", **QUICK, out="hgnn")
     with pytest.raises(ConfigError, match="the model 'hgnn', which needs the graph"):
         export("hgnn")
+
+
+def test_what_a_graph_network_taught_leaves_home() -> None:
+    plain = groups()
+    data = Data(x=plain.x, edge_index=plain.edge_index, y=plain.y)
+    few: dict[str, Any] = dict(train_per_class=5, val_per_class=5, nodes="all", hidden=8, epochs=6)
+    few |= dict(teacher_hidden=8, teacher_epochs=6, student_batch=0, student_norm="batch_norm")
+    distill(data=data, model="glnn", teacher="gcn", row_normalize=True, quiet=True, **few, out="s")
+    about = export("s", quiet=True)
+    assert about["differences"] == {"torch, model.pt2": 0.0}
+    assert json.loads(Path("s/export/model.json").read_text())["source"]["recipe"] == "distill"
+    np.save("rows.npy", plain.x.numpy())
+    predict("s", data=data, out="run.npy", quiet=True)
+    for place in ("s", "s/export"):
+        predict(place, rows="rows.npy", out="served.npy", quiet=True)
+        np.testing.assert_allclose(np.load("served.npy"), np.load("run.npy"), rtol=1e-4, atol=1e-6)
 
 
 def test_places_and_what_is_missing(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
