@@ -15,6 +15,8 @@ from torch import Tensor
 from graphkit.errors import BackendError, GraphkitError
 
 if TYPE_CHECKING:
+    from torch_geometric.data.hypergraph_data import HyperGraphData
+
     from graphkit.data import GraphSet
 
 # nodes and edges; arxiv and products have those of the data sets of Open Graph Benchmark
@@ -24,7 +26,7 @@ SIZES = {
     "rmat": (2**20, 2**24),
 }
 REAL = ("coauthor-physics", "amazon-photo", "ego-facebook")
-HYPERGRAPHS = ("walmart-trips",)
+HYPERGRAPHS = ("walmart-trips", "cocitation-cora")
 # nodes and hyperedges of the hypergraph that is drawn
 HYPER = (20_000, 15_000)
 # small ones, for what is the same in every call, and for links
@@ -141,6 +143,21 @@ def whole_graphs(name: str) -> GraphSet:
         BackendError: they are not on this machine.
     """
     return _found(name)
+
+
+def hyper_data(name: str, num_nodes: int) -> HyperGraphData:
+    """The hypergraph ``name``, read, or ``communities``: drawn with as many hyperedges as nodes.
+
+    Its sizes are geometric with mean 10, and it has 500 features and 10 classes.
+
+    Raises:
+        BackendError: the files are not on this machine.
+    """
+    from graphkit.data import synthetic_hypergraph
+
+    if name in HYPERGRAPHS:
+        return _found(name)
+    return synthetic_hypergraph(num_nodes)
 
 
 @lru_cache(maxsize=1)

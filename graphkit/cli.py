@@ -29,6 +29,7 @@ from .recipes import (
     Preset,
     Record,
     compare,
+    export,
     homophily,
     hyper_plots,
     memory,
@@ -59,6 +60,8 @@ USAGE = """graphkit: graph learning on PyTorch
   graphkit compare FOLDER FOLDER ...            finished runs: mean ranks, differences in pairs
   graphkit sweep depth --data NAME              models from shallow to deep: accuracy and smoothing
   graphkit predict RUN [--data NAME]            apply the weights of a run to data
+  graphkit predict FOLDER --rows FILE           the same for rows of features, without a graph
+  graphkit export RUN [--onnx] [--latency]      an MLP as files that torch alone loads
   graphkit bench NAME [--quick]                 measure speed and memory against the peers
   graphkit plot bench [FILES] [--out FILE]      draw the bandwidth that measured figures reach
   graphkit plot homophily NAME NAME ...         compare how the labels and edges of sets go together
@@ -132,6 +135,7 @@ def _dispatch(argv: list[str]) -> None:
         "compare": _compare,
         "sweep": _sweep,
         "predict": _predict,
+        "export": _export,
         "data": _data,
         "bench": _bench,
         "plot": _plot,
@@ -599,13 +603,22 @@ def _sweep(argv: list[str]) -> None:
 
 
 def _predict(argv: list[str]) -> None:
-    parser = _parser_of(predict, "graphkit predict RUN", **_RUN)
+    _of_run(predict, "graphkit predict RUN", argv)
+
+
+def _export(argv: list[str]) -> None:
+    _of_run(export, "graphkit export RUN", argv)
+
+
+def _of_run(command: Callable[..., dict[str, Any]], prog: str, argv: list[str]) -> None:
+    """Call ``command``, whose first parameter is a run, and with --json print what it told."""
+    parser = _parser_of(command, prog, **_RUN)
     parser.flag("json", "print one line of JSON on standard output and all else on standard error")
     options = parser.read(argv)
     chosen = {name: options[name] for name in ("run", *parser.wanted) if name != "json"}
     aside = contextlib.redirect_stdout(sys.stderr) if options["json"] else contextlib.nullcontext()
     with aside:
-        told = predict(**chosen)
+        told = command(**chosen)
     if options["json"]:
         print(json.dumps(told))
 

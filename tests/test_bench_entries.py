@@ -211,7 +211,8 @@ OF_FILES = (*graphs.REAL, *graphs.SMALL, *graphs.HYPERGRAPHS)
 MAY_BE_ABSENT = {
     "torch_scatter segment_csr", "torch_scatter scatter_softmax", "PyG, SparseTensor", "DGL",
     "read only, same rows", "torch_sparse neighbor_sample", "torch_sparse, NCN's search",
-    "GraphBolt", "PyG, torch_sparse", "torch_scatter", "torch_sparse, as the official code",
+    "GraphBolt", "PyG, torch_sparse", "torch_scatter", *(f"DHG {width}" for width in (32, 128)),
+    *(f"student {width}, ONNX" for width in (32, 128)), "torch_sparse, as the official code",
     *(f"PyG NeighborLoader, {n} workers" for n in range(3)),
 }  # fmt: skip
 

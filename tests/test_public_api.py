@@ -99,11 +99,12 @@ PUBLIC = {
     ],
     "graphkit.recipes": [
         "PRESETS", "Preset", "RECIPES", "Record", "Row", "TABLES", "Tuned", "compare", "direction",
-        "distill", "graph", "hyper", "link", "node", "node_mini", "predict", "reproduce",
-        "sweep_depth",
-        "tune",
+        "distill", "export", "graph", "hyper", "link", "node", "node_mini", "predict",
+        "reproduce", "sweep_depth", "tune",
     ],
-    "graphkit.store": ["atomic", "digest", "load_tensors", "save_tensors", "sync", "writing"],
+    "graphkit.store": [
+        "atomic", "atomic_folder", "digest", "load_tensors", "save_tensors", "sync", "writing",
+    ],
     "graphkit.checkpoint": ["load_state", "random_state", "save_state", "set_random_state"],
     "graphkit.interop": [
         "Attributed", "EdgeType", "Hetero", "MISSING", "MessagePassingLayer", "as_message_passing",

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError, nearest
-from .arrays import NAMES, is_arrays, read_arrays, read_npz
+from .arrays import NAMES, is_arrays, open_npy, read_arrays, read_npz
 from .check import check, check_inputs
-from .columns import NodeIndex, Table, content, open_table
+from .columns import Csv, NodeIndex, Parquet, Table, content, open_table
 from .graphs import MASKS
 from .readers.pairs import single
 from .targets import TASKS, drawn_split, from_texts, unlabelled
@@ -102,6 +102,44 @@ def read_folder(
         names = parts.get("class_names")
         data.num_classes = int(parts["y"].max()) + 1 if names is None else len(names)
     return data
+
+
+def read_rows(path: Path) -> tuple[Tensor, np.ndarray | None]:
+    """Features alone, float32 [N, F], from an npy, csv or parquet file; and the ids of the rows.
+
+    The columns of a table are read as those of nodes: a column id names the rows, labels and parts
+    of a split are passed over, and x0, x1, ... are the features if they are there, else all others.
+
+    Raises:
+        StoreError: the file cannot be read.
+        DataError: it is malformed, has no rows, or holds what is no finite number.
+    """
+    if path.suffix == ".npy":
+        array, ids = open_npy(path), None
+        if array.ndim != 2 or array.dtype.kind not in "iubf" or not array.size:
+            raise DataError(
+                f"{path} is {array.dtype} of shape {list(array.shape)}, but numbers [N, F] are "
+                "expected: a row of features for each prediction. Save it so."
+            )
+        values = single(array)
+        bad = np.argwhere(~np.isfinite(values))
+        if len(bad):
+            row, column = bad[0].tolist()
+            raise DataError(
+                f"{path}[{row}, {column}] is {values[row, column]} in float32, but a finite number "
+                f"is expected. Fill it in; {len(bad)} values are so."
+            )
+    else:
+        table = Csv(path) if path.suffix == ".csv" else Parquet(path)
+        name = _id_name(table, {})
+        named = [name] if name else []
+        aside = [*named, *_label_names(table, None, None), *_split_names(table, None, False)]
+        features = _feature_names(table, None, aside, bare=False)
+        remedy = "Encode texts as numbers, as in the data of the run."
+        texts, numbers = table.read(named, features, remedy)
+        check_columns(table, features, numbers, "Fill it in")
+        values, ids = single(numbers), texts[name] if name else None
+    return torch.from_numpy(np.ascontiguousarray(values)), ids
 
 
 def node_index(path: str | os.PathLike[str]) -> NodeIndex | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .compare import compare
 from .direction import direction
 from .distill import distill
+from .export import export
 from .graph import graph
 from .hyper import hyper
 from .link import link
@@ -28,6 +29,7 @@ __all__ = [
     "compare",
     "direction",
     "distill",
+    "export",
     "graph",
     "hyper",
     "link",

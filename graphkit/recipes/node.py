@@ -251,7 +251,7 @@ def read_nodes(data: "Data", device: torch.device, undirected: bool, row_normali
 
 
 def scaled_rows(x: Tensor) -> Tensor:
-    """``x`` with the absolute values of each row scaled to sum 1."""
+    """``x [N, F]``, each row over the sum of its absolute values; a row of zeros stays as it is."""
     sums = x.abs().sum(dim=1, keepdim=True)
     return x / torch.where(sums > 0, sums, 1.0)
 

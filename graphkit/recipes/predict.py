@@ -12,10 +12,11 @@ from rich.console import Console
 
 from ..checkpoint import load_state
 from ..data import GraphSet, is_path
+from ..data.tables import read_rows
 from ..errors import ConfigError, StoreError
 from ..metrics import LOWER_IS_BETTER
 from ..store import atomic
-from . import memory, plots, report
+from . import memory, plots, report, student
 from .direction import direction
 from .distill import distill
 from .graph import graph
@@ -33,12 +34,15 @@ from .predictions import (
     of_links,
     of_nodes,
     of_students,
+    read_outputs,
 )
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
 
 FORMATS = (".parquet", ".csv", ".npy")
+# data that are named and not read
+_UNREAD = {"given": None, "same": True, "root": None}
 READERS = {
     "node": (node, of_nodes),
     "node_mini": (node_mini, of_nodes),
@@ -58,6 +62,8 @@ def predict(
     seed: int | None = None,
     pairs: str | None = None,
     top: int | None = None,
+    rows: str | None = None,
+    batch_size: int = 4096,
     out: str | None = None,
     device: str = "auto",
     quiet: bool = False,
@@ -86,8 +92,13 @@ def predict(
     of the run as it was then, wherever it lies now; for any other data a line says why they are
     left out, because what was trained on could count as held out.
 
+    With rows, of a folder of graphkit export or of a run whose model is an MLP, a row for each row
+    of features in a file, with no graph: its number, its id where the file has a column id, and the
+    columns of a run of node from the predicted class on. The columns of a file are read as those of
+    nodes in data of your own: labels and parts of a split in it are passed over.
+
     Args:
-        run: run folder that graphkit train named
+        run: run folder that graphkit train named, or folder that graphkit export wrote
         data: data set to predict, or path of your own; in Python also a PyG Data, or a GraphSet or
             list of Data for whole graphs (default: that of the run)
         root: folder of downloaded data sets
@@ -96,6 +107,8 @@ def predict(
             and target (or called as in the edges of the data) that name nodes as the data does, or
             .npy of node numbers [n, 2]
         top: for runs of link, how many of the best new links to give from each node
+        rows: file of features alone, .npy [N, F], .csv or .parquet
+        batch_size: how many of the rows are served at a time
         out: file to write, .parquet, .csv or .npy (default: predictions.parquet in the run folder)
         device: auto, cpu, cuda or cuda:N
         quiet: print nothing
@@ -106,6 +119,12 @@ def predict(
         DataError: the data has other features than the weights expect, or pairs of other nodes.
     """
     folder = Path(run)
+    if rows is not None or student.is_export(folder):
+        beside = {"data": data, "root": root, "pairs": pairs, "top": top}
+        _check_rows(folder, rows, seed, beside)
+        target = _target(folder, out, rows, "rows")
+        found, told = _of_rows(folder, Path(str(rows)), seed, batch_size, device, quiet)
+        return _tell(folder, target, found, told, quiet)
     config = report.read_config(folder, own_data=True)
     name = config["recipe"]
     if name not in READERS:
@@ -116,24 +135,81 @@ def predict(
         )
     if top is not None:
         _check_top(folder, name, top, pairs)
+    target = _target(folder, out, pairs, "pairs")
+    source, unfinished = source_of(folder, config, data, root, seed, device, pairs, top)
+    with torch.no_grad(), memory.threads(_threads(folder) * memory.WORK_PER_THREAD):
+        found = READERS[name][1](source)
+    told = {"seed": source.seed, "data": source.name, "model": source.options["model"]}
+    told["notes"] = [note for note in (unfinished, found.note) if note is not None]
+    return _tell(folder, target, found, told, quiet)
+
+
+def _target(folder: Path, out: str | None, read: str | None, what: str) -> Path:
+    """The file to write, which is not the one that is ``read`` for ``what`` it holds."""
     target = Path(out) if out is not None else folder / "predictions.parquet"
     if target.suffix not in FORMATS:
         raise ConfigError(
             f"out is {str(target)!r}, but a file ending in one of {', '.join(FORMATS)} is expected."
         )
-    if pairs is not None and target.resolve() == Path(pairs).resolve():
-        raise ConfigError(f"out is {str(target)!r}, which holds the pairs. Give another file.")
-    source, unfinished = source_of(folder, config, data, root, seed, device, pairs, top)
-    with torch.no_grad(), memory.threads(_threads(folder) * memory.WORK_PER_THREAD):
-        found = READERS[name][1](source)
+    if read is not None and target.resolve() == Path(read).resolve():
+        raise ConfigError(f"out is {str(target)!r}, which holds the {what}. Give another file.")
+    return target
+
+
+def _tell(
+    folder: Path, target: Path, found: Predicted, about: Mapping[str, Any], quiet: bool
+) -> dict[str, Any]:
+    """Write what was ``found``; what is told of it, which ``about`` begins."""
     _write(target, found)
-    told = {"run": str(folder), "seed": source.seed, "data": source.name, "rows": len(found.values)}
-    told |= {"file": str(target), "metric": found.metric, "test": found.test}
-    told["notes"] = [note for note in (unfinished, found.note) if note is not None]
+    told = {"run": str(folder), "seed": about["seed"], "data": about["data"]}
+    told |= {"rows": len(found.values), "file": str(target), "metric": found.metric}
+    told |= {"test": found.test, "notes": about["notes"]}
     console = Console(file=sys.stdout, quiet=quiet)
-    for line in _lines(told, source.options["model"], target.suffix):
+    for line in _lines(told, about["model"], target.suffix):
         plots.say(console, line)
     return told
+
+
+def _check_rows(
+    folder: Path, rows: str | None, seed: int | None, beside: Mapping[str, Any]
+) -> None:
+    """Raise :class:`ConfigError` unless the options are those of rows alone."""
+    if rows is None:
+        raise ConfigError(
+            f"{folder} is an exported model, which predicts rows of features. Name a file of them "
+            "with rows."
+        )
+    if Path(rows).suffix not in FORMATS:
+        raise ConfigError(
+            f"rows is {rows!r}, but a file ending in one of {', '.join(FORMATS)} is expected."
+        )
+    for name, value in beside.items():
+        if value is not None:
+            raise ConfigError(f"rows need no graph and no data set, so leave {name} out.")
+    if seed is not None and student.is_export(folder):
+        raise ConfigError(f"{folder} is an exported model, of one seed. Leave seed out.")
+
+
+def _of_rows(
+    folder: Path, rows: Path, seed: int | None, batch_size: int, device: str, quiet: bool
+) -> tuple[Predicted, dict[str, Any]]:
+    """Predictions for the rows of a file, and what is told of them."""
+    unfinished = None
+    if student.is_export(folder):
+        this, about = student.of_export(folder)
+        seed = about["source"]["seed"]
+    else:
+        config = report.read_config(folder, own_data=True)
+        student.check_recipe(folder, config["recipe"])
+        source, unfinished = source_of(folder, config, None, None, seed, device, with_data=False)
+        this, seed = student.of_run(source), source.seed
+    x, ids = read_rows(rows)
+    out = student.serve(this, x, batch_size, memory.find_device(device), quiet)
+    columns: dict[str, Any] = {"row": np.arange(len(out))} | ({} if ids is None else {"id": ids})
+    more, values = read_outputs(out, this.task, this.class_names)
+    told = {"seed": seed, "data": str(rows), "model": this.about["model"]}
+    told["notes"] = [] if unfinished is None else [unfinished]
+    return Predicted(columns | more, values, this.task.metric, None), told
 
 
 def source_of(
@@ -145,8 +221,12 @@ def source_of(
     device: str,
     pairs: str | None = None,
     top: int | None = None,
+    with_data: bool = True,
 ) -> tuple[Source, str | None]:
-    """What the weights of the run in ``folder`` are to be applied to, and what is not finished."""
+    """What the weights of the run in ``folder`` are to be applied to, and what is not finished.
+
+    ``with_data=False`` is for who needs the weights alone: of a run on a Data object too.
+    """
     recipe, _ = READERS[config["recipe"]]
     options = _options(folder, recipe, {**report.defaults(recipe), **config["options"]})
     chosen, unfinished = _seed(folder, seed, options)
@@ -159,7 +239,7 @@ def source_of(
         device=memory.find_device(device),
         pairs=None if pairs is None else check_format(Path(pairs)),
         top=top,
-        **_named(options, data, root),
+        **(_named(options, data, root) if with_data else _UNREAD | {"name": options["data"]}),
     )
     return source, unfinished
 

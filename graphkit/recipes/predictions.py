@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,13 @@ class NodeModel:
 
 
 def node_model(about: Mapping[str, Any], recipe: str = "node") -> nn.Module:
-    """The model that ``about`` describes, as a run of a recipe of nodes keeps it beside weights."""
+    """The model that ``about`` describes, as a run of a recipe of nodes keeps it beside weights.
+
+    Fails, if only with some error of Python's, where no run described a model so.
+    """
+    task, names = read_task(about, about["widths"][2]), about.get("class_names")
+    if names is not None and class_names(names, task.width) is None:
+        raise ValueError(f"class_names {names!r} do not name {task.width} classes")
     kept = ("num_layers", "dropout", "norm", "drop_input", "num_nodes")
     settings = {name: about[name] for name in kept}
     settings["models"] = builders(recipe)
@@ -170,14 +177,7 @@ def applied(source: Source) -> NodeModel:
     """The model and the nodes of ``source``; :class:`DataError` if they do not fit."""
     found = _node_data(source)
     nodes, note = _nodes(found, source)
-
-    def build(about: Mapping[str, Any]) -> nn.Module:
-        task, names = read_task(about, about["widths"][2]), about.get("class_names")
-        if names is not None and class_names(names, task.width) is None:
-            raise ValueError(f"class_names {names!r} do not name {task.width} classes")
-        return node_model(about, source.recipe)
-
-    model, about = source.weights(build)
+    model, about = source.weights(partial(node_model, recipe=source.recipe))
     width = about["widths"][0]
     if nodes.x.size(1) != width:
         raise DataError(
@@ -608,20 +608,32 @@ def _predicted(
     columns["part"] = np.full(len(out), "", dtype=object)
     for name, some in rows.items():
         columns["part"][some.cpu().numpy()] = name
-    values, name = out, "value"
+    if y is not None:
+        label = y.cpu().numpy()
+        columns |= {"label": _known(label)} if task.kind == "classes" else _numbered("label", label)
+    more, array = read_outputs(out, task, names)
+    test = _test_score(out, y, rows["test"], task)
+    return Predicted(columns | more, array, task.metric, test)
+
+
+def read_outputs(
+    out: Tensor, task: Task, names: Sequence[str] | None
+) -> tuple[dict[str, Any], np.ndarray]:
+    """The columns that say what the outputs ``out [N, C]`` mean, and their numbers float32 [N, C].
+
+    Of classes the predicted one, its name if there are ``names``, and all probabilities; of labels
+    the probabilities, of values the outputs themselves.
+    """
+    columns, values, name = dict[str, Any](), out, "value"
     if task.kind == "classes":
-        columns |= {} if y is None else {"label": _known(y.cpu().numpy())}
         columns["prediction"] = out.argmax(dim=1).cpu().numpy()
         if names is not None:
             columns["class"] = np.array(names, dtype=object)[columns["prediction"]]
         values, name = out.softmax(dim=1), "probability"
-    else:
-        columns |= {} if y is None else _numbered("label", y.cpu().numpy())
-        if task.kind == "labels":
-            values, name = out.sigmoid(), "probability"
+    elif task.kind == "labels":
+        values, name = out.sigmoid(), "probability"
     array = values.cpu().numpy()
-    test = _test_score(out, y, rows["test"], task)
-    return Predicted(columns | _numbered(name, array), array, task.metric, test)
+    return columns | _numbered(name, array), array
 
 
 def _numbered(name: str, values: np.ndarray) -> dict[str, np.ndarray]:

@@ -232,7 +232,10 @@ class RunFolder:
             ) from error
         # what a killed process was writing
         for stale in self.path.glob(".*.tmp"):
-            stale.unlink(missing_ok=True)
+            if stale.is_dir():
+                shutil.rmtree(stale, ignore_errors=True)
+            else:
+                stale.unlink(missing_ok=True)
         if is_finished(self.path):
             self._lock.release()
             raise StoreError(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .files import atomic, sync, writing
+from .files import atomic, atomic_folder, sync, writing
 
 if TYPE_CHECKING:
     from .sealed import digest, load_tensors, save_tensors
 
-__all__ = ["atomic", "digest", "load_tensors", "save_tensors", "sync", "writing"]
+__all__ = ["atomic", "atomic_folder", "digest", "load_tensors", "save_tensors", "sync", "writing"]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -35,6 +36,34 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
         with suppress(OSError):
             side.unlink()
         raise
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A sibling folder of ``path`` to fill, which takes its name when the block ends well.
+
+    ``path`` must not exist. A reader, or a machine that loses power, sees the whole folder or none.
+    Folders above ``path`` are made. When the block raises, the sibling is removed.
+
+    Raises:
+        StoreError: ``path`` exists, the place cannot be written, or the disk is full.
+    """
+    path = Path(path)
+    side = path.parent / f".{path.name}.{os.getpid()}.tmp"
+    with writing(path):
+        if path.exists() or path.is_symlink():
+            raise StoreError(f"{path} exists already. Choose another place, or remove it.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        side.mkdir()
+        try:
+            yield side
+            for inside in (*sorted(side.rglob("*")), side):
+                sync(inside)
+            os.rename(side, path)
+        except BaseException:
+            shutil.rmtree(side, ignore_errors=True)
+            raise
+        sync(path.parent)
 
 
 @contextmanager
