@@ -4,14 +4,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
-from ..ops.scatter import pick, reduce, row_counts, softmax
+from ..ops.scatter import FEW, pick, reduce, row_counts, softmax
 from .check import check_floating, prepare
 
 _SORTED = 4
 """The width from which on a softmax sorts the edges first."""
+
+
+@contextmanager
+def _alone_if_few(src: Tensor) -> Generator[None]:
+    """One thread for torch's own steps on few values, as for ours: waking another takes longer."""
+    threads = 1 if torch.compiler.is_compiling() else torch.get_num_threads()
+    if threads == 1 or src.device.type != "cpu" or src.numel() > FEW:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def scatter_std(
@@ -30,14 +47,15 @@ def scatter_std(
     """
     check_floating("scatter_std", src)
     index, dim, rows = prepare("scatter_std", src, index, dim, out, dim_size)
-    count = row_counts(index, dim, rows, src.dim()).to(src.dtype)
-    mean = reduce(src, index, dim, rows, "mean")
-    squares = reduce((src - pick(mean, index, dim)).square(), index, dim, rows, "sum")
-    if out is not None:
-        squares = out.add_(squares)
-    if unbiased:
-        count = count.sub(1).clamp(min=1)
-    return squares.div(count + 1e-6).sqrt()
+    with _alone_if_few(src):
+        count = row_counts(index, dim, rows, src.dim()).to(src.dtype)
+        mean = reduce(src, index, dim, rows, "mean")
+        squares = reduce((src - pick(mean, index, dim)).square(), index, dim, rows, "sum")
+        if out is not None:
+            squares = out.add_(squares)
+        if unbiased:
+            count = count.sub(1).clamp(min=1)
+        return squares.div(count + 1e-6).sqrt()
 
 
 def scatter_logsumexp(

@@ -136,7 +136,9 @@ template <class I>
 void take(const RowsArgs& args) {
   const Rows<I> rows(args);
   int64_t share = kShare / args.bytes;
-  const int64_t least = args.rows / (32 * static_cast<int64_t>(args.threads) + 1);
+  // few parts in new memory: two threads that touch one huge page first both clear it
+  const int64_t parts = args.is_new ? 4 : 32;
+  const int64_t least = args.rows / (parts * static_cast<int64_t>(args.threads) + 1);
   if (share < least) share = least;
   // parts begin where a line does, whatever the length of a row
   share = (share / kLine + 1) * kLine;
