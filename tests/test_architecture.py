@@ -150,6 +150,7 @@ ORDER = {
         "targets",
         "arrays",
         "tables",
+        "hyper_json",
         "hyper_tables",
         "describe",
         "load",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -35,6 +35,7 @@ def passed(x: Tensor, blocks: list[Any]) -> Tensor:
     return x
 
 
+@settings(max_examples=15)
 @given(st.integers(1, 3), st.integers(0, 20))
 def test_all_drawn_is_the_full_pass(layers: int, seed: int) -> None:
     h = random(seed=seed)
