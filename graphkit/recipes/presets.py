@@ -210,9 +210,11 @@ def _gin(data: str) -> Preset:
 
 
 def _rqgnn() -> Iterator[Preset]:
-    """RQGNN's tables, ``rqgnn`` and ``rqgnn-ablation``, and presets of no table."""
+    """RQGNN's tables, ``rqgnn``, ``rqgnn-tuned`` and ``rqgnn-ablation``, and presets of none."""
     for name, values in rqgnn_settings.rows():
         yield Preset(name, graph, values, table="rqgnn")
+    for name, values in rqgnn_settings.tuned_rows():
+        yield Preset(name, graph, values, table="rqgnn-tuned")
     for name, values in rqgnn_settings.ablation_rows():
         yield Preset(name, graph, values, table="rqgnn-ablation")
     for name, values in rqgnn_settings.plain_rows():
@@ -220,7 +222,7 @@ def _rqgnn() -> Iterator[Preset]:
 
 
 # tables with a row for each pair of many data sets and models, which the help lists by model
-MANY = ("acm", "acm-random", "ncn", "ncn-small", "rqgnn", "rqgnn-ablation")
+MANY = ("acm", "acm-random", "ncn", "ncn-small", "rqgnn", "rqgnn-tuned", "rqgnn-ablation")
 
 
 def _public(model: str, data: str, published: str, source: str, **values: Any) -> Preset:
