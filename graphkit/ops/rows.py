@@ -35,8 +35,8 @@ def take_rows(x: Tensor, index: Tensor, out: Tensor | None = None) -> Tensor:
 
     ``out [n, ...]``, of the dtype and device of ``x``, is written to and returned; it may be
     page-locked. On the CPU rows are fetched ahead of their use, and a large ``out`` is written past
-    the caches; the rows of ``x`` and of ``out`` may stand apart, but each must be dense (``x`` is
-    copied otherwise). On other devices this is torch's ``index_select``.
+    the caches; the rows of ``x`` and of ``out`` may stand apart, and those of ``x`` overlap, but each
+    must be dense (``x`` is copied otherwise). On other devices this is torch's ``index_select``.
 
     Gradient: with respect to ``x``, by ``index_select``, where ``out`` is not given. Cost: two
     times the result. Deterministic.
@@ -62,7 +62,9 @@ def take_rows(x: Tensor, index: Tensor, out: Tensor | None = None) -> Tensor:
     is_plain = not (out.is_conj() or out.is_neg())
     if on_cpu and native is not None and is_plain and _has_dense_rows(out):
         dense = x.resolve_conj().resolve_neg()
-        native(dense if _has_dense_rows(dense) else dense.contiguous(), index, out, is_new)
+        # rows that are only read may overlap
+        whole = _has_dense_rows(dense, overlap=True)
+        native(dense if whole else dense.contiguous(), index, out, is_new)
     else:
         _reference(x, index, out)
     return out
@@ -118,11 +120,11 @@ def _check_out(x: Tensor, index: Tensor, out: Any) -> None:
         raise GraphError("take_rows: out needs a gradient. Pass a buffer that does not.")
 
 
-def _has_dense_rows(t: Tensor) -> bool:
-    """Whether each row lies in one piece, and no two rows overlap."""
+def _has_dense_rows(t: Tensor, overlap: bool = False) -> bool:
+    """Whether each row lies in one piece, and no two rows overlap unless they may."""
     expected = 1
     for size, stride in zip(reversed(t.shape[1:]), reversed(t.stride()[1:]), strict=True):
         if size != 1 and stride != expected:
             return False
         expected *= size
-    return t.size(0) <= 1 or t.stride(0) >= expected
+    return overlap or t.size(0) <= 1 or t.stride(0) >= expected
