@@ -35,8 +35,8 @@ def take_rows(x: Tensor, index: Tensor, out: Tensor | None = None) -> Tensor:
 
     ``out [n, ...]``, of the dtype and device of ``x``, is written to and returned; it may be
     page-locked. On the CPU rows are fetched ahead of their use, and a large ``out`` is written past
-    the caches; the rows of ``x`` and of ``out`` may stand apart, and those of ``x`` overlap, but each
-    must be dense (``x`` is copied otherwise). On other devices this is torch's ``index_select``.
+    the caches; the rows of ``x`` and of ``out`` may stand apart, those of ``x`` may overlap, but
+    each must be dense (``x`` is copied otherwise). On other devices this is ``index_select``.
 
     Gradient: with respect to ``x``, by ``index_select``, where ``out`` is not given. Cost: two
     times the result. Deterministic.
