@@ -181,7 +181,7 @@ ORDER = {
         "dgl_graphs",
         "pyg_functions",
     ),
-    "store": ("files", "sealed"),
+    "store": ("files", "sealed", "layout", "build", "reader"),
     "recipes": (
         "loop",
         "task",
