@@ -44,7 +44,7 @@ from .layout import (
 
 # of what a write needs, kept free beside it
 _SLACK = 0.05
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class ArrayWriter:
@@ -146,7 +146,7 @@ def building(path: Path, needed: int) -> Generator[Path]:
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(path):
+        with alone(path):
             for stale in path.parent.glob(f"{_escaped(path.name)}.building-*"):
                 shutil.rmtree(stale)
             check_room(path, needed)
@@ -160,10 +160,10 @@ def building(path: Path, needed: int) -> Generator[Path]:
     except GraphkitError:
         raise
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in FULL:
             raise StoreError(
-                f"{path} cannot be written: {error.strerror}. {_room(path, needed)} Nothing of it "
-                "is left, and no other store was touched: make room, or raise the limit of file "
+                f"{path} cannot be written: {error.strerror}. {room_told(path, needed)} Nothing of "
+                "it is left, and no other store was touched: make room, or raise the limit of file "
                 "sizes, and write it again."
             ) from error
         raise StoreError(
@@ -186,18 +186,18 @@ def check_room(path: Path, needed: int) -> None:
     """Raise :class:`StoreError` unless the disk of ``path`` has room for ``needed`` bytes."""
     if needed + int(needed * _SLACK) > shutil.disk_usage(path.parent).free:
         raise StoreError(
-            f"{path} would not fit on its disk. {_room(path, needed)} Make room, or choose another "
-            "place. Nothing was written."
+            f"{path} would not fit on its disk. {room_told(path, needed)} Make room, or choose "
+            "another place. Nothing was written."
         )
 
 
-def _room(path: Path, needed: int) -> str:
+def room_told(path: Path, needed: int) -> str:
     free = shutil.disk_usage(path.parent).free
     return f"It needs {needed:,} bytes at least, of which 5 % more must be free; {free:,} are free."
 
 
 @contextmanager
-def _alone(path: Path) -> Generator[None]:
+def alone(path: Path) -> Generator[None]:
     """Hold the lock of who writes to ``path``."""
     # the file stays: who removes it lets two processes hold two locks of one name
     lock = FileLock(path.parent / f".{path.name}.lock", blocking=False)

@@ -85,15 +85,24 @@ class DataFile:
                 start = number * self.block
                 view = room[: min(self.block, self.array.bytes - start)]
                 self.read(view, start)
-                if block_sum(self.array.file, number, view) != int(self._sums[number]):
-                    raise StoreError(
-                        f"{self.path}, block {number} (bytes {start} to {start + len(view) - 1}): "
-                        "its content does not have the checksum that was written with it. It was "
-                        "changed or damaged: restore the file, or write the store again."
-                    )
+                self.check(number, view)
                 # threads that verify the same block write the same
                 self._verified[number] = True
         self._is_verified = bool(self._verified.all())
+
+    def check(self, number: int, data: Any) -> None:
+        """Hold the bytes ``data`` of a block that somebody read against its checksum.
+
+        Raises:
+            StoreError: it is another; the message names the file, the block and its place.
+        """
+        if block_sum(self.array.file, number, data) != int(self._sums[number]):
+            start = number * self.block
+            raise StoreError(
+                f"{self.path}, block {number} (bytes {start} to {start + len(data) - 1}): "
+                "its content does not have the checksum that was written with it. It was "
+                "changed or damaged: restore the file, or write the store again."
+            )
 
     def verify_rows(self, index: Tensor) -> None:
         """As :meth:`verify`, the blocks of the rows ``index``."""
