@@ -181,7 +181,7 @@ ORDER = {
         "dgl_graphs",
         "pyg_functions",
     ),
-    "store": ("files", "sealed", "layout", "build", "reader"),
+    "store": ("files", "sealed", "layout", "build", "topology", "reader"),
     "recipes": (
         "loop",
         "task",
