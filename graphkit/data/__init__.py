@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from ..errors import need
+from ..store.reader import open_store
 from . import stages
 from .archive import unpack
 from .batch import Batch
@@ -35,9 +36,11 @@ from .links import (
 from .load import available, cache_root, data_root, get, info, is_path, load
 from .splits import balanced_split, per_class_split, random_split
 from .tables import read_folder
+from .write import write_store
 
 if TYPE_CHECKING:
     from .pyg import GraphkitSampler, LinkNeighborLoader, NeighborLoader
+    from .pyg_store import StoreFeatures, StoreGraph
     from .subgraphs import (
         ClusterData,
         ClusterLoader,
@@ -60,6 +63,8 @@ _OF_PYG = {
     "LinkNeighborLoader": "pyg",
     "NeighborLoader": "pyg",
     "ShaDowKHopSampler": "subgraphs",
+    "StoreFeatures": "pyg_store",
+    "StoreGraph": "pyg_store",
 }
 
 __all__ = [
@@ -82,6 +87,8 @@ __all__ = [
     "NeighborLoader",
     "ShaDowKHopSampler",
     "Split",
+    "StoreFeatures",
+    "StoreGraph",
     "available",
     "balanced_split",
     "cache_root",
@@ -105,6 +112,7 @@ __all__ = [
     "info",
     "is_path",
     "load",
+    "open_store",
     "per_class_split",
     "random_link_split",
     "random_split",
@@ -114,6 +122,7 @@ __all__ = [
     "time_link_split",
     "time_split",
     "unpack",
+    "write_store",
 ]
 
 

@@ -75,12 +75,16 @@ class ArrayWriter:
 
     def write(self, rows: Tensor) -> None:
         """Append rows ``[n, *width]`` of the dtype."""
-        raw = rows.detach().cpu().contiguous().reshape(len(rows), -1).view(torch.uint8)
-        raw = raw.reshape(len(rows), self.row_bytes)
+        self.rows += len(rows)
+        if rows.numel() == 0:
+            # torch has no bytes of it
+            self._put(memoryview(bytes(len(rows) * self.stride)))
+            return
+        flat = rows.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        raw = flat.reshape(len(rows), self.row_bytes)
         if self.stride > self.row_bytes:
             raw = torch.nn.functional.pad(raw, (0, self.stride - self.row_bytes))
         self._put(memoryview(cast(Any, raw.reshape(-1).numpy())))
-        self.rows += len(rows)
 
     def close(self) -> Array:
         """Fill the last page, have the disk hold all, write the checksums; what was written."""
@@ -103,9 +107,10 @@ class ArrayWriter:
             sums=sums_digest(sums),
         )
 
-    def abort(self) -> None:
-        """Close the file as it is."""
+    def discard(self) -> None:
+        """Remove the file: it is not wanted."""
         self._handle.close()
+        (self.folder / self.file).unlink()
 
     def _put(self, data: memoryview) -> None:
         done = 0
