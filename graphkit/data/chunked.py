@@ -94,18 +94,18 @@ def table(label: str, given: Any, axis: int = 0, count: int | None = None) -> Ta
     return _of_chunks(label, cast(Iterable[Any], given), axis, count)
 
 
-def parse_bytes(text: str | int, label: str = "memory") -> int:
+def parse_bytes(text: str | int, label: str = "memory", least: int = _LEAST) -> int:
     """Bytes of ``text``, such as ``"1GB"`` (2**30), ``"512MB"`` or a number.
 
-    Raises :class:`ConfigError` for anything else, and for less than 16 MB.
+    Raises :class:`ConfigError` for anything else, and for less than ``least``, 16 MB.
     """
     found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", str(text))
     unit = found[2].upper().replace("IB", "B") if found else ""
     if found is None or unit not in _UNITS:
         raise ConfigError(f"{label} is {text!r}, but bytes such as 512MB or 4GB are expected.")
     nbytes = int(float(found[1]) * _UNITS[unit])
-    if nbytes < _LEAST:
-        raise ConfigError(f"{label} is {text!r}, but 16MB at least are needed.")
+    if nbytes < least:
+        raise ConfigError(f"{label} is {text!r}, but {least >> 20}MB at least are needed.")
     return nbytes
 
 

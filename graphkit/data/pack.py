@@ -31,10 +31,11 @@ from ..store.engines import Engine
 from ..store.packed import PackFile
 from ..store.packing import Wish, build
 from ..store.packs import WAYS, Record, open_stored
-from ..store.plan import Prediction, choose, reason, size_of
+from ..store.plan import Prediction, choose, reason
 from ..store.reader import FeatureFile
 from ..store.sealed import digest
 from .batch import Batch
+from .chunked import parse_bytes
 from .progress import Meter
 from .stages import Chain, order_of, seeds
 
@@ -127,9 +128,9 @@ def pack(
     row = features.file.array.row_bytes
     kind = features.dtype if dtype is None else _NARROW[dtype]
     kept = row // features.dtype.itemsize * kind.itemsize
-    limit = size_of("memory", memory)
-    held = limit // 2 if cache is None else size_of("cache", cache)
-    far = size_of("device_cache", device_cache)
+    limit = parse_bytes(memory)
+    held = limit // 2 if cache is None else parse_bytes(cache, "cache", 0)
+    far = parse_bytes(device_cache, "device_cache", 0)
     if held > limit:
         raise ConfigError(f"cache is {held:,} bytes, but memory only {limit:,}. Give it less.")
     for name, value in (("epochs", epochs), ("batch_size", batch_size)):
@@ -166,7 +167,7 @@ def pack(
         seed=seed,
         memory=limit,
         cache=(far // kept if kept else 0, held // kept if kept else 0),
-        disk=None if disk is None else size_of("disk", disk),
+        disk=None if disk is None else parse_bytes(disk, "disk", 0),
         way=None if way == "auto" else way,
         dtype=kind,
         epochs=epochs,

@@ -53,7 +53,8 @@ class PackFile:
         verify: hold every part against its checksum before the first of its bytes is used.
         direct, engine: as :class:`.direct.DirectFile`.
         rooms: batches that are read at once; each has memory of its own.
-        device: where the rows of the device's cache are kept and all rows are wanted.
+        device: where the rows of the device's cache are kept and all rows are wanted. None keeps
+            both caches in memory.
 
     ``counts`` says what was read so far, ``needs`` how much memory the object takes. Raises
     :class:`StoreError` if a file is not what was written, or the features changed since.
@@ -68,11 +69,11 @@ class PackFile:
         direct: bool | None = None,
         engine: Engine | None = None,
         rooms: int = 2,
-        device: torch.device | str = "cpu",
+        device: torch.device | str | None = None,
     ) -> None:
         self.stored = open_stored(path)
         self.path, self.layout, tables = self.stored.path, self.stored.layout, self.stored.tables
-        self.verify, self.device = verify, torch.device(device)
+        self.verify, self.device = verify, torch.device("cpu" if device is None else device)
         array = self.layout.features
         self.features = features if features is not None else self._find_features()
         self._check_features()
@@ -95,6 +96,7 @@ class PackFile:
         self.row_bytes = row_bytes(self.dtype, array.shape)
         self._cached = sum(self.layout.cache)
         self._verified = np.zeros(self.layout.num_batches, dtype=bool)
+        self._has_device = device is not None
         self._make_room(rooms)
         self._lock = threading.Lock()
         self.hits = self.requested = 0
@@ -102,9 +104,8 @@ class PackFile:
     def _make_room(self, rooms: int) -> None:
         """One piece of memory for the cache and, behind it, the rows that are being read."""
         row, on_device = self.row_bytes, self.layout.cache[0]
-        is_cpu = self.device.type == "cpu"
-        # rows of the device's cache stay here where there is none
-        self._first = 0 if is_cpu else on_device
+        # rows of the device's cache stay here where none is named
+        self._first = on_device if self._has_device else 0
         held = (self._cached - self._first) * row
         spare = padded(self.layout.room) + PAGE
         self._memory = room(padded(held) + rooms * spare + PAGE)

@@ -183,8 +183,9 @@ def _read_plan(path: Path) -> list[Prediction]:
 
 def _publish(folder: Path, path: Path) -> list[Prediction]:
     """Give finished packs their name; what was only needed to make them goes."""
-    for name in (JOURNAL, WORK, SPILL, SUMS):
-        (folder / name).unlink(missing_ok=True)
+    # and what was being written to the side when a process was killed
+    for file in (*(folder / name for name in (JOURNAL, WORK, SPILL, SUMS)), *folder.glob(".*.tmp")):
+        file.unlink(missing_ok=True)
     sync(folder)
     os.rename(folder, path)
     sync(path.parent)

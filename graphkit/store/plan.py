@@ -4,12 +4,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from math import ceil, inf
 from typing import Any
 
-from ..errors import ConfigError
 from .demand import Demand
 from .direct import PAGE, Disk
 from .packs import WAYS
@@ -140,31 +138,6 @@ def reason(chosen: Prediction, predictions: list[Prediction], row: int, epochs: 
     if not causes:
         causes.append("reading pages out of the table is as fast")
     return f"Packing is not worth it: {'; '.join(causes)}."
-
-
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-
-
-def size_of(name: str, given: int | str) -> int:
-    """Bytes, given as a whole number or as text such as ``8GB``, ``512MB``, ``1.5 GiB``.
-
-    Raises:
-        ConfigError: it is neither.
-    """
-    if isinstance(given, int) and not isinstance(given, bool) and given >= 0:
-        return given
-    match = re.fullmatch(r"\s*([0-9.]+)\s*([kmgt]?)(i?)b?\s*", str(given), re.IGNORECASE)
-    try:
-        assert match is not None
-        number = float(match[1])
-    except (AssertionError, ValueError) as error:
-        raise ConfigError(
-            f"{name} is {given!r}, but a number of bytes is expected, such as 8GB or 512MiB."
-        ) from error
-    base = _UNITS[match[2].lower()]
-    if match[3]:
-        base = 1024 ** (list(_UNITS).index(match[2].lower()))
-    return int(number * base)
 
 
 def told(nbytes: float) -> str:
