@@ -80,7 +80,9 @@ class ArrayWriter:
             # torch has no bytes of it
             self._put(memoryview(bytes(len(rows) * self.stride)))
             return
-        flat = rows.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        flat = rows.detach().cpu().contiguous().reshape(-1)
+        # of one number the stride may be any
+        flat = flat.as_strided((flat.numel(),), (1,)).view(torch.uint8)
         raw = flat.reshape(len(rows), self.row_bytes)
         if self.stride > self.row_bytes:
             raw = torch.nn.functional.pad(raw, (0, self.stride - self.row_bytes))

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,7 +132,7 @@ def build(path: Path, wish: Wish, show: Show, engine: Engine | None = None) -> l
                 return _read_plan(path)
             folder.mkdir(exist_ok=True)
             if not (folder / STORE).exists():
-                _Build(folder, path, wish, recipe, show, engine).run()
+                _run(folder, path, wish, recipe, show, engine)
             return _publish(folder, path)
     except GraphkitError:
         raise
@@ -139,6 +140,22 @@ def build(path: Path, wish: Wish, show: Show, engine: Engine | None = None) -> l
         raise StoreError(
             f"{path} cannot be written: {error.strerror or error}. Choose another place."
         ) from error
+
+
+def _run(
+    folder: Path,
+    path: Path,
+    wish: Wish,
+    recipe: dict[str, Any],
+    show: Show,
+    engine: Engine | None,
+) -> None:
+    try:
+        _Build(folder, path, wish, recipe, show, engine).run()
+    except ConfigError:
+        # with these limits nobody can go on with it
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _identity(wish: Wish) -> dict[str, Any]:
