@@ -144,11 +144,7 @@ def building(path: Path, needed: int) -> Generator[Path]:
     """
     # what follows a link, or ends in .., has no place beside it
     path = Path(os.path.abspath(path))
-    if path.exists() or path.is_symlink():
-        raise StoreError(
-            f"{path} exists already, and a store is never overwritten. Choose another place, or "
-            "remove it."
-        )
+    refuse_existing(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _alone(path):
@@ -181,10 +177,18 @@ def finish(folder: Path, path: Path, layout: Layout) -> None:
     path = Path(os.path.abspath(path))
     write_layout(folder / STORE, layout)
     sync(folder)
-    if path.exists():
-        raise StoreError(f"{path} came to be while it was written. Remove it, and write it again.")
+    refuse_existing(path)
     os.rename(folder, path)
     sync(path.parent)
+
+
+def refuse_existing(path: Path) -> None:
+    """Raise :class:`StoreError` if something is at ``path``."""
+    if path.exists() or path.is_symlink():
+        raise StoreError(
+            f"{path} exists already, and a store is never overwritten. Choose another place, or "
+            "remove it."
+        )
 
 
 def check_room(path: Path, needed: int) -> None:
