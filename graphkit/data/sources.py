@@ -331,7 +331,7 @@ def _opened(path: Path, member: str) -> Iterator[tuple[Any, zipfile.ZipInfo]]:
         raise DataError(f"{path}, {member}: not there or damaged ({error}).") from error
 
 
-def _header(path: Path, member: str, file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+def _header(path: Path, member: str, file: Any) -> tuple[Any, bool, np.dtype]:
     try:
         read = {(1, 0): np.lib.format.read_array_header_1_0}
         read[2, 0] = np.lib.format.read_array_header_2_0
