@@ -87,7 +87,8 @@ PUBLIC = {
         "check_links", "check_messages", "data_root", "directed_link_split", "evaluate", "fetch",
         "get", "heart_negatives", "homophily_of", "info", "is_path", "load", "open_store",
         "per_class_split", "random_link_split", "random_split", "read_folder",
-        "refuse_other_kinds", "stages", "time_link_split", "time_split", "unpack", "write_store",
+        "refuse_other_kinds", "stages", "stored_tables", "time_link_split", "time_split",
+        "unpack", "write_store",
     ],
     "graphkit.recipes": [
         "PRESETS", "Preset", "RECIPES", "Record", "Row", "TABLES", "Tuned", "compare", "direction",

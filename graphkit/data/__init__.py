@@ -34,6 +34,7 @@ from .links import (
     time_split,
 )
 from .load import available, cache_root, data_root, get, info, is_path, load
+from .sources import stored_tables
 from .splits import balanced_split, per_class_split, random_split
 from .tables import read_folder
 from .write import write_store
@@ -119,6 +120,7 @@ __all__ = [
     "read_folder",
     "refuse_other_kinds",
     "stages",
+    "stored_tables",
     "time_link_split",
     "time_split",
     "unpack",

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..errors import ConfigError, DataError
 from ..graph import index_dtype
-from ..store.build import ArrayWriter, building, finish, span_of
+from ..store.build import ArrayWriter, building, finish, refuse_existing, span_of
 from ..store.layout import (
     BLOCK,
     ONE_TYPE,
@@ -99,7 +99,9 @@ def write_store(
         ConfigError: an option is out of range, or ``data`` stands beside tables.
         StoreError: something is at ``out``, another process writes there, or the disk is full.
     """
-    budget = parse_bytes(memory)
+    budget, path = parse_bytes(memory), Path(out)
+    # before much is read
+    refuse_existing(path)
     tables: dict[str, Any] = {
         **{"x": x, "y": y, "node_id": node_id},
         **({} if columns is None else columns),
@@ -118,7 +120,6 @@ def write_store(
     contents = contents_of(tables, edge_index, of_edges, splits, num_nodes, num_edges, about)
     chunk = min(_CHUNK, budget // 8)
     contents = checked(contents, chunk, allow_nonfinite, quiet)
-    path = Path(out)
     with building(path, _needed(contents, align, budget)) as folder:
         layout = _Writer(folder, budget, chunk, align, allow_nonfinite, quiet).write(contents)
         finish(folder, path, layout)

@@ -15,6 +15,7 @@ import os
 import shutil
 import socket
 import uuid
+import weakref
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -71,7 +72,10 @@ class ArrayWriter:
         self._sums: list[int] = []
         # the beginning of the block that is not full yet
         self._rest = bytearray()
-        self._handle = (folder / file).open("xb", buffering=0)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
+        self._handle = os.open(folder / file, flags, 0o666)
+        # closed when this writer is gone, if an error keeps it from being closed
+        self._shut = weakref.finalize(self, os.close, self._handle)
 
     def write(self, rows: Tensor) -> None:
         """Append rows ``[n, *width]`` of the dtype."""
@@ -80,9 +84,9 @@ class ArrayWriter:
             # torch has no bytes of it
             self._put(memoryview(bytes(len(rows) * self.stride)))
             return
-        flat = rows.detach().cpu().contiguous().reshape(-1)
-        # of one number the stride may be any
-        flat = flat.as_strided((flat.numel(),), (1,)).view(torch.uint8)
+        whole = rows.detach().cpu().contiguous()
+        # the stride of a tensor of one number may be any
+        flat = whole.as_strided((whole.numel(),), (1,)).view(torch.uint8)
         raw = flat.reshape(len(rows), self.row_bytes)
         if self.stride > self.row_bytes:
             raw = torch.nn.functional.pad(raw, (0, self.stride - self.row_bytes))
@@ -94,8 +98,8 @@ class ArrayWriter:
         self._put(memoryview(bytes(length - self.rows * self.stride)))
         if self._rest:
             self._sums.append(block_sum(self.file, len(self._sums), self._rest))
-        os.fsync(self._handle.fileno())
-        self._handle.close()
+        os.fsync(self._handle)
+        self._shut()
         sums = np.array(self._sums, "<u8").tobytes()
         beside = self.folder / f"{self.file}{SUMS}"
         beside.write_bytes(sums)
@@ -111,13 +115,13 @@ class ArrayWriter:
 
     def discard(self) -> None:
         """Remove the file: it is not wanted."""
-        self._handle.close()
+        self._shut()
         (self.folder / self.file).unlink()
 
     def _put(self, data: memoryview) -> None:
         done = 0
         while done < len(data):
-            done += cast(int, self._handle.write(data[done:]))
+            done += os.write(self._handle, data[done:])
         if self._rest:
             room = self.block - len(self._rest)
             self._rest += data[:room]
@@ -146,11 +150,7 @@ def building(path: Path, needed: int) -> Generator[Path]:
     """
     # what follows a link, or ends in .., has no place beside it
     path = Path(os.path.abspath(path))
-    if path.exists() or path.is_symlink():
-        raise StoreError(
-            f"{path} exists already, and a store is never overwritten. Choose another place, or "
-            "remove it."
-        )
+    refuse_existing(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with alone(path):
@@ -183,10 +183,18 @@ def finish(folder: Path, path: Path, layout: Layout) -> None:
     path = Path(os.path.abspath(path))
     write_layout(folder / STORE, layout)
     sync(folder)
-    if path.exists():
-        raise StoreError(f"{path} came to be while it was written. Remove it, and write it again.")
+    refuse_existing(path)
     os.rename(folder, path)
     sync(path.parent)
+
+
+def refuse_existing(path: Path) -> None:
+    """Raise :class:`StoreError` if something is at ``path``."""
+    if path.exists() or path.is_symlink():
+        raise StoreError(
+            f"{path} exists already, and a store is never overwritten. Choose another place, or "
+            "remove it."
+        )
 
 
 def check_room(path: Path, needed: int) -> None:
