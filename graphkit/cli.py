@@ -44,6 +44,7 @@ from .recipes import (
 )
 from .recipes.energy import energy
 from .recipes.mixing import mixing
+from .recipes.pack_store import pack_store
 from .recipes.presets import listing
 from .recipes.reproduce import listing as listing_of_tables
 from .recipes.tune import read_settings
@@ -59,6 +60,7 @@ USAGE = """graphkit: graph learning on PyTorch
   graphkit data get NAME                        download one data set and check it
   graphkit data store NAME --out DIR            write one to disk, for graphs larger than memory
   graphkit data verify DIR                      check every byte of what was written
+  graphkit pack STORE [options]                 sample before training, features together on disk
   graphkit reproduce TABLE                      run a table of published figures, ours beside them
   graphkit compare FOLDER FOLDER ...            finished runs: mean ranks, differences in pairs
   graphkit sweep depth --data NAME              models from shallow to deep: accuracy and smoothing
@@ -135,6 +137,7 @@ def _dispatch(argv: list[str]) -> None:
         "reproduce": _reproduce,
         "compare": _compare,
         "sweep": _sweep,
+        "pack": _pack,
         "predict": _predict,
         "data": _data,
         "bench": _bench,
@@ -637,6 +640,11 @@ def _sweep(argv: list[str]) -> None:
         raise ConfigError(f"graphkit sweep: unknown sweep {action!r}. {nearest(action, known)}")
     sweep = known[action]
     sweep(**_parser_of(sweep, f"graphkit sweep {action}").read(argv[1:]))
+
+
+def _pack(argv: list[str]) -> None:
+    about = dict(metavar="STORE", help="folder of a store")
+    pack_store(**_parser_of(pack_store, "graphkit pack STORE", **about).read(argv))
 
 
 def _predict(argv: list[str]) -> None:

@@ -220,6 +220,7 @@ ORDER = {
         "node",
         "layerwise",
         "node_mini",
+        "pack_store",
         "links",
         "link_plots",
         "link_mini",

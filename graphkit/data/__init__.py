@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from ..errors import need
+from ..store.packed import PackFile
 from ..store.reader import open_store
 from . import stages
 from .archive import unpack
@@ -34,6 +35,7 @@ from .links import (
     time_split,
 )
 from .load import available, cache_root, data_root, get, info, is_path, load
+from .pack import Packed, pack, stored
 from .sources import stored_tables
 from .splits import balanced_split, per_class_split, random_split
 from .tables import read_folder
@@ -86,6 +88,8 @@ __all__ = [
     "LINK_TASKS",
     "LinkNeighborLoader",
     "NeighborLoader",
+    "PackFile",
+    "Packed",
     "ShaDowKHopSampler",
     "Split",
     "StoreFeatures",
@@ -114,12 +118,14 @@ __all__ = [
     "is_path",
     "load",
     "open_store",
+    "pack",
     "per_class_split",
     "random_link_split",
     "random_split",
     "read_folder",
     "refuse_other_kinds",
     "stages",
+    "stored",
     "stored_tables",
     "time_link_split",
     "time_split",

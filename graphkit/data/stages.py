@@ -172,7 +172,7 @@ def sample(
 
 def fetch(
     batches: Iterable[Batch],
-    x: Rows | Tensor | Mapping[str, Any] | None = None,
+    x: Rows | BatchRows | Tensor | Mapping[str, Any] | None = None,
     y: Tensor | Rows | Mapping[str, Any] | None = None,
     *,
     edge_attr: Rows | Tensor | Mapping[EdgeType, Any] | None = None,
