@@ -94,8 +94,12 @@ def cold_of(ids: Words, places: Numbers) -> tuple[Words, Words]:
     """The nodes of a batch that no cache holds, in the order of their ids, and where they stand."""
     position = np.flatnonzero(places[ids] < 0)
     cold = ids[position].astype(np.int64)
-    order = np.argsort(cold, kind="stable")
-    return cold[order], position[order]
+    if len(places) > 2**31 - 1:
+        order = np.argsort(cold, kind="stable")
+        return cold[order], position[order]
+    # both in one word: sorting those takes a fifth of the time
+    words = np.sort(cold << 32 | position)
+    return words >> 32, words & 0xFFFFFFFF
 
 
 def shared_of(cold: list[Words], first: int, seed: int) -> Words:

@@ -265,7 +265,9 @@ class PackFile:
         base = int(self._tables["segment_at"][segment])
         count = int(self._tables["segment_rows"][segment])
         stride = self.row_bytes + ROW_SUM
-        wanted = np.unique(source[source >= self._cached + m].astype(np.int64)) - self._cached - m
+        is_wanted = np.zeros(count, dtype=bool)
+        is_wanted[source[source >= self._cached + m] - (self._cached + m)] = True
+        wanted = np.flatnonzero(is_wanted)
         places = np.full(count, -1, dtype=np.int64)
         if len(wanted) == 0:
             return places
