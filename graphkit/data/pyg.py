@@ -685,6 +685,11 @@ class LinkNeighborLoader(_Epochs, LinkLoader):
             check_negatives=check_negatives,
         ))  # fmt: skip
         self._start("link_sampler", ahead, ahead_bytes)
+        store = _store_of(data)
+        if store is not None and not sampler.is_hetero and not isinstance(edge_label_index, tuple):
+            # PyG wants to know a type here, which there is none of
+            links = store.graph().edge_index() if edge_label_index is None else edge_label_index
+            edge_label_index = (None, links)
         super().__init__(
             data=data,
             link_sampler=sampler,

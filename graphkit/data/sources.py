@@ -285,30 +285,33 @@ def npz_table(label: str, path: Path, key: str | None = None) -> Table:
     with _opened(path, member) as (file, info):
         shape, columns_first, dtype = _header(path, member, file)
         is_packed = info.compress_type != zipfile.ZIP_STORED
-    if columns_first and len(shape) > 1:
+    pairs = label == _EDGES and columns_first and len(shape) == 2
+    if columns_first and len(shape) > 1 and not pairs:
         raise DataError(f"{path}, {member}: lies column by column. Write it with order='C'.")
     if len(shape) <= axis or dtype.hasobject or (axis and shape[0] != 2):
         raise DataError(f"{path}, {member}: {dtype} of shape {list(shape)}. Numbers are expected.")
-    # rows of one array, of edges the sources and the targets
-    width = shape[1 + axis :]
-    lanes = 2 if axis else 1
-    row = int(np.prod(width, dtype=np.int64))
+    width = shape[:1] if pairs else shape[1 + axis :]
+    row = int(np.prod(width, dtype=np.int64)) * dtype.itemsize
 
     def lane(number: int, step: int) -> Iterator[np.ndarray]:
+        """One row of what comes in chunks, or all of it."""
         with _opened(path, member) as (file, _):
             _header(path, member, file)
-            _skip(file, number * shape[axis] * dtype.itemsize)
+            _skip(file, number * shape[axis] * row)
             for start in range(0, shape[axis], step):
                 count = min(step, shape[axis] - start)
-                data = file.read(count * row * dtype.itemsize)
-                if len(data) < count * row * dtype.itemsize:
+                data = file.read(count * row)
+                if len(data) < count * row:
                     raise DataError(f"{path}, {member}: ends early. Fetch the file again.")
                 yield np.frombuffer(data, dtype).reshape(count, *width)
 
     def read(step: int) -> Iterator[Any]:
+        if pairs:
+            return (chunk.T for chunk in lane(0, step))
         if not axis:
             return lane(0, step)
-        return map(np.stack, zip(*(lane(at, step) for at in range(lanes)), strict=True))
+        # sources and targets lie one after the other
+        return map(np.stack, zip(lane(0, step), lane(1, step), strict=True))
 
     def tensors(step: int) -> Iterator[Tensor]:
         return (as_tensor(label, chunk) for chunk in read(step))

@@ -342,7 +342,7 @@ def x_of(content: dict[str, Any]) -> dict[str, Any]:
     return content["nodes"]["node"]["columns"]["x"]
 
 
-@pytest.mark.parametrize(("change", "words"), [row[1:] for row in LAYOUTS], ids=lambda row: "")
+@pytest.mark.parametrize(("change", "words"), [pytest.param(*r[1:], id=r[0]) for r in LAYOUTS])
 def test_a_field_that_does_not_fit_is_named(store: Path, change: Change, words: str) -> None:
     content = json.loads((store / STORE).read_text())
     del content["xxh3_128"]
