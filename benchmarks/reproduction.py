@@ -29,8 +29,9 @@ ones. Ours are means ± unbiased standard deviations over the presets' splits or
 that the validation nodes choose; the settings are the published ones, which most authors searched
 by test accuracy. The difference is counted in pooled standard deviations: the root of the mean of
 both variances. Rows without a figure were not run: their data was not there, or the table was
-stopped. Seconds are those of the clock, mostly with other work beside. Written by
-`python benchmarks/reproduction.py` from the files in
+stopped; of those for which nothing is published there is no row at all. Seconds are those of the
+clock, mostly with other work beside. Written by `python benchmarks/reproduction.py` from the files
+in
 [benchmarks/results/reproduction](../benchmarks/results/reproduction).
 """
 
@@ -88,14 +89,16 @@ def _section(content: Mapping[str, Any]) -> str:
         if preset.table != content["table"]:
             continue
         row = kept.get(preset.name, {"ours": None, "why": "not run"})
+        if row["ours"] is None and not preset.published:
+            continue
         ours = _figure(row["ours"], row.get("ours_std")) if row["ours"] is not None else row["why"]
         gap = row.get("difference")
         cells = (f"`{preset.name}`", preset.values["data"], preset.values["model"], ours)
         also = row.get("also", {})
         cells += tuple(_figure(*also[name]) if name in also else "" for name in others)
         cells += (preset.published or "-", "" if gap is None else f"{gap:+.2f}")
-        ran = row["ours"] is not None
-        cells += (str(row["seeds"]), f"{row['seconds']:.0f}") if ran else ("", "")
+        measured = row["ours"] is not None
+        cells += (str(row["seeds"]), f"{row['seconds']:.0f}") if measured else ("", "")
         lines.append(f"| {' | '.join(cells)} |")
     sources = dict.fromkeys(row["source"] for row in kept.values() if row["source"])
     lines += ["", *(f"Published: {source}.  " for source in sources)]

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import runpy
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,8 @@ import docstring_parser
 import jsonargparse
 
 from . import __version__, data, ops
+from .data.chunked import parse_bytes
+from .data.progress import Meter
 from .errors import BackendError, ConfigError, DataError, GraphkitError, StoreError, nearest
 from .recipes import (
     PRESETS,
@@ -43,6 +46,7 @@ from .recipes import (
 )
 from .recipes.energy import energy
 from .recipes.mixing import mixing
+from .recipes.pack_store import pack_store
 from .recipes.presets import listing
 from .recipes.reproduce import listing as listing_of_tables
 from .recipes.tune import read_settings
@@ -56,6 +60,9 @@ USAGE = """graphkit: graph learning on PyTorch
   graphkit data list                            the data sets, and which of them are here
   graphkit data info NAME                       one data set: its card, and what its files hold
   graphkit data get NAME                        download one data set and check it
+  graphkit data store NAME --out DIR            write one to disk, for graphs larger than memory
+  graphkit data verify DIR                      check every byte of what was written
+  graphkit pack STORE [options]                 sample before training, features together on disk
   graphkit reproduce TABLE                      run a table of published figures, ours beside them
   graphkit compare FOLDER FOLDER ...            finished runs: mean ranks, differences in pairs
   graphkit sweep depth --data NAME              models from shallow to deep: accuracy and smoothing
@@ -134,6 +141,7 @@ def _dispatch(argv: list[str]) -> None:
         "reproduce": _reproduce,
         "compare": _compare,
         "sweep": _sweep,
+        "pack": _pack,
         "predict": _predict,
         "export": _export,
         "data": _data,
@@ -394,6 +402,7 @@ def _add_option(parser: _Parser, name: str, param: inspect.Parameter, about: str
 
 def _data(argv: list[str]) -> None:
     actions = {"list": _data_list, "info": _data_info, "get": _data_get}
+    actions |= {"store": _data_store, "verify": _data_verify}
     action = argv[0] if argv else ""
     if action in ("-h", "--help"):
         print(USAGE)
@@ -404,12 +413,18 @@ def _data(argv: list[str]) -> None:
     if action in ("info", "get"):
         parser.usage = f"graphkit data {action} NAME [options]"
         parser.add_argument("name", metavar="NAME", help="the data set")
+    if action == "store":
+        _add_store_options(parser)
+    if action == "verify":
+        parser.usage = "graphkit data verify DIR"
+        parser.add_argument("dir", metavar="DIR", help="the folder of the store")
     if action == "list":
         parser.add_argument("--kind", metavar="KIND", help="only sets of this kind, such as graph")
     if action == "info":
         about = "svg, png or pdf with the sizes of a hypergraph [NAME-sizes.svg]"
         parser.add_argument("--out", metavar="FILE", help=about)
-    parser.add_argument("--root", metavar="DIR", help="folder of downloaded data sets")
+    if action != "verify":
+        parser.add_argument("--root", metavar="DIR", help="folder of downloaded data sets")
     actions[action](parser.read(argv[1:]))
 
 
@@ -500,6 +515,62 @@ def _data_get(options: Mapping[str, Any]) -> None:
     where = f"in {place}" if card.files else "embedded in scikit-learn"
     print(f"{card.name} is here, checked against its card, {where}.")
     print(f"Next: graphkit data info {card.name}")
+
+
+def _add_store_options(parser: _Parser) -> None:
+    parser.usage = "graphkit data store NAME --out DIR [options]"
+    parser.add_argument("name", metavar="NAME", help="the data set, or a folder or file of yours")
+    parser.add_argument("--out", metavar="DIR", required=True, help="folder to make")
+    parser.add_argument(
+        "--memory", metavar="BYTES", default="1GB", help="memory to work in (default: 1GB)"
+    )
+    parser.add_argument("--align", action="store_true", help="begin rows at multiples of 512 bytes")
+    parser.add_argument(
+        "--allow-nonfinite", action="store_true", help="accept NaN and infinity in features"
+    )
+
+
+def _data_store(options: Mapping[str, Any]) -> None:
+    """Write a data set as a store on disk, for graphs larger than memory."""
+    # before anything is read
+    parse_bytes(options["memory"], "--memory")
+    store = data.write_store(
+        options["out"],
+        **data.stored_tables(options["name"], options["root"]),
+        memory=options["memory"],
+        align=options["align"],
+        allow_nonfinite=options["allow_nonfinite"],
+        quiet=False,
+    )
+    _show_store(store)
+    print(f"Next: graphkit data verify {shlex.quote(options['out'])}")
+
+
+def _data_verify(options: Mapping[str, Any]) -> None:
+    """Read all of a store, and hold every block against its checksum."""
+    store = data.open_store(options["dir"])
+    meter = Meter("verifying")
+    try:
+        store.verify(meter.show)
+    finally:
+        meter.close()
+    _show_store(store)
+    print("Every block has the checksum that was written with it.")
+
+
+def _show_store(store: Any) -> None:
+    plots.show_rows(
+        [
+            {
+                "file": one.file,
+                "dtype": one.dtype,
+                "shape": " x ".join(map(str, one.shape)),
+                "MB": f"{one.bytes / 1e6:.1f}",
+            }
+            for one in store.layout.arrays().values()
+        ]
+    )
+    print(f"{store.path}: {store.digest}")
 
 
 def _bench(argv: list[str]) -> None:
@@ -600,6 +671,11 @@ def _sweep(argv: list[str]) -> None:
         raise ConfigError(f"graphkit sweep: unknown sweep {action!r}. {nearest(action, known)}")
     sweep = known[action]
     sweep(**_parser_of(sweep, f"graphkit sweep {action}").read(argv[1:]))
+
+
+def _pack(argv: list[str]) -> None:
+    about = dict(metavar="STORE", help="folder of a store")
+    pack_store(**_parser_of(pack_store, "graphkit pack STORE", **about).read(argv))
 
 
 def _predict(argv: list[str]) -> None:

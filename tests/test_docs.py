@@ -62,6 +62,16 @@ def test_the_docs_hypergraphs_are_made() -> None:
     assert names["out"].shape == (4, 8)
 
 
+def test_the_docs_store_is_written_and_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for code in blocks("docs/out-of-core.md", "python"):
+        exec(code, names)
+    assert names["batch"].x.dtype == torch.bfloat16 and names["batch"].batch_size == 256
+
+
 def test_ci_runs_the_readmes_own_test_command() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     command = text.split("<!-- tests -->")[1].split("```")[1].removeprefix("bash").strip()

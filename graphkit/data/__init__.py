@@ -6,6 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from ..errors import need
+from ..store.packed import PackFile
+from ..store.reader import open_store
 from . import stages
 from .archive import unpack
 from .batch import Batch
@@ -35,12 +37,16 @@ from .links import (
     time_split,
 )
 from .load import available, cache_root, data_root, get, info, is_path, load
+from .pack import Packed, pack, stored
+from .sources import stored_tables
 from .splits import balanced_split, per_class_split, random_split
 from .synthetic import synthetic_hypergraph
 from .tables import read_folder
+from .write import write_store
 
 if TYPE_CHECKING:
     from .pyg import GraphkitSampler, LinkNeighborLoader, NeighborLoader
+    from .pyg_store import StoreFeatures, StoreGraph
     from .subgraphs import (
         ClusterData,
         ClusterLoader,
@@ -63,6 +69,8 @@ _OF_PYG = {
     "LinkNeighborLoader": "pyg",
     "NeighborLoader": "pyg",
     "ShaDowKHopSampler": "subgraphs",
+    "StoreFeatures": "pyg_store",
+    "StoreGraph": "pyg_store",
 }
 
 __all__ = [
@@ -83,8 +91,12 @@ __all__ = [
     "LINK_TASKS",
     "LinkNeighborLoader",
     "NeighborLoader",
+    "PackFile",
+    "Packed",
     "ShaDowKHopSampler",
     "Split",
+    "StoreFeatures",
+    "StoreGraph",
     "available",
     "balanced_split",
     "cache_root",
@@ -109,6 +121,8 @@ __all__ = [
     "is_path",
     "label_noise_features",
     "load",
+    "open_store",
+    "pack",
     "per_class_split",
     "random_link_split",
     "random_split",
@@ -116,6 +130,8 @@ __all__ = [
     "read_hypergraph",
     "refuse_other_kinds",
     "stages",
+    "stored",
+    "stored_tables",
     "structural_features",
     "synthetic_hypergraph",
     "time_link_split",
@@ -123,6 +139,7 @@ __all__ = [
     "unpack",
     "with_features",
     "write_hypergraph",
+    "write_store",
 ]
 
 

@@ -23,6 +23,7 @@ from torch_geometric.sampler import NegativeSampling
 from ..ops import Key
 from .batch import Batch
 from .buffers import Buffers
+from .pyg_store import StoreFeatures, StoreGraph
 from .stages import prefetch, rows_of, then
 
 # they take all that they need from torch's generator at their first number
@@ -37,10 +38,11 @@ def may_run_ahead(loader: Any) -> bool:
     cannot be seen from here.
     """
     batches, data = loader.batch_sampler, loader.data
+    on_disk = is_on_disk(data)
     negatives = getattr(loader, "neg_sampling", None)
     # a subclass is code of the user
     ours = (
-        type(data) in (Data, HeteroData)
+        (on_disk or type(data) in (Data, HeteroData))
         and type(batches) is BatchSampler
         and type(batches.sampler) in _ORDERS
         and (negatives is None or type(negatives) is NegativeSampling)
@@ -48,7 +50,8 @@ def may_run_ahead(loader: Any) -> bool:
     if not ours or (type(batches.sampler) is RandomSampler and batches.sampler.generator):
         # that order draws once more from its generator when the pass ends
         return False
-    values = (value for store in data.stores for value in store.values())
+    stores = () if on_disk else data.stores
+    values = (value for store in stores for value in store.values())
     return (
         loader.num_workers == 0
         and not loader.pin_memory
@@ -56,6 +59,11 @@ def may_run_ahead(loader: Any) -> bool:
         and loader.transform_sampler_output is None
         and not any(isinstance(v, Tensor) and (v.requires_grad or not v.is_cpu) for v in values)
     )
+
+
+def is_on_disk(data: Any) -> bool:
+    """Whether ``data`` are the features and the graph of a store on disk, in our own classes."""
+    return isinstance(data, tuple) and list(map(type, data)) == [StoreFeatures, StoreGraph]
 
 
 class Kept:
@@ -79,9 +87,12 @@ def run_ahead(loader: Any, depth: int, max_bytes: int | None, kept: Kept) -> Ite
     thread of the loop.
     """
     transform, loader.transform = loader.transform, None
-    # a batch may hold them as they are
-    users = {t.untyped_storage().data_ptr() for t in _tensors(loader.data)}
-    tables, loader.data = _apart(loader.data)
+    users: set[int] = set()
+    tables: dict[Any, dict[str, Tensor]] = {}
+    if not isinstance(loader.data, tuple):
+        # a batch may hold them as they are
+        users = {t.untyped_storage().data_ptr() for t in _tensors(loader.data)}
+        tables, loader.data = _apart(loader.data)
     numbers = iter(loader.batch_sampler)
     # here, because this draws from torch's generator
     first = list(itertools.islice(numbers, 1))

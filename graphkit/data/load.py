@@ -171,6 +171,22 @@ def get(name: str, root: str | os.PathLike[str] | None = None) -> Path:
     return folder / this.path
 
 
+def raw_files(
+    name: str, root: str | os.PathLike[str] | None = None, *, download: bool = True
+) -> Files:
+    """The raw files of a set and of its default split, fetched if they are not there.
+
+    Raises as :func:`load`.
+    """
+    this = card(name)
+    which, folder = _split(this, this.default_split), data_root(root)
+    files, needed = _files(this, which, folder), [*this.files, *which.files]
+    if download:
+        obtain(this, _paths(this, which, folder), {**this.files, **which.files})
+    _need(this, files, needed)
+    return files
+
+
 def processed_path(this: Card) -> Path:
     """Where the processed form of a set is kept: another card, reader or version, another file."""
     about = [READERS_VERSION, this.reader, this.options, this.files, this.counts]

@@ -28,7 +28,9 @@ from ..errors import ConfigError, GraphError, nearest
 from ..graph import Graph
 from ..ops import Key, NegativeSampler, Sampled, Sampler
 from ..ops.random import as_word, draw_seed, random_word, random_words
+from ..store.reader import Store
 from .ahead import Kept, may_run_ahead, run_ahead
+from .pyg_store import StoreFeatures, StoreGraph, skeleton
 
 _EXCLUDES = ("seed", "seed+reverse")
 
@@ -37,7 +39,8 @@ class GraphkitSampler(BaseSampler):
     """:class:`graphkit.ops.Sampler` as one of PyG's: for ``NodeLoader`` and ``LinkLoader``.
 
     The arguments are those of PyG's ``NeighborSampler``; ``is_sorted`` and ``share_memory`` change
-    nothing. ``data``: a ``Data`` or ``HeteroData`` with ``edge_index`` or ``adj_t``. ``method`` and
+    nothing. ``data``: a ``Data`` or ``HeteroData`` with ``edge_index`` or ``adj_t``, or a
+    :class:`StoreGraph`, whose files are mapped and not read into memory. ``method`` and
     ``layer_dependency``: see :func:`graphkit.ops.sample`.
 
     ``seed``: batches are a function of it, of :attr:`epoch` and of the batch's ``input_id``,
@@ -64,7 +67,7 @@ class GraphkitSampler(BaseSampler):
 
     def __init__(
         self,
-        data: Data | HeteroData,
+        data: Data | HeteroData | StoreGraph | tuple[StoreFeatures, StoreGraph],
         num_neighbors: Any,
         subgraph_type: Any = "directional",
         replace: bool = False,
@@ -81,10 +84,14 @@ class GraphkitSampler(BaseSampler):
         exclude: Literal["seed", "seed+reverse"] | None = None,
         check_negatives: bool = False,
     ) -> None:
+        store = _store_of(data)
+        if store is not None:
+            data = skeleton(store, {weight_attr, time_attr})
         if not isinstance(data, (Data, HeteroData)):
             raise GraphError(
                 f"GraphkitSampler: data is a {type(data).__name__}, but a torch_geometric Data or "
-                "HeteroData is expected. Collect the edges of a GraphStore into one."
+                "HeteroData, or a StoreGraph, is expected. Collect the edges of another GraphStore "
+                "into one."
             )
         self.is_hetero = isinstance(data, HeteroData)
         self.edge_types: list[EdgeType] = data.edge_types if self.is_hetero else []
@@ -98,7 +105,7 @@ class GraphkitSampler(BaseSampler):
         self.time_attr = time_attr
         self.node_time, edge_time = self._times(data, time_attr)
         self.disjoint = disjoint or time_attr is not None
-        self.graphs = self._graphs(data)
+        self.graphs = self._graphs(data) if store is None else self._mapped(store)
         self.sampler = Sampler(
             self.graphs,
             self._fanout(num_neighbors),
@@ -286,6 +293,9 @@ class GraphkitSampler(BaseSampler):
             }
         return _graph(data, self.num_nodes, self.num_nodes)
 
+    def _mapped(self, store: Store) -> Any:
+        return store.graphs() if self.is_hetero else store.graph()
+
     def _collect(self, data: Any, name: str | None) -> Any:
         """The attribute ``name`` of the edges."""
         if name is None:
@@ -370,6 +380,13 @@ class _Negatives(NegativeSampling):
         )
 
 
+def _store_of(data: Any) -> Store | None:
+    """The store whose edges are meant, None for what is in memory."""
+    if isinstance(data, tuple) and len(data) == 2:
+        data = data[1]
+    return data.store if isinstance(data, StoreGraph) else None
+
+
 def _on_cpu(value: Any) -> Any:
     # sampling is the CPU's work, wherever the features lie
     return value.cpu() if isinstance(value, Tensor) else value
@@ -447,6 +464,23 @@ class _Epochs:
             )
         self.epoch, self._name = 0, name
         self._depth, self._budget, self._kept = ahead, ahead_bytes, Kept()
+
+    def filter_fn(self, out: Any) -> Any:
+        """PyG's; of a store the tables of edges as well, which PyG leaves out."""
+        data: Any = self.data  # pyright: ignore
+        if not isinstance(data, tuple) or not isinstance(data[0], StoreFeatures):
+            return super().filter_fn(out)  # pyright: ignore
+        bare: Any = copy.copy(self)
+        if bare.transform_sampler_output is not None:
+            out = bare.transform_sampler_output(out)
+        bare.transform_sampler_output = bare.transform = None
+        found = super(_Epochs, bare).filter_fn(out)  # pyright: ignore
+        is_hetero = data[0].store.layout.is_hetero
+        for kind, e_id in (out.edge or {}).items() if is_hetero else [(None, out.edge)]:
+            if e_id is not None:
+                place: Any = found[kind] if is_hetero else found
+                place.update(data[0].edge_tables(kind, e_id))
+        return found if self.transform is None else self.transform(found)  # pyright: ignore
 
     def __iter__(self) -> Iterator[Any]:
         epoch = self.epoch
@@ -544,14 +578,16 @@ class NeighborLoader(_Epochs, NodeLoader):
 
     As in PyG, ``persistent_workers`` allow one pass at a time: the next one ends it.
 
-    Refused: an ``adj_t`` that is a torch tensor; a FeatureStore and GraphStore; options beside
-    ``neighbor_sampler``, which has its own; and what :func:`graphkit.ops.sample` refuses, such as
-    times in float32.
+    ``data`` may be ``(StoreFeatures(path), StoreGraph(path))``, of a store on disk.
+
+    Refused: an ``adj_t`` that is a torch tensor; another FeatureStore and GraphStore; options
+    beside ``neighbor_sampler``, which has its own; and what :func:`graphkit.ops.sample` refuses,
+    such as times in float32.
     """
 
     def __init__(
         self,
-        data: Data | HeteroData,
+        data: Data | HeteroData | tuple[StoreFeatures, StoreGraph],
         num_neighbors: Any,
         input_nodes: Any = None,
         input_time: Tensor | None = None,
@@ -608,7 +644,7 @@ class LinkNeighborLoader(_Epochs, LinkLoader):
 
     def __init__(
         self,
-        data: Data | HeteroData,
+        data: Data | HeteroData | tuple[StoreFeatures, StoreGraph],
         num_neighbors: Any,
         edge_label_index: Any = None,
         edge_label: Tensor | None = None,
@@ -649,6 +685,11 @@ class LinkNeighborLoader(_Epochs, LinkLoader):
             check_negatives=check_negatives,
         ))  # fmt: skip
         self._start("link_sampler", ahead, ahead_bytes)
+        store = _store_of(data)
+        if store is not None and not sampler.is_hetero and not isinstance(edge_label_index, tuple):
+            # PyG wants to know a type here, which there is none of
+            links = store.graph().edge_index() if edge_label_index is None else edge_label_index
+            edge_label_index = (None, links)
         super().__init__(
             data=data,
             link_sampler=sampler,

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -49,7 +49,22 @@ class Rows(Protocol):
         ...
 
 
-class _Chain(Iterator[Batch]):
+@runtime_checkable
+class BatchRows(Protocol):
+    """A source that knows rows by the batch that wants them, such as packs on disk."""
+
+    dtype: torch.dtype
+    device: torch.device
+
+    @property
+    def shape(self) -> torch.Size: ...
+
+    def of_batch(self, batch: Batch, out: Tensor | None = None) -> Tensor:
+        """The rows of all nodes of ``batch``, in ``out`` where it is given."""
+        ...
+
+
+class Chain(Iterator[Batch]):
     """Batches of a source, each taken through functions that know nothing of the others.
 
     What is done to one batch is so kept apart from who comes next: threads of :func:`prefetch` take
@@ -77,9 +92,9 @@ class _Chain(Iterator[Batch]):
 
 def then(batches: Iterable[Batch], function: Function) -> Iterator[Batch]:
     """A stage: ``function`` applied to each batch."""
-    if isinstance(batches, _Chain):
-        return _Chain(batches.source, (*batches.work, function), batches.ids)
-    return _Chain(iter(batches), (function,))
+    if isinstance(batches, Chain):
+        return Chain(batches.source, (*batches.work, function), batches.ids)
+    return Chain(iter(batches), (function,))
 
 
 def seeds(
@@ -116,17 +131,17 @@ def seeds(
         raise ConfigError(f"seeds: start is {start}, but there are {count} batches.")
 
     def batches() -> Iterator[Batch]:
-        order = ids[_order(len(ids), seed, epoch).to(ids.device)] if shuffle else ids
+        order = ids[order_of(len(ids), seed, epoch).to(ids.device)] if shuffle else ids
         for number in range(start, count):
             # a copy, so that a batch does not hold on to all ids
             part = order[number * batch_size : (number + 1) * batch_size].clone()
             given = part if kind is None else {kind: part}
             yield Batch(number, Key(seed, epoch, number), given)
 
-    return _Chain(batches(), (), ids if kind is None else {kind: ids})
+    return Chain(batches(), (), ids if kind is None else {kind: ids})
 
 
-def _order(count: int, seed: int, epoch: int) -> Tensor:
+def order_of(count: int, seed: int, epoch: int) -> Tensor:
     """The numbers from 0 to ``count - 1``, in the order of a random word of each."""
     word = random_word(random_word(_ORDER, seed), epoch)
     return random_words(as_word(word), torch.arange(count)).argsort(stable=True)
@@ -142,7 +157,7 @@ def sample(
     Raises what :func:`graphkit.ops.sample` does; for seeds of :func:`seeds` that are out of range
     at once, before a batch is made.
     """
-    if isinstance(batches, _Chain) and batches.ids is not None:
+    if isinstance(batches, Chain) and batches.ids is not None:
         sampler.check_seeds(batches.ids)
 
     def work(batch: Batch) -> Batch:
@@ -157,7 +172,7 @@ def sample(
 
 def fetch(
     batches: Iterable[Batch],
-    x: Rows | Tensor | Mapping[str, Any] | None = None,
+    x: Rows | BatchRows | Tensor | Mapping[str, Any] | None = None,
     y: Tensor | Rows | Mapping[str, Any] | None = None,
     *,
     edge_attr: Rows | Tensor | Mapping[EdgeType, Any] | None = None,
@@ -170,11 +185,11 @@ def fetch(
     ``edge_attr``: the rows of all sampled edges, in the order of the first block's; those of a
     later block are the first ``block.num_edges`` of them.
 
-    A source is a tensor with one row for each node (edge), or anything with ``shape`` and
-    ``rows(index, out=None)``; of a graph with several types of nodes, a dict of them, from which
-    types (relations) may be missing. ``extra``: further columns of all nodes, which come as
-    ``batch.extra[name]``. ``pin_memory``: put rows of tensors into page-locked memory, whose copies
-    to a GPU are fast.
+    A source is a tensor with one row for each node (edge), anything with ``shape`` and
+    ``rows(index, out=None)``, or packs of these batches (:class:`BatchRows`); of a graph with
+    several types of nodes, a dict of them, from which types (relations) may be missing.
+    ``extra``: further columns of all nodes, which come as ``batch.extra[name]``. ``pin_memory``:
+    put rows of tensors into page-locked memory, whose copies to a GPU are fast.
 
     The memory of rows of tensors is used again when the last tensor in it is gone; chains that
     follow each other may share it, as ``buffers``. Ids are checked before anything is written:
@@ -189,13 +204,21 @@ def fetch(
     def rows(source: Any, index: Any) -> Any:
         return rows_of(source, index, None if pin_memory else memory)
 
+    def of_nodes(source: Any, batch: Batch, nodes: Any) -> Any:
+        # packs know rows by their batch
+        if not isinstance(source, BatchRows):
+            return rows(source, nodes)
+        shape = (len(nodes), *source.shape[1:])
+        is_here = source.device.type == "cpu" and not pin_memory
+        return source.of_batch(batch, memory.empty(shape, source.dtype) if is_here else None)
+
     def work(batch: Batch) -> Batch:
         began = time.perf_counter()
         nodes = batch.seeds if batch.n_id is None else batch.n_id
-        columns = {name: rows(source, nodes) for name, source in extra.items()}
+        columns = {name: of_nodes(source, batch, nodes) for name, source in extra.items()}
         found: dict[str, Any] = {"extra": {**batch.extra, **columns}}
         if x is not None:
-            found["x"] = rows(x, nodes)
+            found["x"] = of_nodes(x, batch, nodes)
         if y is not None:
             found["y"] = rows(y, batch.seeds)
         if edge_attr is not None:
@@ -292,7 +315,7 @@ def prefetch(
     _at_least("prefetch", "expected", expected, 0)
     if max_bytes is not None:
         _at_least("prefetch", "max_bytes", max_bytes, 1)
-    chain = batches if isinstance(batches, _Chain) else _Chain(iter(batches), ())
+    chain = batches if isinstance(batches, Chain) else Chain(iter(batches), ())
     if depth == 0:
         return _waiting(chain)
     return _ahead(_Shared(chain), depth, max_bytes, threads, expected)
@@ -312,7 +335,7 @@ def _waiting(chain: Iterator[Batch]) -> Iterator[Batch]:
 class _Shared:
     """What the threads of one :func:`prefetch` share: its source, and the places to be filled."""
 
-    def __init__(self, chain: _Chain) -> None:
+    def __init__(self, chain: Chain) -> None:
         self.source, self.work = chain.source, chain.work
         self.lock = threading.Lock()
         self.places: deque[Future[Batch | None]] = deque()

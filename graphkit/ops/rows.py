@@ -35,8 +35,8 @@ def take_rows(x: Tensor, index: Tensor, out: Tensor | None = None) -> Tensor:
 
     ``out [n, ...]``, of the dtype and device of ``x``, is written to and returned; it may be
     page-locked. On the CPU rows are fetched ahead of their use, and a large ``out`` is written past
-    the caches; the rows of ``x`` and of ``out`` may stand apart, but each must be dense (``x`` is
-    copied otherwise). On other devices this is torch's ``index_select``.
+    the caches; the rows of ``x`` and of ``out`` may stand apart, those of ``x`` may overlap, but
+    each must be dense (``x`` is copied otherwise). On other devices this is ``index_select``.
 
     Gradient: with respect to ``x``, by ``index_select``, where ``out`` is not given. Cost: two
     times the result. Deterministic.
@@ -62,7 +62,9 @@ def take_rows(x: Tensor, index: Tensor, out: Tensor | None = None) -> Tensor:
     is_plain = not (out.is_conj() or out.is_neg())
     if on_cpu and native is not None and is_plain and _has_dense_rows(out):
         dense = x.resolve_conj().resolve_neg()
-        native(dense if _has_dense_rows(dense) else dense.contiguous(), index, out, is_new)
+        # rows that are only read may overlap
+        whole = _has_dense_rows(dense, overlap=True)
+        native(dense if whole else dense.contiguous(), index, out, is_new)
     else:
         _reference(x, index, out)
     return out
@@ -72,30 +74,33 @@ def _check(x: Any, index: Any) -> None:
     if not isinstance(x, Tensor) or x.layout != torch.strided or x.dim() == 0:
         what = f"shape {list(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
         raise GraphError(f"take_rows: x has {what}, but a dense tensor [N, ...] is expected.")
+    check_rows_index(index, len(x), x.device)
+
+
+def check_rows_index(index: Any, count: int, device: torch.device, of: str = "take_rows") -> None:
+    """Raise :class:`GraphError` unless ``index`` are numbers of rows of a table of ``count``."""
     if not isinstance(index, Tensor) or index.dim() != 1:
         what = f"shape {list(index.shape)}" if isinstance(index, Tensor) else type(index).__name__
-        raise GraphError(
-            f"take_rows: index has {what}, but a tensor [n] of row numbers is expected."
-        )
+        raise GraphError(f"{of}: index has {what}, but a tensor [n] of row numbers is expected.")
     if index.dtype not in (torch.int64, torch.int32):
         hint = "mask.nonzero().flatten()" if index.dtype == torch.bool else "index.long()"
         raise GraphError(
-            f"take_rows: index has dtype {index.dtype}, but torch.int64 or torch.int32 is "
+            f"{of}: index has dtype {index.dtype}, but torch.int64 or torch.int32 is "
             f"expected. Pass {hint}."
         )
-    if index.device != x.device:
+    if index.device != device:
         raise GraphError(
-            f"take_rows: index is on {index.device} but x is on {x.device}. "
-            f"Pass index.to({str(x.device)!r})."
+            f"{of}: index is on {index.device} but x is on {device}. Pass "
+            f"index.to({str(device)!r})."
         )
     if index.numel() == 0:
         return
     low, high = torch.aminmax(index)
-    if int(low) < 0 or int(high) >= len(x):
-        at = int(((index < 0) | (index >= len(x))).nonzero()[0])
-        valid = f"valid: 0 to {len(x) - 1}" if len(x) else "valid: none"
+    if int(low) < 0 or int(high) >= count:
+        at = int(((index < 0) | (index >= count)).nonzero()[0])
+        valid = f"valid: 0 to {count - 1}" if count else "valid: none"
         raise GraphError(
-            f"take_rows: index[{at}] = {int(index[at])}, but x has {len(x)} rows ({valid}). "
+            f"{of}: index[{at}] = {int(index[at])}, but x has {count} rows ({valid}). "
             "Pass the table of the graph that the numbers are of."
         )
 
@@ -118,11 +123,11 @@ def _check_out(x: Tensor, index: Tensor, out: Any) -> None:
         raise GraphError("take_rows: out needs a gradient. Pass a buffer that does not.")
 
 
-def _has_dense_rows(t: Tensor) -> bool:
-    """Whether each row lies in one piece, and no two rows overlap."""
+def _has_dense_rows(t: Tensor, overlap: bool = False) -> bool:
+    """Whether each row lies in one piece, and no two rows overlap unless they may."""
     expected = 1
     for size, stride in zip(reversed(t.shape[1:]), reversed(t.stride()[1:]), strict=True):
         if size != 1 and stride != expected:
             return False
         expected *= size
-    return t.size(0) <= 1 or t.stride(0) >= expected
+    return overlap or t.size(0) <= 1 or t.stride(0) >= expected

@@ -511,8 +511,8 @@ def _relation(
 ) -> Relation:
     side = graph.by_dst
     ptr, idx, eid = side.indptr.contiguous(), side.indices.contiguous(), side.eid
-    degree = ptr.diff()
-    if degree.numel() and int(degree.max()) >= 2**31:
+    # a row has no more than all
+    if len(idx) >= 2**31 and int((degree := ptr.diff()).max()) >= 2**31:
         row = int(degree.argmax())
         raise GraphError(
             f"sample: node {row} has {int(degree[row])} neighbours, but at most 2**31 - 1 can be "

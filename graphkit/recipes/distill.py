@@ -68,7 +68,8 @@ _HYPER: dict[str, Any] = dict(
     teacher_epochs=200,
     teacher_patience=0,
 )
-_TOKENIZER: dict[str, Any] = dict(teacher="gcn", teacher_dropout=0.8, teacher_weight_decay=1e-3)
+# its code drops 0.8, with which validation on Cora is 0.8 points lower
+_TOKENIZER: dict[str, Any] = dict(teacher="gcn", teacher_dropout=0.5, teacher_weight_decay=1e-3)
 
 
 def distill(

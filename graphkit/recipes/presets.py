@@ -212,10 +212,18 @@ def _gin(data: str) -> Preset:
     return Preset(f"gin-{data}", graph, values)
 
 
+def _molecules(data: str) -> Preset:
+    """The recipe's own defaults on a small set of OGB's, published split."""
+    values = dict(data=data, model="gin", seeds="0-9")
+    return Preset(f"gin-{data}", graph, values, table="molecules")
+
+
 def _rqgnn() -> Iterator[Preset]:
-    """RQGNN's tables, ``rqgnn`` and ``rqgnn-ablation``, and presets of no table."""
+    """RQGNN's tables, ``rqgnn``, ``rqgnn-tuned`` and ``rqgnn-ablation``, and presets of none."""
     for name, values in rqgnn_settings.rows():
         yield Preset(name, graph, values, table="rqgnn")
+    for name, values in rqgnn_settings.tuned_rows():
+        yield Preset(name, graph, values, table="rqgnn-tuned")
     for name, values in rqgnn_settings.ablation_rows():
         yield Preset(name, graph, values, table="rqgnn-ablation")
     for name, values in rqgnn_settings.plain_rows():
@@ -243,8 +251,8 @@ def _distill() -> Iterator[Preset]:
 
 
 # tables with a row for each pair of many data sets and models, which the help lists by model
-MANY = ("acm", "acm-random", "ncn", "ncn-small", "rqgnn", "rqgnn-ablation", "hyper", "hyper-few")
-MANY += ("lighthgnn", "vqgraph", "vqgraph-sweep")
+MANY = ("acm", "acm-random", "ncn", "ncn-small", "rqgnn", "rqgnn-tuned")
+MANY += ("rqgnn-ablation", "hyper", "hyper-few", "lighthgnn", "vqgraph", "vqgraph-sweep")
 
 
 def _public(model: str, data: str, published: str, source: str, **values: Any) -> Preset:
@@ -389,6 +397,7 @@ PRESETS = {
         _molhiv("gin", "gin", "75.58 ± 1.40"),
         _molhiv("gcn", "gcn", "76.06 ± 0.97"),
         _molhiv("gin-virtual", "gin", "77.07 ± 1.49", virtual_node=True),
+        *map(_molecules, ("ogbg-molbace", "ogbg-molesol", "ogbg-molfreesolv")),
         _gin("mutag"),
         _gin("proteins"),
         *_rqgnn(),

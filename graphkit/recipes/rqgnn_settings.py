@@ -4,11 +4,16 @@ Those of RQGNN are the one command that the official code publishes, for MCF-7; 
 sets none were found, nor could the table of the paper be read again, so no row has a published
 figure. Its code leaves the Chebyshev filters as they are drawn and takes the energy for the
 quotient: ``rqgnn-released`` is that, ``rqgnn`` is what the paper describes.
+
+Settings that ``graphkit tune`` chose by validation alone are in ``rqgnn_tuned.json``, each with
+its search; ``python benchmarks/tuned.py`` writes them there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 # the ten sets of the paper, and those that lie about in copies
@@ -51,6 +56,19 @@ def rows() -> Iterator[tuple[str, dict[str, Any]]]:
             # without the suffix these would be presets of classification
             suffix = "" if name.startswith("rqgnn") else "-anomaly"
             yield f"{name}-{data}{suffix}", {"data": data, **PROTOCOL, **options}
+
+
+def tuned() -> Mapping[str, Mapping[str, Any]]:
+    """By preset of the table ``rqgnn``: the ``options`` that a search chose, and that search."""
+    return json.loads(Path(__file__).with_name("rqgnn_tuned.json").read_text(encoding="utf-8"))
+
+
+def tuned_rows() -> Iterator[tuple[str, dict[str, Any]]]:
+    """The same presets with the settings of their searches."""
+    found = dict(rows())
+    for name, search in tuned().items():
+        values = found[name]
+        yield f"{name.removesuffix('-anomaly')}-tuned", values | search["options"]
 
 
 def ablation_rows() -> Iterator[tuple[str, dict[str, Any]]]:

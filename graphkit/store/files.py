@@ -80,6 +80,31 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
         ) from error
 
 
+def read_into(handle: int, view: memoryview, offset: int, path: Path) -> None:
+    """Fill ``view`` with bytes of an open file from ``offset`` on, in as many reads as it takes.
+
+    Raises:
+        StoreError: the file ends before, or the system cannot read it; it names the place.
+    """
+    done = 0
+    while done < len(view):
+        try:
+            count = os.preadv(handle, [view[done:]], offset + done)
+        except InterruptedError:
+            continue
+        except OSError as error:
+            raise StoreError(
+                f"{path} cannot be read at byte {offset + done}: {error.strerror or error}. Check "
+                "the disk, and restore the file."
+            ) from error
+        if count == 0:
+            raise StoreError(
+                f"{path} is truncated: {len(view)} bytes from byte {offset} on are expected, but "
+                f"there are {done}. Restore the file, or write it again."
+            )
+        done += count
+
+
 def sync(path: Path) -> None:
     """Have the disk hold what was written to ``path``, a file or a folder."""
     if path.is_dir() and os.name == "nt":

@@ -105,6 +105,8 @@ def digest(tensors: Mapping[str, Tensor], text: str = "") -> str:
         value = tensors[name].detach().cpu().contiguous()
         state.update(f"\n{name} {value.dtype} {list(value.shape)}\n".encode())
         if value.numel():
-            raw: Any = value.reshape(-1).view(torch.uint8).numpy()
+            # the stride of a tensor of one number may be any
+            flat = value.as_strided((value.numel(),), (1,))
+            raw: Any = flat.view(torch.uint8).numpy()
             state.update(raw)
     return state.hexdigest()

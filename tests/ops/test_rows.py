@@ -174,3 +174,10 @@ def test_a_thread_may_work_alone() -> None:
         assert found == {"alone": 1, "as told": 3} and torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
+
+
+def test_rows_that_are_read_may_overlap() -> None:
+    base = torch.arange(1000.0)
+    x = base.as_strided((320, 9), (3, 1))
+    index = torch.randint(320, (500,))
+    assert torch.equal(take_rows(x, index), torch.stack([base[3 * i : 3 * i + 9] for i in index]))

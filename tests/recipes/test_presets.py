@@ -8,7 +8,7 @@ import pytest
 
 from graphkit import data
 from graphkit.errors import ConfigError
-from graphkit.recipes import PRESETS, RECIPES, options, report
+from graphkit.recipes import PRESETS, RECIPES, options, report, rqgnn_settings
 from graphkit.recipes.linknet import LINK_MODELS
 
 CARDS = {card.name: card for card in data.cards()}
@@ -159,3 +159,15 @@ def test_rqgnns_tables_have_every_set_and_one_protocol() -> None:
     chosen = options.read_model_options("rqgnn", released, own)
     assert (chosen["train_filters"], chosen["rq_mode"]) == (False, "energy")
     assert (chosen["width"], chosen["depth"], chosen["batch_norm"]) == (4, 6, True)
+
+
+def test_tuned_rows_differ_from_those_of_rqgnns_table_in_what_was_searched() -> None:
+    for name, search in rqgnn_settings.tuned().items():
+        plain = PRESETS[name]
+        tuned = PRESETS[f"{name.removesuffix('-anomaly')}-tuned"]
+        assert (plain.table, tuned.table) == ("rqgnn", "rqgnn-tuned")
+        assert tuned.values == {**plain.values, **search["options"]}
+        searched = {entry.split(" = ")[0].split(".")[0] for entry in search["space"].split("; ")}
+        assert set(search["options"]) == searched
+        assert search["command"].startswith(f"graphkit tune {name} --trials=30")
+        assert sum(search["trials"].values()) == 30

@@ -46,6 +46,12 @@ def test_what_is_done_to_loaded_tensors_stays_out_of_the_file(tmp_path: Path) ->
     assert load_tensors(path)[0]["a"].sum() == 1000
 
 
+def test_one_number_of_any_stride_has_its_digest() -> None:
+    """A part of another tensor, which torch calls contiguous whatever its stride."""
+    one = torch.arange(12).view(3, 4)[1:2, 2:3]
+    assert digest({"a": one}) == digest({"a": torch.tensor([[6]])})
+
+
 @settings(max_examples=20)
 @given(st.data())
 def test_any_change_of_content_changes_the_digest(data: st.DataObject) -> None:
