@@ -618,3 +618,43 @@ def test_disk_use_is_predicted_to_the_byte(case: Case) -> None:
         packed = case.pack(f"disk {way}", way=way, cache=case.row * 77)
         found = sum(p.stat().st_size for p in packed.path.glob("*.bin"))
         assert next(p.disk for p in packed.predictions if p.way == way) == found
+
+
+MEMORY = """
+import sys, torch
+from pathlib import Path
+from graphkit.data import open_store, pack
+from graphkit.store.direct import Disk
+
+store = open_store(sys.argv[1])
+graph, features = store.graph(), store.column("x")
+ids = torch.randperm(len(features), generator=torch.Generator().manual_seed(0))
+
+def peak():
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) << 10
+
+for number, count in enumerate((1, 1, 10)):
+    Path("/proc/self/clear_refs").write_text("5")
+    before = peak()
+    out = Path(sys.argv[1]).parent / f"packs {number}"
+    made = pack(features, graph, ids[: 2000 * count], [10, 5], out, batch_size=500, cache=0,
+                memory="40MB", way="packs", speed=Disk(1e9, 1e5))
+    print(peak() - before, made.about["cold"])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="no peak to set back")
+def test_memory_stays_within_the_budget_while_cold_rows_grow(tmp_path: Path) -> None:
+    edge_index = torch.randint(100_000, (2, 800_000))
+    write_store(tmp_path / "store", x=torch.randn(100_000, 256), edge_index=edge_index)
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, str(tmp_path / "store")],
+        capture_output=True, text=True, timeout=400,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    # what is made once in a process is in the first
+    _, (few, cold), (many, more) = (map(int, line.split()) for line in done.stdout.splitlines())
+    assert more > 9 * cold
+    assert max(few, many) < (40 << 20) + (64 << 20)
+    assert abs(many - few) < 16 << 20
