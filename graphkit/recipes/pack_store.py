@@ -10,7 +10,7 @@ from ..data import open_store, stages
 from ..data.pack import Packed, pack, stored
 from ..errors import ConfigError, nearest
 from ..store.packed import PackFile
-from ..store.plan import told
+from ..store.plan import NAMES, told
 from . import plots
 from .node_mini import fanouts
 
@@ -104,14 +104,18 @@ def show(packed: Packed, is_timed: bool) -> None:
     rows: list[Mapping[str, Any]] = [one.row() for one in packed.predictions]
     if not is_timed:
         # the disk was not measured
-        timed = ("epoch s", "packing s", "pays after")
+        timed = ("epoch s", "pack s", "pays at")
         rows = [{k: v for k, v in row.items() if k not in timed} for row in rows]
     plots.show_rows(rows)
+    for one in packed.predictions:
+        print(f"{one.way}: {NAMES[one.way]}")
+    print("bytes and reads are those of an epoch; packing pays at so many epochs")
     if packed.why:
         print(packed.why)
     if (error := packed.about["largest_error"]) > 0:
         print(f"The widest of all values is off by {error:.3g}.")
     print(f"Packs: {packed.path} ({packed.way})")
+    print(f'Next: graphkit.data.stored(PackFile("{packed.path}")), as docs/packs.md shows')
 
 
 def compare(packed: Packed) -> list[dict[str, Any]]:

@@ -13,10 +13,10 @@ from .direct import PAGE, Disk
 from .packs import WAYS
 
 NAMES = {
-    "rows": "cache, rows one by one",
-    "blocks": "cache, pages once a batch",
-    "packs": "packs",
-    "segments": "packs with shared rows",
+    "rows": "cold rows one after the other",
+    "blocks": "pages of a batch's cold rows, each once",
+    "packs": "one read for each batch",
+    "segments": "packs, beside rows that batches share",
 }
 # above this share of rows in a cache there is little left to gain
 _HIGH = 0.97
@@ -48,14 +48,14 @@ class Prediction:
         """The row of a table, in words."""
         never = "-" if self.way in WAYS[:2] else "never"
         return {
-            "way": NAMES[self.way],
+            "way": self.way,
             "hits": f"{100 * self.hit_rate:.1f} %",
-            "epoch reads": told(self.bytes),
-            "in reads": f"{self.reads:,}",
-            "disk": told(self.disk) if self.fits else f"{told(self.disk)}, too much",
+            "bytes": told(self.bytes),
+            "reads": f"{self.reads:,}",
+            "disk": told(self.disk) if self.fits else f"over: {told(self.disk)}",
             "epoch s": f"{self.seconds:.3g}",
-            "packing s": f"{self.packing:.3g}",
-            "pays after": never if self.break_even is None else f"{self.break_even} epochs",
+            "pack s": f"{self.packing:.3g}",
+            "pays at": never if self.break_even is None else f"{self.break_even}",
         }
 
 

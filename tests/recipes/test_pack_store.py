@@ -33,7 +33,7 @@ def test_the_command_plans_packs_and_measures(
     words += ["--cache=40000", "--epochs=20", "--measure"]
     assert cli.main(words) == 0
     out = capsys.readouterr().out
-    for said in ("packs", "cache, pages once a batch", "pays after", "bytes read", "measured"):
+    for said in ("packs", "pages of a batch's cold rows", "pays at", "bytes read", "measured"):
         assert said in out
     packs = PackFile(f"{store}.packs")
     read = next(line for line in out.splitlines() if "bytes read" in line).split()
