@@ -7,6 +7,8 @@ import signal
 import warnings
 from collections.abc import Callable
 
+import torch
+
 EVENTS = ("fsync", "rename", "replace", "mkdir", "unlink")
 """Calls of the system between which what is on the disk changes."""
 
@@ -20,6 +22,8 @@ def in_child(work: Callable[[], object], before: Callable[[], object] = lambda: 
     if child == 0:
         code = 1
         try:
+            # threads of OpenMP's pool are not there in a child, which would wait for them
+            torch.set_num_threads(1)
             before()
             work()
             code = 0
