@@ -24,7 +24,7 @@ from ..store import digest
 from . import memory, plots, report
 from .layerwise import Loading, forward, layerwise
 from .loop import Problem, finite
-from .node import PARTS, node_card, nodes_digest, read_nodes
+from .node import PARTS, node_card, read_nodes
 from .options import hints, prepare, read_model_options
 from .runs import Job, carry_out
 from .task import Task, class_names, split_rows, task_of
@@ -286,7 +286,8 @@ def read_hetero(
 def _digest(mini: Mini, found: Any) -> str:
     """The checksum of all that a run depends on."""
     if isinstance(mini.graph, Graph):
-        return nodes_digest(mini, found["edge_index"])  # pyright: ignore[reportArgumentType]
+        # as that of the recipe node
+        return digest({"x": mini.x, "y": mini.y, "edge_index": found["edge_index"], **mini.masks})
     edges = {"/".join(name): graph.edge_index() for name, graph in mini.graph.items()}
     features = {f"x/{kind}": rows for kind, rows in mini.x.items()}
     return digest({**edges, **features, "y": mini.y, **mini.masks})

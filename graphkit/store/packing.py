@@ -371,7 +371,7 @@ class _Build:
         if not fitting:
             least = min((p for p in made if self.wish.way in (None, p.way)), key=lambda p: p.disk)
             raise ConfigError(
-                f"disk is {self.wish.disk:,} bytes, but {plan.NAMES[least.way]} need "
+                f"disk is {self.wish.disk:,} bytes, but {least.way} need "
                 f"{least.disk:,}. Give more, or a larger cache, or leave the way open."
             )
         return as_way(plan.choose(fitting).way)
