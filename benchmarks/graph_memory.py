@@ -2,9 +2,10 @@
 
 python -m benchmarks.graph_memory [--keep]; with it the figures go to results/graph_memory.jsonl
 
-The model is that of the entry rqgnn, filters trained. Each size has a process of its own, in which
-an epoch has been trained before the one that is watched: ``step_mb`` is the peak of that epoch
-above what the process held, ``data_mb`` what the graphs themselves take, with their quotients.
+The model is that of the entry rqgnn, filters trained. Each figure has a process of its own, in
+which the same has been trained before it is watched, and is the peak above what the process held:
+``epoch_mb`` that of an epoch over all graphs, ``same_mb`` that of the two batches of the first
+1,000 alone, whatever else is there. ``data_mb`` is what the graphs take, with their quotients.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ DATA, GRAPHS_IN_BATCH, SIZES = "ogbg-molhiv", 512, (1000, 10000, 41127)
 RESULTS = Path(__file__).parent / "results" / "graph_memory.jsonl"
 
 
-def measured(count: int) -> dict[str, Any]:
-    """The figures of ``count`` graphs, in this process."""
+def measured(count: int, trained: int) -> dict[str, Any]:
+    """The figures of ``count`` graphs, of which the first ``trained`` are, in this process."""
     torch.set_num_threads(1)
     entry = read(find("rqgnn"))
     problem = entry.problem(data=DATA, filters="trained")
     graphs = problem.graphs[torch.arange(count)]
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+    order = torch.randperm(trained, generator=torch.Generator().manual_seed(0))
     batches = list(order.split(GRAPHS_IN_BATCH))
     problem = replace(problem, graphs=graphs, y=problem.y[:count], batches=batches)
     held = [*graphs.tensors.values()]
@@ -47,25 +48,31 @@ def measured(count: int) -> dict[str, Any]:
         "steps": len(batches),
         "most_nodes_of_a_batch": largest,
         "data_mb": round(size / MB, 1),
-        "step_mb": found["call_mb"],
+        "epoch_mb": found["call_mb"],
     }
 
 
+def apart(*sizes: int) -> dict[str, Any]:
+    """:func:`measured` in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, __file__, *map(str, sizes)],
+        env=child_environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def main() -> None:
-    if len(sys.argv) == 2 and sys.argv[1].isdigit():
-        print(json.dumps(measured(int(sys.argv[1]))))
+    if len(sys.argv) == 3:
+        print(json.dumps(measured(*map(int, sys.argv[1:]))))
         return
-    rows = []
+    rows: list[dict[str, Any]] = []
     for count in SIZES:
-        done = subprocess.run(
-            [sys.executable, __file__, str(count)],
-            env=child_environment(),
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        )
-        rows.append(json.loads(done.stdout.splitlines()[-1]))
-    row = {"command": "python benchmarks/graph_memory.py --keep", "rows": rows}
+        same = apart(count, SIZES[0])["epoch_mb"]
+        rows.append({**apart(count, count), "same_mb": same})
+    row = {"command": "python -m benchmarks.graph_memory --keep", "rows": rows}
     row["environment"] = environment(torch.device("cpu"))
     print(json.dumps(row, indent=2))
     if "--keep" in sys.argv:
