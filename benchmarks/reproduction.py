@@ -28,11 +28,12 @@ HEAD = """\
 ones. Ours are means ± unbiased standard deviations over the presets' splits or seeds, of the epoch
 that the validation nodes or graphs choose; the settings are the published ones, which most authors
 searched by test accuracy, or the recipe's own where no figure is published, and in `rqgnn-tuned`
-those of searches by validation. The difference is counted in pooled standard deviations: the root
-of the mean of both variances. Rows without a figure were not run: their data was not there, or the
-table was stopped; of those for which nothing is published there is no row at all. Seconds are
-those of the clock, mostly with other work beside. Written by `python benchmarks/reproduction.py`
-from the files in [benchmarks/results/reproduction](../benchmarks/results/reproduction).
+those of searches by validation. Scores are in percent, errors in the unit of the labels. The
+difference is counted in pooled standard deviations: the root of the mean of both variances. Rows
+without a figure were not run: their data was not there, or the table was stopped; of those for
+which nothing is published there is no row at all. Seconds are those of the clock, mostly with
+other work beside. Written by `python benchmarks/reproduction.py` from the files in
+[benchmarks/results/reproduction](../benchmarks/results/reproduction).
 """
 
 
