@@ -24,7 +24,7 @@ from ..store import digest
 from . import memory, plots, report
 from .layerwise import Loading, forward, layerwise
 from .loop import Problem, finite
-from .node import PARTS, node_card, read_nodes
+from .node import PARTS, node_card, read_nodes, scaled_rows
 from .options import hints, prepare, read_model_options
 from .runs import Job, carry_out
 from .task import Task, class_names, split_rows, task_of
@@ -277,9 +277,7 @@ def read_hetero(
     named = {f"{part}_mask": mask for part, mask in masks.items()}
     check_types(x, num_nodes, target, data[target].y, named, allow_nonfinite)
     if row_normalize:
-        for kind, rows in x.items():
-            sums = rows.abs().sum(dim=1, keepdim=True)
-            x[kind] = rows / torch.where(sums > 0, sums, 1.0)
+        x = {kind: scaled_rows(rows) for kind, rows in x.items()}
     return Mini(x, graphs, data[target].y, masks, target, num_nodes)
 
 
